@@ -1,0 +1,27 @@
+//! Why an attempt failed, classified once, here. What follows from a class (retry, compact, stop)
+//! is the session's business.
+
+use longhaul_session::failure::FailureClass;
+use longhaul_session::usage::Usage;
+
+/// A failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// What kind of failure it is: whether to retry, and what a person should do.
+    pub class: FailureClass,
+    /// What happened, for a person. Never holds a key.
+    pub message: String,
+    /// How long the provider asks to wait before the next attempt, in milliseconds.
+    pub retry_after_ms: Option<u64>,
+    /// What the provider charges for the attempt, where it said so.
+    pub usage: Option<Usage>,
+}
+
+impl Error {
+    /// Makes an error of a class, without a time to wait and without usage.
+    #[must_use]
+    pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
+        Error { class, message: message.into(), retry_after_ms: None, usage: None }
+    }
+}

@@ -1,0 +1,71 @@
+//! The `Model` trait: one attempt at an answer, as a stream of parts.
+//!
+//! A provider is a pair of pure functions (a request to bytes, bytes to parts) and something that
+//! carries bytes between them; this crate fixes what comes out. What an answer is made of is in
+//! [`part`], how parts become an answer in [`response`], why an attempt failed in [`error`].
+//! [`scripted`] is a model that needs no provider. Retries, time limits and what is stored are left
+//! to the engine: nothing here tries twice.
+
+pub mod error;
+mod limits;
+mod measure;
+pub mod part;
+pub mod response;
+pub mod scripted;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::Stream;
+use longhaul_session::agent::Request;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+pub use error::Error;
+pub use part::{FinishReason, Part};
+pub use response::{Accumulator, Response};
+
+/// The parts of one answer, in order, while it is made.
+///
+/// [`Part::Finished`] is the last part of a whole answer. A stream that ends without it, or yields
+/// an error, is a failed attempt, and nothing follows the error.
+pub type PartStream = Pin<Box<dyn Stream<Item = Result<Part, Error>> + Send>>;
+
+/// Something that answers requests.
+#[async_trait]
+pub trait Model: Send + Sync + 'static {
+    /// Says which model this is, for logs and screens.
+    fn identity(&self) -> Identity;
+
+    /// Starts one attempt at an answer. Dropping the stream gives the attempt up.
+    ///
+    /// Once `call.cancel` is cancelled, this returns and the stream ends as soon as they can,
+    /// without [`Part::Finished`] and not necessarily with an error: who cancelled knows why.
+    ///
+    /// # Errors
+    /// The attempt failed before its first part.
+    async fn call(&self, call: ModelCall) -> Result<PartStream, Error>;
+}
+
+/// One attempt at an answer.
+#[derive(Clone, Debug)]
+pub struct ModelCall {
+    /// What is asked.
+    pub request: Arc<Request>,
+    /// How many attempts at this step failed before this one.
+    pub attempt: u32,
+    /// Ends the attempt.
+    pub cancel: CancellationToken,
+}
+
+/// Which model answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The provider's name.
+    pub provider: String,
+    /// The model's name, as the provider knows it.
+    pub model: String,
+    /// The answers are read from a script: no language model is involved. Surfaces say so.
+    pub scripted: bool,
+}

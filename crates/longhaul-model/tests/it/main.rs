@@ -1,0 +1,10 @@
+//! What the crate promises, by behaviour.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail it by panicking")]
+
+mod response;
+mod scripted;
+mod scripted_failures;
+mod scripted_position;
+mod scripted_text;
+mod support;

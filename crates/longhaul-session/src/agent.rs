@@ -1,0 +1,185 @@
+//! The configuration a session runs with, and its limits. Resolved once, pinned in the log.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::item::{EffectClass, Item};
+
+/// What a session runs with: the resolved form of an agent's manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// The agent's name.
+    pub agent: String,
+    /// Which model, from whom, with what parameters.
+    pub model: ModelChoice,
+    /// The working directory, absolute.
+    pub directory: String,
+    /// Instructions of the agent's author, put before the built-in prompt's facts.
+    #[serde(default)]
+    pub instructions: Option<String>,
+    /// Which paths may be read and written.
+    #[serde(default)]
+    pub scope: Vec<ScopeRule>,
+    /// Which tools exist, and with what permission.
+    #[serde(default)]
+    pub tools: Vec<ToolSetting>,
+    /// Limits of turns, crashes and retries.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Which model answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelChoice {
+    /// The provider's name; `scripted` is the built-in script player.
+    pub provider: String,
+    /// The model's name, as the provider knows it; the path of the script for `scripted`.
+    pub name: String,
+    /// The context window in tokens.
+    #[serde(default = "default_window")]
+    pub window_tokens: u64,
+    /// Parameters passed on to the provider.
+    #[serde(default)]
+    pub parameters: Value,
+}
+
+fn default_window() -> u64 {
+    128_000
+}
+
+/// One rule of a scope: allow grants up to a level, deny caps strictly below its level.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScopeRule {
+    /// Whether the rule grants or caps.
+    pub effect: ScopeEffect,
+    /// A path, absolute or relative to the working directory.
+    pub target: String,
+    /// The level granted, or the level no longer reached.
+    pub permission: Permission,
+    /// Whether everything below the target is meant too.
+    #[serde(default = "default_true")]
+    pub recursive: bool,
+}
+
+fn default_true() -> bool {
+    true
+}
+
+/// Whether a scope rule grants or caps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScopeEffect {
+    /// Grants up to the level.
+    Allow,
+    /// Caps strictly below the level. Deny wins.
+    Deny,
+}
+
+/// What may be done with a path. Each level includes the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permission {
+    /// Read files and list directories.
+    Read,
+    /// Also create, change and remove.
+    Write,
+}
+
+/// What an agent may do with one tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolSetting {
+    /// The tool's name.
+    pub name: String,
+    /// Whether its calls run at once, after a person's yes, or never.
+    #[serde(default)]
+    pub permission: ToolPermission,
+    /// The longest output a call may return to the model, in bytes.
+    #[serde(default)]
+    pub max_output_bytes: Option<usize>,
+    /// How long one call may take, in milliseconds.
+    #[serde(default)]
+    pub time_limit_ms: Option<u64>,
+}
+
+/// Whether a tool's calls run at once, after a person's yes, or never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolPermission {
+    /// At once.
+    #[default]
+    Allow,
+    /// After a person's yes.
+    Ask,
+    /// Never.
+    Deny,
+}
+
+/// Bounds on what a session may do before it stops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Model steps in one turn.
+    pub max_steps: u32,
+    /// Worker deaths in a row without progress.
+    pub max_crashes: u32,
+    /// How long a failing model call is retried, in milliseconds.
+    pub retry_for_ms: u64,
+    /// The same under an active goal.
+    pub retry_for_goal_ms: u64,
+    /// Compactions that may fail in a row before they are no longer tried by themselves.
+    pub max_compaction_failures: u32,
+    /// The size of a request, in tokens, above which the context is compacted first.
+    pub compact_above_tokens: u64,
+    /// How long one model call may take, in milliseconds.
+    pub model_call_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_steps: 200,
+            max_crashes: 3,
+            retry_for_ms: 15 * 60 * 1_000,
+            retry_for_goal_ms: 24 * 60 * 60 * 1_000,
+            max_compaction_failures: 3,
+            compact_above_tokens: 102_400,
+            model_call_ms: 30 * 60 * 1_000,
+        }
+    }
+}
+
+/// What the model is told of a tool, and what the machine must know of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolSpec {
+    /// The name the model calls it by.
+    pub name: String,
+    /// What it does, for the model.
+    pub description: String,
+    /// The JSON schema of its arguments.
+    pub input_schema: Value,
+    /// How often one call may run.
+    pub effect: EffectClass,
+    /// The call must be alone in its step.
+    #[serde(default)]
+    pub exclusive: bool,
+    /// A result of it ends the turn.
+    #[serde(default)]
+    pub stop_after: bool,
+}
+
+/// A request to a model, in no provider's form. The same log gives the same request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The system prompt, as it was rendered and committed once.
+    pub system: String,
+    /// What the model sees, in order.
+    pub items: Vec<Arc<Item>>,
+    /// The tools it may call.
+    pub tools: Arc<Vec<ToolSpec>>,
+}

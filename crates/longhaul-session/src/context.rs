@@ -1,0 +1,285 @@
+//! What the model sees: the fold of the log's content since the newest boundary.
+//!
+//! A runner keeps it in memory and applies the entries it appends; after a crash it is read back from the
+//! entries named by [`Needed`]. No rule depends on it.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use crate::agent::{Configuration, Request, ToolSpec};
+use crate::entry::{Content, Entry, Fact, Next, Record};
+use crate::id::{CallId, EntryNo};
+use crate::item::{Item, ToolCall, ToolResult};
+use crate::state::SessionState;
+
+/// The model's view of a session, and what it needs to be called with.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Context {
+    items: Vec<(EntryNo, Arc<Item>)>,
+    queued: BTreeMap<EntryNo, Vec<Item>>,
+    configuration: Option<Arc<Configuration>>,
+    system: String,
+    tools: Arc<Vec<ToolSpec>>,
+    as_of: EntryNo,
+    stale: bool,
+}
+
+/// The entries a context is read back from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needed {
+    /// Entries before the range, in order: configuration, prompt, queued messages.
+    pub single: Vec<EntryNo>,
+    /// The history the model sees.
+    pub range: RangeInclusive<EntryNo>,
+}
+
+/// Evidence that an entry is a message of a person that the model sees, as of some version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserMessage {
+    entry: EntryNo,
+    as_of: EntryNo,
+}
+
+impl UserMessage {
+    /// Returns the message's entry.
+    #[must_use]
+    pub fn entry(self) -> EntryNo {
+        self.entry
+    }
+
+    /// Returns the version of the log in which this was so.
+    #[must_use]
+    pub fn as_of(self) -> EntryNo {
+        self.as_of
+    }
+}
+
+impl Needed {
+    /// Returns the entries that the context of this state is read back from.
+    #[must_use]
+    pub fn of(state: &SessionState) -> Self {
+        let from = state.context_from.max(1);
+        let mut single: Vec<EntryNo> = state
+            .queue
+            .iter()
+            .chain([&state.configured_at, &state.prepared_at])
+            .copied()
+            .filter(|n| *n > 0 && *n < from)
+            .collect();
+        single.sort_unstable();
+        single.dedup();
+        Needed { single, range: from..=state.head }
+    }
+
+    /// Returns the messages that these records of the range bring into history from before it.
+    #[must_use]
+    pub fn promoted_before(&self, records: &[&Record]) -> Vec<EntryNo> {
+        let promoted = records.iter().filter_map(|record| promoted_by(&record.fact));
+        promoted.filter(|n| n < self.range.start()).collect()
+    }
+}
+
+impl Context {
+    /// Applies one entry. Content that was redacted is `None`.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most kinds only add their items")]
+    pub fn apply(&mut self, entry: &Entry) {
+        let n = entry.record.n;
+        self.as_of = n;
+        match &entry.record.fact {
+            Fact::Queued => {
+                self.queued.insert(n, items_of(entry));
+                return;
+            }
+            Fact::Unqueued { message } => {
+                self.queued.remove(message);
+            }
+            Fact::Edited { message } => {
+                self.items.retain(|(at, item)| at < message || matches!(**item, Item::ContextFile { .. }))
+            }
+            Fact::Compacted { keep_from, .. } => {
+                self.items.retain(|(at, _)| at >= keep_from);
+                let summary = items_of(entry).into_iter().map(|item| (n, Arc::new(item)));
+                self.items.splice(0..0, summary);
+                return;
+            }
+            Fact::Cleared => self.items.clear(),
+            Fact::Interrupting { dropped, .. } => self.queued.retain(|at, _| !dropped.contains(at)),
+            Fact::Redacted { .. } => self.stale = true,
+            Fact::Forked { .. } | Fact::Imported { .. } => self.queued.clear(),
+            _ => {}
+        }
+        self.items.extend(items_of(entry).into_iter().map(|item| (n, Arc::new(item))));
+        if let Some(message) = promoted_by(&entry.record.fact) {
+            let message = self.queued.remove(&message).unwrap_or_else(|| vec![Item::Redacted]);
+            self.items.extend(message.into_iter().map(|item| (n, Arc::new(item))));
+        }
+        match entry.content.as_ref().map(|payload| &payload.content) {
+            Some(Content::Configuration { configuration }) => {
+                self.configuration = Some(Arc::new((**configuration).clone()));
+            }
+            Some(Content::Prepared { system, tools }) => {
+                self.system.clone_from(system);
+                self.tools = Arc::new(tools.clone());
+            }
+            Some(Content::Items { .. }) | None => {}
+        }
+    }
+
+    /// Applies an entry from before the range: only what stands outside history counts.
+    pub fn apply_single(&mut self, entry: &Entry) {
+        let history = std::mem::take(&mut self.items);
+        self.apply(entry);
+        self.items = history;
+    }
+
+    /// Tells whether a redaction made it stale: it must be read back before the next use.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// Returns the configuration in force.
+    #[must_use]
+    pub fn configuration(&self) -> Option<&Arc<Configuration>> {
+        self.configuration.as_ref()
+    }
+
+    /// Returns the items in order, each with the entry that brought it into history.
+    #[must_use]
+    pub fn items(&self) -> &[(EntryNo, Arc<Item>)] {
+        &self.items
+    }
+
+    /// Returns evidence that the entry is a message of a person in this history.
+    #[must_use]
+    pub fn user_message(&self, entry: EntryNo) -> Option<UserMessage> {
+        let mut there = self.items.iter().filter(|(at, _)| *at == entry);
+        there
+            .any(|(_, item)| matches!(**item, Item::User { .. }))
+            .then_some(UserMessage { entry, as_of: self.as_of })
+    }
+
+    /// Returns the newest message of a person in this history.
+    #[must_use]
+    pub fn last_user_message(&self) -> Option<UserMessage> {
+        let (entry, _) = self.items.iter().rev().find(|(_, item)| matches!(**item, Item::User { .. }))?;
+        Some(UserMessage { entry: *entry, as_of: self.as_of })
+    }
+
+    /// Returns an open or answered call by its id, the newest first.
+    #[must_use]
+    pub fn call(&self, id: &CallId) -> Option<&ToolCall> {
+        self.items.iter().rev().find_map(|(_, item)| {
+            if let Item::ToolCall(call) = &**item { Some(call).filter(|call| call.id == *id) } else { None }
+        })
+    }
+
+    /// Assembles the request to the model. The same log gives the same request.
+    #[must_use]
+    pub fn request(&self) -> Request {
+        Request {
+            system: self.system.clone(),
+            items: self.items.iter().map(|(_, item)| Arc::clone(item)).collect(),
+            tools: Arc::clone(&self.tools),
+        }
+    }
+
+    /// Returns what is wrong with calls and results, if anything: every call has exactly one result,
+    /// before the next item of another entry, and `open` are the only ones without.
+    #[must_use]
+    pub fn broken_pairing(&self, open: &[&CallId]) -> Option<String> {
+        let mut unanswered: Vec<(EntryNo, &CallId)> = Vec::new();
+        for (n, item) in &self.items {
+            match &**item {
+                Item::ToolCall(call) => {
+                    if unanswered.iter().any(|(at, id)| at != n || **id == call.id) {
+                        return Some(format!("call {} at entry {n} follows an unanswered one", call.id));
+                    }
+                    unanswered.push((*n, &call.id));
+                }
+                Item::ToolResult(result) => match unanswered.iter().position(|(_, id)| **id == result.call) {
+                    Some(at) => drop(unanswered.remove(at)),
+                    None => {
+                        return Some(format!("entry {n} answers {}, which is not open", result.call));
+                    }
+                },
+                Item::User { .. }
+                | Item::Assistant { .. }
+                | Item::Reasoning { .. }
+                | Item::Summary { .. }
+                | Item::ContextFile { .. }
+                | Item::Steering { .. }
+                | Item::Opaque { .. }
+                | Item::Redacted => {
+                    if let Some((_, id)) = unanswered.iter().find(|(at, _)| at != n) {
+                        return Some(format!("call {id} has no result before entry {n}"));
+                    }
+                }
+            }
+        }
+        let unanswered: Vec<&CallId> = unanswered.into_iter().map(|(_, id)| id).collect();
+        (unanswered != open).then(|| format!("open calls are {open:?}, unanswered ones {unanswered:?}"))
+    }
+}
+
+/// Returns the queued message that an entry brings into history.
+fn promoted_by(fact: &Fact) -> Option<EntryNo> {
+    let (Fact::Promoted { message }
+    | Fact::TurnFinished { next: Next::Promote(message), .. }
+    | Fact::Interrupted { next: Next::Promote(message), .. }
+    | Fact::Goal { next: Some(Next::Promote(message)), .. }
+    | Fact::Mode { next: Some(Next::Promote(message)), .. }) = fact
+    else {
+        return None;
+    };
+    Some(*message)
+}
+
+/// Returns the items of an entry. Where they were redacted, what the record still knows of them:
+/// calls and results stay paired.
+#[expect(clippy::wildcard_enum_match_arm, reason = "most kinds have items of one sort")]
+fn items_of(entry: &Entry) -> Vec<Item> {
+    if let Some(payload) = &entry.content {
+        return match &payload.content {
+            Content::Items { items } => items.clone(),
+            Content::Configuration { .. } | Content::Prepared { .. } => Vec::new(),
+        };
+    }
+    if entry.record.content.is_none() {
+        return Vec::new();
+    }
+    match &entry.record.fact {
+        Fact::ModelStep { calls, .. } => {
+            let call = |call: &crate::entry::CallFact| {
+                let arguments = "{}".to_owned();
+                Item::ToolCall(ToolCall {
+                    id: call.id.clone(),
+                    name: call.tool.clone(),
+                    arguments,
+                    opaque: None,
+                })
+            };
+            std::iter::once(Item::Redacted).chain(calls.iter().map(call)).collect()
+        }
+        Fact::ToolStep { results, .. }
+        | Fact::Answered { results, .. }
+        | Fact::Interrupted { results, .. }
+        | Fact::Failed { results, .. }
+        | Fact::Forked { results, .. }
+        | Fact::Imported { results, .. } => {
+            let result = |result: &crate::entry::ResultFact| {
+                Item::ToolResult(ToolResult {
+                    call: result.call.clone(),
+                    outcome: result.outcome,
+                    output: "[redacted]".to_owned(),
+                    files: Vec::new(),
+                    artifact: None,
+                })
+            };
+            results.iter().map(result).collect()
+        }
+        Fact::Created { .. } | Fact::Configured | Fact::Prepared => Vec::new(),
+        _ => vec![Item::Redacted],
+    }
+}

@@ -1,0 +1,138 @@
+//! What a person may do with the goal and the mode, in any state of the session.
+
+use super::{Draft, next};
+use crate::command::Refusal;
+use crate::entry::{Fact, Mode, Next};
+use crate::goal::{Budget, Goal, GoalStatus, valid_objective};
+use crate::id::GoalId;
+use crate::item::Item;
+use crate::state::{SessionState, Status};
+
+/// Sets a goal. The same objective on an unfinished one updates it; another objective replaces it.
+pub(super) fn set(
+    draft: &mut Draft,
+    id: GoalId,
+    objective: &str,
+    budget: Budget,
+    checks: Vec<String>,
+) -> Result<(), Refusal> {
+    let objective = valid(objective)?;
+    positive(budget)?;
+    let goal = match &draft.state.goal {
+        Some(goal) if goal.is_unfinished() && goal.objective == objective => {
+            activate(Goal { budget, checks, ..goal.clone() })?
+        }
+        Some(_) | None => Goal::new(id, objective, budget, checks, draft.now),
+    };
+    change(draft, Some(goal))
+}
+
+pub(super) fn edit(
+    draft: &mut Draft,
+    objective: Option<String>,
+    budget: Option<Budget>,
+    checks: Option<Vec<String>>,
+) -> Result<(), Refusal> {
+    let mut goal = present(draft)?;
+    if let Some(text) = objective {
+        goal.objective = valid(&text)?;
+    }
+    if let Some(checks) = checks {
+        goal.checks = checks;
+    }
+    if let Some(budget) = budget {
+        positive(budget)?;
+        goal.budget = budget;
+        let reached = goal.budget.reached(&goal.used);
+        goal.wrapped_up.retain(|kind| Some(*kind) == reached);
+        if goal.status == GoalStatus::BudgetLimited && reached.is_none() {
+            goal = activate(goal)?;
+        } else if goal.status == GoalStatus::Active && reached.is_some() {
+            goal.status = GoalStatus::BudgetLimited;
+        }
+    }
+    change(draft, Some(goal))
+}
+
+pub(super) fn pause(draft: &mut Draft) -> Result<(), Refusal> {
+    let goal = present(draft)?;
+    if goal.status != GoalStatus::Active {
+        return Err(Refusal::Invalid("the goal is not active"));
+    }
+    change(draft, Some(Goal { status: GoalStatus::Paused, ..goal }))
+}
+
+pub(super) fn resume(draft: &mut Draft) -> Result<(), Refusal> {
+    let goal = present(draft)?;
+    if goal.status == GoalStatus::Complete {
+        return Err(Refusal::Invalid("the goal is complete; set a new one"));
+    }
+    if goal.status == GoalStatus::Active && !goal.suppressed {
+        return Err(Refusal::Invalid("the goal is active already"));
+    }
+    let goal = activate(goal)?;
+    change(draft, Some(goal))
+}
+
+pub(super) fn clear(draft: &mut Draft) -> Result<(), Refusal> {
+    present(draft)?;
+    change(draft, None)
+}
+
+/// A session at rest goes on at once when it leaves plan mode with a goal that continues.
+pub(super) fn set_mode(draft: &mut Draft, mode: Mode) -> Result<(), Refusal> {
+    if draft.state.mode == mode {
+        return Err(Refusal::Invalid("the session is in this mode already"));
+    }
+    let after = SessionState { mode, ..draft.state.clone() };
+    let (next, told) = from_rest(&after);
+    draft.push_items(Fact::Mode { mode, next }, told.into_iter().collect())
+}
+
+/// Commits a changed goal. A session at rest goes on at once if the goal is one that continues.
+fn change(draft: &mut Draft, goal: Option<Goal>) -> Result<(), Refusal> {
+    if draft.state.ephemeral {
+        return Err(Refusal::Invalid("an ephemeral session cannot have a goal: it would not survive"));
+    }
+    let goal = goal.map(|goal| Goal { updated: draft.now, suppressed: false, ..goal });
+    let after = SessionState { goal: goal.clone(), ..draft.state.clone() };
+    let (next, told) = from_rest(&after);
+    draft.push_items(Fact::Goal { goal, next }, told.into_iter().collect())
+}
+
+/// Decides what a session at rest does when its goal or mode has changed: as a finished turn, if the goal
+/// then continues; otherwise it stays as it is, so that changing a goal never starts what was queued.
+fn from_rest(after: &SessionState) -> (Option<Next>, Option<Item>) {
+    let at_rest = matches!(after.status, Status::Waiting | Status::Failed);
+    if !(at_rest && after.goal_continues()) {
+        return (None, None);
+    }
+    let (next, told) = next(after);
+    (Some(next), told)
+}
+
+fn activate(goal: Goal) -> Result<Goal, Refusal> {
+    if goal.budget.reached(&goal.used).is_some() {
+        return Err(Refusal::Invalid("a budget of the goal is used up; raise it first"));
+    }
+    Ok(Goal {
+        status: GoalStatus::Active,
+        reason: None,
+        recent_turns: Vec::new(),
+        wrapped_up: Vec::new(),
+        ..goal
+    })
+}
+
+fn present(draft: &Draft) -> Result<Goal, Refusal> {
+    draft.state.goal.clone().ok_or(Refusal::Invalid("the session has no goal"))
+}
+
+fn valid(objective: &str) -> Result<String, Refusal> {
+    valid_objective(objective)
+        .ok_or(Refusal::Invalid("an objective has 1 to 4,000 characters, spaces at its ends not counted"))
+}
+
+fn positive(budget: Budget) -> Result<(), Refusal> {
+    if budget.has_zero() { Err(Refusal::Invalid("a budget is a positive number")) } else { Ok(()) }
+}

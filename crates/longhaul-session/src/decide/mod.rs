@@ -1,0 +1,276 @@
+//! `decide`: what a command does in this state, or why it may not.
+//!
+//! [`permit`] is the table of states and commands, one exhaustive match. What a permitted command does
+//! is in the modules beside it: a person's commands, the owner's, and the goal's.
+
+mod goal;
+mod owner;
+mod user;
+
+use crate::command::{Command, OwnerAction, Refusal, Standing};
+use crate::entry::{Actor, Charge, Content, Entry, Fact, Mode, Next, Payload, Record, TurnVerdict};
+use crate::evolve::evolve;
+use crate::goal::{BudgetKind, GoalStatus, continuation_text};
+use crate::id::Timestamp;
+use crate::item::Item;
+use crate::state::{SessionState, Status};
+use crate::steering::SteeringReason;
+use crate::usage::Spend;
+
+/// What a command does: the entries to append, and the state they lead to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The entries, in order.
+    pub entries: Vec<Entry>,
+    /// The fold of the state and the entries.
+    pub state: SessionState,
+}
+
+/// Decides what a command does in this state.
+///
+/// A writer whose append then loses the compare-and-swap decides again on the new state; it never
+/// appends again what it had decided.
+///
+/// # Errors
+/// The rules forbid it; the refusal says why and what is possible.
+pub fn decide(state: &SessionState, command: Command, now: Timestamp) -> Result<Decision, Refusal> {
+    let by = actor(state, &command);
+    permit(state, &command)?;
+    let mut draft = Draft { state: state.clone(), entries: Vec::new(), now, by };
+    apply(&mut draft, command)?;
+    Ok(Decision { entries: draft.entries, state: draft.state })
+}
+
+fn apply(draft: &mut Draft, command: Command) -> Result<(), Refusal> {
+    match command {
+        Command::Create { configuration, ephemeral, name, first } => {
+            user::create(draft, configuration, ephemeral, name, first)
+        }
+        Command::Fork { parent } => user::detach(draft, |at, results| Fact::Forked { parent, at, results }),
+        Command::Import { origin } => {
+            user::detach(draft, |at, results| Fact::Imported { origin, at, results })
+        }
+        Command::Send { text, interrupt } => user::send(draft, text, interrupt),
+        Command::Edit { target, text } => user::edit(draft, target, text),
+        Command::Unqueue { message } => user::unqueue(draft, message),
+        Command::Promote { message } => user::promote(draft, message),
+        Command::Interrupt { drop_queue } => user::interrupt(draft, drop_queue),
+        Command::SubmitToolResults { results } => user::submit(draft, results),
+        Command::Answer { call, answer, remember } => user::answer(draft, call, answer, remember),
+        Command::RequestCompaction => user::request_compaction(draft),
+        Command::ClearContext => draft.push(Fact::Cleared, None),
+        Command::SetGoal { id, objective, budget, checks } => {
+            goal::set(draft, id, &objective, budget, checks)
+        }
+        Command::EditGoal { objective, budget, checks } => goal::edit(draft, objective, budget, checks),
+        Command::PauseGoal => goal::pause(draft),
+        Command::ResumeGoal => goal::resume(draft),
+        Command::ClearGoal => goal::clear(draft),
+        Command::SetMode(mode) => goal::set_mode(draft, mode),
+        Command::Configure(configuration) => {
+            draft.push(Fact::Configured, Some(Payload::new(Content::Configuration { configuration })))
+        }
+        Command::Grant { tool } => user::grant(draft, tool),
+        Command::Rename { name } => draft.push(Fact::Named { name }, None),
+        Command::Redact { entry } => user::redact(draft, entry),
+        Command::Archive => draft.push(Fact::Archived, None),
+        Command::Unarchive => draft.push(Fact::Unarchived, None),
+        Command::Acquire { worker, lost, estimate } => user::acquire(draft, worker, lost, estimate),
+        Command::Reconcile => {
+            let broken = draft.state.broken_invariant().unwrap_or_default().to_owned();
+            draft.push(Fact::Reconciled { broken }, None)
+        }
+        Command::Owned { epoch, action } => owner::apply(draft, epoch, action),
+    }
+}
+
+/// Returns the row of the table a state is in.
+#[must_use]
+pub fn standing(state: &SessionState) -> Standing {
+    if !state.exists() {
+        Standing::Nothing
+    } else if state.archived {
+        Standing::Archived
+    } else {
+        Standing::Is(state.status)
+    }
+}
+
+/// The table: whether a command has a meaning in a state. What else it needs is checked when it is done.
+///
+/// # Errors
+/// It has none there.
+pub fn permit(state: &SessionState, command: &Command) -> Result<(), Refusal> {
+    use Standing::{Archived, Is, Nothing};
+    use Status::{Failed, Interrupting, RequiresAction, Running, Waiting};
+    let standing = standing(state);
+    let allowed = match (command, standing) {
+        (Command::Create { .. }, at) => at == Nothing,
+        (_, Nothing) => false,
+        (Command::Fork { .. } | Command::Import { .. }, _) => true,
+        (Command::Reconcile, _) => state.broken_invariant().is_some(),
+        (
+            Command::Configure(_) | Command::Grant { .. } | Command::Rename { .. } | Command::Redact { .. },
+            _,
+        ) => true,
+        (Command::Unarchive, at) => at == Archived,
+        (_, Archived) => false,
+        (
+            Command::Send { interrupt: false, .. }
+            | Command::Edit { .. }
+            | Command::SetGoal { .. }
+            | Command::EditGoal { .. }
+            | Command::PauseGoal
+            | Command::ResumeGoal
+            | Command::ClearGoal
+            | Command::SetMode(_),
+            Is(_),
+        ) => true,
+        (Command::Send { interrupt: true, .. }, Is(_)) => true,
+        (Command::Interrupt { .. }, Is(status)) => {
+            matches!(status, Running | Interrupting | RequiresAction)
+        }
+        (Command::Unqueue { .. }, Is(_)) => !state.queue.is_empty(),
+        (Command::Promote { .. }, Is(status)) => status != Waiting && !state.queue.is_empty(),
+        (Command::SubmitToolResults { .. } | Command::Answer { .. }, Is(status)) => status == RequiresAction,
+        (Command::RequestCompaction | Command::Archive, Is(status)) => {
+            matches!(status, Waiting | Failed)
+        }
+        (Command::ClearContext, Is(status)) => match status {
+            Waiting => true,
+            Failed => state.queue.is_empty(),
+            Running | Interrupting | RequiresAction => false,
+        },
+        (Command::Acquire { .. }, Is(_)) => state.claimable_at().is_some(),
+        (Command::Owned { action, .. }, Is(status)) => permits_owner(action, status),
+    };
+    if allowed {
+        Ok(())
+    } else {
+        Err(Refusal::NotNow { command: command.name(), standing, allowed: possible(standing) })
+    }
+}
+
+/// The owner's part of the table.
+fn permits_owner(action: &OwnerAction, status: Status) -> bool {
+    match action {
+        OwnerAction::Release { .. } | OwnerAction::Settle { .. } => true,
+        OwnerAction::Prepare { .. }
+        | OwnerAction::CommitStep { .. }
+        | OwnerAction::RecordResponse { .. }
+        | OwnerAction::CommitContext { .. }
+        | OwnerAction::CommitSteering
+        | OwnerAction::RecordHook { .. }
+        | OwnerAction::BeginRetry { .. }
+        | OwnerAction::Compact { .. }
+        | OwnerAction::FailCompaction { .. }
+        | OwnerAction::AwaitAction { .. }
+        | OwnerAction::FinishTurn { .. } => status == Status::Running,
+        OwnerAction::CancelAction => status == Status::RequiresAction,
+        OwnerAction::FinishInterruption { .. } => status == Status::Interrupting,
+        OwnerAction::Fail { .. } => matches!(status, Status::Running | Status::Interrupting),
+    }
+}
+
+/// Says what is possible in a state, for people.
+fn possible(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Nothing => "it must be created first",
+        Standing::Archived => "unarchive it first",
+        Standing::Is(Status::Waiting) => "send it a message or set a goal",
+        Standing::Is(Status::Running) => "wait for it, queue a message, or interrupt it",
+        Standing::Is(Status::Interrupting) => "wait until it has stopped",
+        Standing::Is(Status::RequiresAction) => "answer the open calls, or interrupt it",
+        Standing::Is(Status::Failed) => "send it a message, or promote a queued one",
+    }
+}
+
+fn actor(state: &SessionState, command: &Command) -> Actor {
+    if let Command::Acquire { worker, .. } = command {
+        return Actor::Worker { worker: *worker, epoch: state.epoch + 1 };
+    }
+    match (state.owner, command) {
+        (Some(owner), Command::Owned { epoch, .. }) => Actor::Worker { worker: owner.worker, epoch: *epoch },
+        (Some(_) | None, _) => Actor::User,
+    }
+}
+
+/// Entries being decided: each is folded at once, so the next is decided on the state it leads to.
+struct Draft {
+    state: SessionState,
+    entries: Vec<Entry>,
+    now: Timestamp,
+    by: Actor,
+}
+
+impl Draft {
+    /// Decides on one more entry. What could be refused was refused before; it returns `Ok` because most
+    /// decisions end with an entry.
+    #[expect(clippy::unnecessary_wraps, reason = "it is the last expression of most decisions")]
+    fn push(&mut self, fact: Fact, content: Option<Payload>) -> Result<(), Refusal> {
+        let record = Record {
+            v: fact.version(),
+            n: self.state.head + 1,
+            at: self.now,
+            by: self.by,
+            content: content.as_ref().map(|payload| payload.digest),
+            fact,
+        };
+        self.state = evolve(std::mem::take(&mut self.state), &record);
+        self.entries.push(Entry { record, content });
+        Ok(())
+    }
+
+    fn push_items(&mut self, fact: Fact, items: Vec<Item>) -> Result<(), Refusal> {
+        let content = (!items.is_empty()).then(|| Payload::items(items));
+        self.push(fact, content)
+    }
+}
+
+/// Decides what a cost means: whose account it goes to, and whether it crosses a budget.
+///
+/// Work accounts to the goal it began under; if that one is gone, or in plan mode, to the session only.
+fn charge(state: &SessionState, spend: Spend) -> Charge {
+    let goal = state.goal.as_ref();
+    let goal = goal.filter(|goal| Some(goal.id) == spend.goal && state.mode == Mode::Default);
+    let Some(goal) = goal else {
+        return Charge { spend: Spend { goal: None, ..spend }, crossed: None };
+    };
+    let mut used = goal.used;
+    used.add(&spend);
+    let crossed = goal.budget.reached(&used).filter(|kind| *kind != BudgetKind::Continuations);
+    Charge { spend, crossed: crossed.filter(|_| goal.status == GoalStatus::Active) }
+}
+
+/// Decides how a turn that ends with this cost and verdict goes on: the budget that limits its goal,
+/// what comes next, and what the model is told.
+fn after_turn(
+    state: &SessionState,
+    charge: &Charge,
+    verdict: &TurnVerdict,
+) -> (Option<BudgetKind>, Next, Option<Item>) {
+    let mut after = state.clone();
+    after.charge(charge);
+    after.judge(verdict);
+    let active = after.goal.as_ref().filter(|goal| goal.status == GoalStatus::Active);
+    let limited = active.and_then(|goal| goal.budget.reached(&goal.used));
+    after.limit(limited);
+    let (next, told) = next(&after);
+    (limited, next, told)
+}
+
+/// Decides what comes after a turn, in a state in which the turn is over: the queue, else the goal, else rest.
+///
+/// Also returns what the model is told, if its goal goes on.
+fn next(state: &SessionState) -> (Next, Option<Item>) {
+    if let Some(message) = state.queue.first() {
+        return (Next::Promote(*message), None);
+    }
+    match &state.goal {
+        Some(goal) if state.goal_continues() => {
+            let text = continuation_text(goal);
+            (Next::Continue, Some(Item::Steering { reason: SteeringReason::Continuation, text }))
+        }
+        Some(_) | None => (Next::Rest, None),
+    }
+}

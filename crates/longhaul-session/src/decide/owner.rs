@@ -1,0 +1,288 @@
+//! What only the owner may do, and only with work that is still valid.
+
+use super::user::{answer_all, facts, finish_interruption, items};
+use super::{Draft, after_turn, charge};
+use crate::command::{Basis, Cut, OwnerAction, Ran, Refusal, Step};
+use crate::entry::{CallFact, Charge, Content, Fact, FinishReason, ModelGoal, Payload, Place, TurnVerdict};
+use crate::failure::Failure;
+use crate::goal::{Goal, steering_text};
+use crate::id::{CallId, Epoch, Timestamp};
+use crate::item::{Item, Outcome};
+use crate::state::{MAX_CALLS, Newest, Origin, PendingCall};
+use crate::steering::SteeringReason;
+use crate::usage::Spend;
+
+pub(super) fn apply(draft: &mut Draft, epoch: Epoch, action: OwnerAction) -> Result<(), Refusal> {
+    if draft.state.owner.is_none_or(|owner| owner.epoch != epoch) {
+        return Err(Refusal::Fenced { epoch, newest: draft.state.epoch });
+    }
+    match action {
+        OwnerAction::Prepare { .. } if draft.state.prepared_at > 0 => {
+            Err(Refusal::Invalid("the session is prepared already"))
+        }
+        OwnerAction::Prepare { system, tools } => {
+            draft.push(Fact::Prepared, Some(Payload::new(Content::Prepared { system, tools })))
+        }
+        OwnerAction::Release { not_started } => release(draft, epoch, not_started),
+        OwnerAction::CommitStep { basis, step, spend } => commit_step(draft, epoch, basis, *step, spend),
+        OwnerAction::RecordResponse { basis, response_id } => {
+            still_valid(draft, basis)?;
+            draft.push(Fact::ResponseStarted { response_id }, None)
+        }
+        OwnerAction::CommitContext { items, digest } => {
+            nothing_open(draft)?;
+            draft.push_items(Fact::Context { digest }, items)
+        }
+        OwnerAction::CommitSteering => commit_steering(draft),
+        OwnerAction::RecordHook { point, name, decision, items } => {
+            if !items.is_empty() {
+                nothing_open(draft)?;
+            }
+            draft.push_items(Fact::Hook { point, name, decision }, items)
+        }
+        OwnerAction::Settle { spend } => {
+            let charge = charge(&draft.state, spend);
+            draft.push(Fact::Settled { charge }, None)
+        }
+        OwnerAction::BeginRetry { basis, failure, retry, spend } => {
+            still_valid(draft, basis)?;
+            let (attempt, charge) = (basis.attempt + 1, charge(&draft.state, spend));
+            draft.push(Fact::Retry { failure, retry, attempt, charge }, None)
+        }
+        OwnerAction::Compact { basis, summary, keep_from, spend } => {
+            still_valid(draft, basis)?;
+            nothing_open(draft)?;
+            if summary.trim().is_empty() {
+                return Err(Refusal::Invalid("the summary is empty"));
+            }
+            let charge = charge(&draft.state, spend);
+            draft.push_items(Fact::Compacted { keep_from, charge }, vec![Item::Summary { text: summary }])
+        }
+        OwnerAction::FailCompaction { basis, failure, spend } => {
+            still_valid(draft, basis)?;
+            let charge = charge(&draft.state, spend);
+            draft.push(Fact::CompactionFailed { failure, charge }, None)
+        }
+        OwnerAction::AwaitAction { deadlines } => await_action(draft, deadlines),
+        OwnerAction::CancelAction => cancel_action(draft),
+        OwnerAction::FinishTurn { reason, spend } => finish_turn(draft, reason, spend),
+        OwnerAction::FinishInterruption { cut, partial, spend } => {
+            let answers = close(draft, epoch, cut);
+            let charge = charge(&draft.state, spend);
+            finish_interruption(draft, answers, partial, charge)
+        }
+        OwnerAction::Fail { failure, cut, spend } => fail(draft, epoch, failure, cut, spend),
+    }
+}
+
+/// A step commits at most once for one history and attempt.
+fn still_valid(draft: &Draft, basis: Basis) -> Result<(), Refusal> {
+    let (history_at, attempt) = (draft.state.history_at, draft.state.attempt);
+    if basis == (Basis { history_at, attempt }) {
+        Ok(())
+    } else {
+        Err(Refusal::Obsolete { basis, history_at, attempt })
+    }
+}
+
+fn nothing_open(draft: &Draft) -> Result<(), Refusal> {
+    if draft.state.pending.is_empty() { Ok(()) } else { Err(Refusal::Invalid("there are open calls")) }
+}
+
+fn release(draft: &mut Draft, epoch: Epoch, not_started: Vec<CallId>) -> Result<(), Refusal> {
+    for id in &not_started {
+        let known = draft.state.pending_call(id);
+        if known.is_none_or(|call| call.startable_by.is_some_and(|by| by != epoch)) {
+            return Err(Refusal::NotAwaited(id.clone()));
+        }
+    }
+    draft.push(Fact::Released { not_started }, None)
+}
+
+fn commit_step(
+    draft: &mut Draft,
+    epoch: Epoch,
+    basis: Basis,
+    step: Step,
+    spend: Spend,
+) -> Result<(), Refusal> {
+    still_valid(draft, basis)?;
+    let charge = charge(&draft.state, spend);
+    match step {
+        Step::Model { items, calls, finish, response_id, measured, timing } => {
+            nothing_open(draft)?;
+            valid_calls(&items, &calls)?;
+            let fact = Fact::ModelStep { calls, charge, measured, finish, response_id, timing };
+            draft.push_items(fact, items)
+        }
+        Step::Tools { results, goal } => commit_tools(draft, epoch, results, goal, charge),
+    }
+}
+
+/// The calls the rules know are the calls the model sees, each with its own id.
+fn valid_calls(shown: &[Item], calls: &[CallFact]) -> Result<(), Refusal> {
+    let shown: Vec<&CallId> = shown
+        .iter()
+        .filter_map(|item| if let Item::ToolCall(call) = item { Some(&call.id) } else { None })
+        .collect();
+    if calls.len() > MAX_CALLS {
+        return Err(Refusal::Invalid("the model asked for more calls at once than a step may hold"));
+    }
+    if shown.len() != calls.len() || calls.iter().zip(&shown).any(|(call, id)| call.id != **id) {
+        return Err(Refusal::Invalid("the calls of the step are not the calls of its items"));
+    }
+    let twice = |at: usize| calls[..at].iter().any(|earlier| earlier.id == calls[at].id);
+    if (0..calls.len()).any(twice) {
+        return Err(Refusal::Invalid("two calls of the step have the same id"));
+    }
+    Ok(())
+}
+
+/// Results commit in call order, each for an open call that this epoch may answer.
+fn commit_tools(
+    draft: &mut Draft,
+    epoch: Epoch,
+    mut results: Vec<Ran>,
+    goal: Option<ModelGoal>,
+    charge: Charge,
+) -> Result<(), Refusal> {
+    if results.is_empty() {
+        return Err(Refusal::Invalid("there is no result to commit"));
+    }
+    let place = |id: &CallId| draft.state.pending.iter().position(|call| call.id == *id);
+    for (at, ran) in results.iter().enumerate() {
+        let twice = results[..at].iter().any(|earlier| earlier.result.call == ran.result.call);
+        let open = place(&ran.result.call).map(|at| &draft.state.pending[at]);
+        if twice || !open.is_some_and(|call| may_answer(call, epoch, ran.result.outcome)) {
+            return Err(Refusal::NotAwaited(ran.result.call.clone()));
+        }
+    }
+    valid_model_goal(draft, goal.as_ref())?;
+    results.sort_by_key(|ran| place(&ran.result.call));
+    let fact = Fact::ToolStep { results: facts(&results), charge, goal };
+    draft.push_items(fact, items(results))
+}
+
+/// The model may set a goal where there is none to finish, and may end the one there is.
+fn valid_model_goal(draft: &Draft, change: Option<&ModelGoal>) -> Result<(), Refusal> {
+    let unfinished = draft.state.goal.as_ref().is_some_and(Goal::is_unfinished);
+    match change {
+        None => Ok(()),
+        Some(ModelGoal::Created(_)) if unfinished => Err(Refusal::Invalid("the goal there is is unfinished")),
+        Some(ModelGoal::Created(_)) if draft.state.ephemeral => {
+            Err(Refusal::Invalid("an ephemeral session cannot have a goal"))
+        }
+        Some(ModelGoal::Created(_)) => Ok(()),
+        Some(ModelGoal::Completed | ModelGoal::Blocked(_)) if unfinished => Ok(()),
+        Some(ModelGoal::Completed | ModelGoal::Blocked(_)) => {
+            Err(Refusal::Invalid("there is no unfinished goal"))
+        }
+    }
+}
+
+/// A call of another epoch has an outcome only if it is of a class that may run again, or was found out.
+fn may_answer(call: &PendingCall, epoch: Epoch, outcome: Outcome) -> bool {
+    match call.place {
+        Place::Local => call.startable_by == Some(epoch) || outcome != Outcome::NotRun,
+        Place::Client | Place::Approval | Place::Question => call.rejected && !outcome.ran(),
+    }
+}
+
+fn commit_steering(draft: &mut Draft) -> Result<(), Refusal> {
+    nothing_open(draft)?;
+    if !draft.state.steering_is_due() {
+        return Err(Refusal::Invalid("there is nothing to tell the model"));
+    }
+    let budget = draft.state.budget_steering();
+    let objective_changed = draft.state.steering_due.objective_changed;
+    let text = steering_text(draft.state.goal.as_ref(), budget, objective_changed);
+    let reason = budget.map_or(SteeringReason::ObjectiveChanged, SteeringReason::BudgetSpent);
+    let fact = Fact::Steering { budget, objective_changed };
+    draft.push_items(fact, vec![Item::Steering { reason, text }])
+}
+
+fn await_action(draft: &mut Draft, deadlines: Vec<(CallId, Timestamp)>) -> Result<(), Refusal> {
+    let open = &draft.state.pending;
+    if open.is_empty() || open.iter().any(|call| call.place == Place::Local) {
+        return Err(Refusal::Invalid(
+            "only open calls of others can be awaited, and only when no local one is open",
+        ));
+    }
+    if let Some((id, _)) = deadlines.iter().find(|(id, _)| draft.state.pending_call(id).is_none()) {
+        return Err(Refusal::NotAwaited(id.clone()));
+    }
+    draft.push(Fact::Awaiting { deadlines }, None)
+}
+
+fn cancel_action(draft: &mut Draft) -> Result<(), Refusal> {
+    let now = draft.now;
+    let late = |call: &&PendingCall| call.deadline.is_some_and(|deadline| deadline <= now);
+    let calls: Vec<PendingCall> = draft.state.pending.iter().filter(late).cloned().collect();
+    if calls.is_empty() {
+        return Err(Refusal::Invalid("no deadline has passed"));
+    }
+    let answers = answer_all(&calls, |_| Outcome::Expired);
+    let fact = Fact::Answered { allowed: Vec::new(), results: facts(&answers) };
+    draft.push_items(fact, items(answers))
+}
+
+fn finish_turn(draft: &mut Draft, reason: FinishReason, spend: Spend) -> Result<(), Refusal> {
+    nothing_open(draft)?;
+    if draft.state.newest == Newest::Input && reason == FinishReason::Complete {
+        return Err(Refusal::Invalid("the model has not answered yet"));
+    }
+    let charge = charge(&draft.state, spend);
+    let verdict = verdict(draft);
+    let (limited, next, told) = after_turn(&draft.state, &charge, &verdict);
+    let fact = Fact::TurnFinished { reason, charge, verdict, limited, next };
+    draft.push_items(fact, told.into_iter().collect())
+}
+
+/// A continuation that called no tool, or did the same as those before it, must not be followed by another.
+fn verdict(draft: &Draft) -> TurnVerdict {
+    let turn = &draft.state.turn;
+    match &draft.state.goal {
+        Some(goal) if turn.origin == Origin::Continuation => {
+            if turn.tool_calls == 0 {
+                TurnVerdict::Suppressed
+            } else if goal.would_spin(turn.digest) {
+                TurnVerdict::Spun(turn.digest)
+            } else {
+                TurnVerdict::Worked(turn.digest)
+            }
+        }
+        Some(_) | None => TurnVerdict::None,
+    }
+}
+
+fn fail(draft: &mut Draft, epoch: Epoch, failure: Failure, cut: Cut, spend: Spend) -> Result<(), Refusal> {
+    let answers = close(draft, epoch, cut);
+    let charge = charge(&draft.state, spend);
+    let fact = Fact::Failed { failure, results: facts(&answers), charge };
+    draft.push_items(fact, items(answers))
+}
+
+/// Answers all open calls: finished ones keep their results, what may have begun is said to, the rest was
+/// not run. Results come in call order.
+fn close(draft: &Draft, epoch: Epoch, cut: Cut) -> Vec<Ran> {
+    let Cut { mut finished, started } = cut;
+    draft
+        .state
+        .pending
+        .iter()
+        .map(|call| {
+            if let Some(at) = finished.iter().position(|ran| ran.result.call == call.id) {
+                return finished.swap_remove(at);
+            }
+            let outcome = match call.place {
+                Place::Local => {
+                    let by_older = call.startable_by.is_some_and(|by| by != epoch);
+                    if by_older || started.contains(&call.id) { Outcome::Stopped } else { Outcome::NotRun }
+                }
+                Place::Client => Outcome::Cancelled,
+                Place::Approval | Place::Question => Outcome::NotRun,
+            };
+            answer_all(std::slice::from_ref(call), |_| outcome).remove(0)
+        })
+        .collect()
+}

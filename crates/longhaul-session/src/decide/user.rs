@@ -1,0 +1,230 @@
+//! What people, programs and claiming workers may ask: everything that needs no proof of ownership.
+
+use super::{Draft, after_turn};
+use crate::agent::Configuration;
+use crate::command::{Answer, First, Ran, Refusal};
+use crate::context::UserMessage;
+use crate::entry::{Charge, Content, Fact, Payload, Place, ResultFact, TurnVerdict};
+use crate::goal::GoalStatus;
+use crate::id::{CallId, EntryNo, WorkerId};
+use crate::item::{Item, Outcome, ToolResult};
+use crate::state::{MAX_GRANTS, MAX_QUEUE, Owner, PendingCall, Status};
+use crate::usage::Usage;
+
+pub(super) fn create(
+    draft: &mut Draft,
+    configuration: Box<Configuration>,
+    ephemeral: bool,
+    name: Option<String>,
+    first: First,
+) -> Result<(), Refusal> {
+    let content = Payload::new(Content::Configuration { configuration });
+    draft.push(Fact::Created { ephemeral, name }, Some(content))?;
+    match first {
+        First::Nothing => Ok(()),
+        First::Message(text) => message(draft, Fact::Message, text),
+        First::Goal { id, objective, budget, checks } => {
+            super::goal::set(draft, id, &objective, budget, checks)
+        }
+    }
+}
+
+fn message(draft: &mut Draft, fact: Fact, text: String) -> Result<(), Refusal> {
+    draft.push_items(fact, vec![Item::User { text }])
+}
+
+/// Makes a copied log a session of its own, in which nothing of the original is under way.
+pub(super) fn detach(
+    draft: &mut Draft,
+    fact: impl FnOnce(EntryNo, Vec<ResultFact>) -> Fact,
+) -> Result<(), Refusal> {
+    let answers = answer_all(&draft.state.pending, |_| Outcome::Foreign);
+    draft.push_items(fact(draft.state.head, facts(&answers)), items(answers))
+}
+
+pub(super) fn send(draft: &mut Draft, text: String, interrupting: bool) -> Result<(), Refusal> {
+    let status = draft.state.status;
+    if matches!(status, Status::Waiting | Status::Failed) && draft.state.queue.is_empty() {
+        return message(draft, Fact::Message, text);
+    }
+    if draft.state.queue.len() >= MAX_QUEUE {
+        return Err(Refusal::QueueFull);
+    }
+    message(draft, Fact::Queued, text)?;
+    match status {
+        Status::Failed => {
+            let head = draft.state.queue[0];
+            draft.push(Fact::Promoted { message: head }, None)
+        }
+        Status::Running | Status::Interrupting | Status::RequiresAction if interrupting => {
+            stop(draft, None, Vec::new(), false)
+        }
+        Status::Waiting | Status::Running | Status::Interrupting | Status::RequiresAction => Ok(()),
+    }
+}
+
+/// The evidence that the entry is a message still in history holds as long as history has not changed.
+pub(super) fn edit(draft: &mut Draft, target: UserMessage, text: String) -> Result<(), Refusal> {
+    let message = target.entry();
+    if target.as_of() < draft.state.history_at || message <= draft.state.boundary {
+        return Err(Refusal::NotEditable(message));
+    }
+    draft.push_items(Fact::Edited { message }, vec![Item::User { text }])
+}
+
+pub(super) fn unqueue(draft: &mut Draft, message: EntryNo) -> Result<(), Refusal> {
+    queued(draft, message)?;
+    draft.push(Fact::Unqueued { message }, None)
+}
+
+pub(super) fn promote(draft: &mut Draft, message: EntryNo) -> Result<(), Refusal> {
+    queued(draft, message)?;
+    if draft.state.status == Status::Failed {
+        draft.push(Fact::Promoted { message }, None)
+    } else {
+        stop(draft, Some(message), Vec::new(), false)
+    }
+}
+
+fn queued(draft: &Draft, message: EntryNo) -> Result<(), Refusal> {
+    let there = draft.state.queue.contains(&message);
+    there.then_some(()).ok_or(Refusal::NotQueued(message))
+}
+
+pub(super) fn interrupt(draft: &mut Draft, drop_queue: bool) -> Result<(), Refusal> {
+    let dropped = if drop_queue { draft.state.queue.clone() } else { Vec::new() };
+    stop(draft, None, dropped, true)
+}
+
+/// Stops what is under way. A runner is given time to do so; where nothing runs, it is done at once.
+fn stop(
+    draft: &mut Draft,
+    promote: Option<EntryNo>,
+    dropped: Vec<EntryNo>,
+    pause_goal: bool,
+) -> Result<(), Refusal> {
+    let at_rest = draft.state.status == Status::RequiresAction;
+    let active = draft.state.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active);
+    draft.push(Fact::Interrupting { promote, dropped, pause_goal: pause_goal && active }, None)?;
+    if !at_rest {
+        return Ok(());
+    }
+    let answers = answer_all(&draft.state.pending, |call| match call.place {
+        Place::Client => Outcome::Cancelled,
+        Place::Local | Place::Approval | Place::Question => Outcome::NotRun,
+    });
+    finish_interruption(draft, answers, Vec::new(), Charge::default())
+}
+
+/// Ends an interruption exactly as a turn ends: the queue, else the goal, else rest.
+pub(super) fn finish_interruption(
+    draft: &mut Draft,
+    answers: Vec<Ran>,
+    partial: Vec<Item>,
+    charge: Charge,
+) -> Result<(), Refusal> {
+    let (limited, next, told) = after_turn(&draft.state, &charge, &TurnVerdict::None);
+    let (results, partial_kept) = (facts(&answers), !partial.is_empty());
+    let fact = Fact::Interrupted { results, partial: partial_kept, charge, limited, next };
+    draft.push_items(fact, partial.into_iter().chain(items(answers)).chain(told).collect())
+}
+
+pub(super) fn submit(draft: &mut Draft, results: Vec<ToolResult>) -> Result<(), Refusal> {
+    if results.is_empty() {
+        return Err(Refusal::Invalid("there is no result to submit"));
+    }
+    for (at, result) in results.iter().enumerate() {
+        let open = draft.state.pending_call(&result.call).is_some_and(|call| call.place == Place::Client);
+        if !open || results[..at].iter().any(|earlier| earlier.call == result.call) {
+            return Err(Refusal::NotAwaited(result.call.clone()));
+        }
+    }
+    let answers: Vec<Ran> = results.into_iter().map(|result| Ran { result, ran: None }).collect();
+    draft.push_items(Fact::Answered { allowed: Vec::new(), results: facts(&answers) }, items(answers))
+}
+
+pub(super) fn answer(draft: &mut Draft, id: CallId, answer: Answer, remember: bool) -> Result<(), Refusal> {
+    let Some(call) = draft.state.pending_call(&id) else { return Err(Refusal::NotAwaited(id)) };
+    let tool = call.tool.clone();
+    let result = match (call.place, answer) {
+        (Place::Approval, Answer::Allow) => None,
+        (Place::Approval, Answer::Deny { reason }) => {
+            let output = reason.unwrap_or_else(|| Outcome::Denied.notice().to_owned());
+            Some(result(id.clone(), Outcome::Denied, output))
+        }
+        (Place::Question, Answer::Value(output)) => Some(result(id.clone(), Outcome::Ok, output)),
+        (Place::Approval, Answer::Value(_)) | (Place::Question, Answer::Allow | Answer::Deny { .. }) => {
+            return Err(Refusal::Invalid("an approval takes yes or no, a question takes a text"));
+        }
+        (Place::Local | Place::Client, _) => return Err(Refusal::NotAwaited(id)),
+    };
+    let allowed = if result.is_none() { vec![id] } else { Vec::new() };
+    if remember && result.is_none() && !draft.state.grants.contains(&tool) {
+        grant(draft, tool)?;
+    }
+    let answers: Vec<Ran> = result.into_iter().map(|result| Ran { result, ran: None }).collect();
+    draft.push_items(Fact::Answered { allowed, results: facts(&answers) }, items(answers))
+}
+
+pub(super) fn request_compaction(draft: &mut Draft) -> Result<(), Refusal> {
+    if draft.state.steps_since_boundary == 0 {
+        return Err(Refusal::Invalid("there is nothing to compact since the last compaction or clear"));
+    }
+    draft.push(Fact::CompactionRequested, None)
+}
+
+pub(super) fn grant(draft: &mut Draft, tool: String) -> Result<(), Refusal> {
+    if draft.state.grants.contains(&tool) {
+        return Err(Refusal::Invalid("the tool is granted already"));
+    }
+    if draft.state.grants.len() >= MAX_GRANTS {
+        return Err(Refusal::Invalid("the session has been granted all the tools it can be granted"));
+    }
+    draft.push(Fact::Granted { tool }, None)
+}
+
+pub(super) fn redact(draft: &mut Draft, entry: EntryNo) -> Result<(), Refusal> {
+    if entry == 0 || entry > draft.state.head {
+        return Err(Refusal::NoSuchEntry(entry));
+    }
+    draft.push(Fact::Redacted { entry }, None)
+}
+
+/// The compare-and-swap lets one of several win; here it is only checked that nobody lives in the session.
+pub(super) fn acquire(
+    draft: &mut Draft,
+    worker: WorkerId,
+    lost: Option<Owner>,
+    estimate: Usage,
+) -> Result<(), Refusal> {
+    if draft.state.owner != lost {
+        return Err(Refusal::Owned);
+    }
+    if draft.state.claimable_at().is_none_or(|at| at > draft.now) {
+        return Err(Refusal::Invalid("it is not time yet to take the session"));
+    }
+    let estimate = if lost.is_some() { estimate } else { Usage::default() };
+    let epoch = draft.state.epoch + 1;
+    draft.push(Fact::Acquired { worker, epoch, lost: lost.is_some(), estimate }, None)
+}
+
+/// Answers all these calls without running any.
+pub(super) fn answer_all(calls: &[PendingCall], outcome: impl Fn(&PendingCall) -> Outcome) -> Vec<Ran> {
+    let answer = |call: &PendingCall| {
+        let outcome = outcome(call);
+        Ran { result: result(call.id.clone(), outcome, outcome.notice().to_owned()), ran: None }
+    };
+    calls.iter().map(answer).collect()
+}
+
+fn result(call: CallId, outcome: Outcome, output: String) -> ToolResult {
+    ToolResult { call, outcome, output, files: Vec::new(), artifact: None }
+}
+
+pub(super) fn facts(answers: &[Ran]) -> Vec<ResultFact> {
+    answers.iter().map(|answer| ResultFact::of(&answer.result, answer.ran)).collect()
+}
+
+pub(super) fn items(answers: Vec<Ran>) -> Vec<Item> {
+    answers.into_iter().map(|answer| Item::ToolResult(answer.result)).collect()
+}

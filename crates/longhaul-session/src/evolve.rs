@@ -1,0 +1,447 @@
+//! `evolve`: the fold. One record changes the state; nothing here reads content, decides or refuses.
+
+use crate::entry::{CallFact, Charge, Fact, Mode, ModelGoal, Next, Place, Record, ResultFact, TurnVerdict};
+use crate::failure::{Failure, FailureClass};
+use crate::goal::{BudgetKind, Goal, GoalStatus, SPIN_TURNS};
+use crate::id::{CallId, Digest, EntryNo, Timestamp};
+use crate::state::{Newest, Origin, Owner, PendingCall, SessionState, Status, Turn};
+use crate::steering::SteeringDue;
+use crate::usage::Usage;
+
+/// Folds one record into the state. It accepts everything `decide` can emit.
+// tidy: long — one exhaustive match over all kinds of entries
+#[must_use]
+pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
+    let n = record.n;
+    state.head = n;
+    match &record.fact {
+        Fact::Created { ephemeral, name } => {
+            state.ephemeral = *ephemeral;
+            state.name.clone_from(name);
+            state.configured_at = n;
+            state.context_from = n;
+        }
+        Fact::Forked { results, .. } | Fact::Imported { results, .. } => state.detach(n, results),
+        Fact::Prepared => state.prepared_at = n,
+        Fact::Configured => state.configured_at = n,
+        Fact::Message => state.begin_turn(n, Origin::User),
+        Fact::Queued => state.queue.push(n),
+        Fact::Unqueued { message } => state.queue.retain(|queued| queued != message),
+        Fact::Promoted { message } => state.go_on(n, Next::Promote(*message)),
+        Fact::Edited { .. } => {
+            state.pending.clear();
+            state.begin_turn(n, Origin::User);
+        }
+        Fact::Context { digest } => {
+            state.context_digest = Some(*digest);
+            state.history_changed(n);
+        }
+        Fact::Steering { budget, .. } => {
+            if let (Some(goal), Some(kind)) = (&mut state.goal, budget) {
+                goal.wrapped_up.push(*kind);
+            }
+            state.steering_due = SteeringDue::default();
+            state.newest = Newest::Input;
+            state.history_changed(n);
+        }
+        Fact::ModelStep { calls, charge, measured, .. } => {
+            state.charge(charge);
+            state.measured = Some(*measured);
+            state.model_step(n, calls);
+        }
+        Fact::ToolStep { results, charge, goal } => {
+            state.charge(charge);
+            state.tool_step(n, results);
+            state.model_goal(goal.as_ref(), record.at);
+        }
+        Fact::ResponseStarted { response_id } => state.response_id = Some(response_id.clone()),
+        Fact::Settled { charge } => state.charge(charge),
+        Fact::Retry { retry, attempt, charge, failure } => {
+            state.charge(charge);
+            state.attempt = *attempt;
+            state.retry = Some(*retry);
+            state.response_id = None;
+            state.last_error = Some(failure.clone());
+        }
+        Fact::Awaiting { deadlines } => state.await_action(deadlines),
+        Fact::Answered { allowed, results } => state.answered(n, allowed, results),
+        Fact::CompactionRequested => state.compaction_requested(),
+        Fact::Compacted { keep_from, charge } => {
+            state.charge(charge);
+            state.start_context(n, *keep_from);
+            state.compaction_failures = 0;
+        }
+        Fact::CompactionFailed { charge, failure } => {
+            state.charge(charge);
+            state.compaction_failed(failure);
+        }
+        Fact::Cleared => {
+            state.start_context(n, n);
+            state.newest = Newest::Nothing;
+            state.rest(Status::Waiting);
+        }
+        Fact::TurnFinished { charge, verdict, limited, next, .. } => {
+            state.charge(charge);
+            state.judge(verdict);
+            state.limit(*limited);
+            state.end_turn();
+            state.go_on(n, *next);
+        }
+        Fact::Interrupting { promote, dropped, pause_goal } => {
+            state.interrupting(*promote, dropped, *pause_goal);
+        }
+        Fact::Interrupted { results, partial, charge, limited, next } => {
+            state.charge(charge);
+            state.limit(*limited);
+            state.close_calls(n, results);
+            if *partial {
+                state.newest = Newest::Response;
+                state.history_changed(n);
+            }
+            state.end_turn();
+            state.go_on(n, *next);
+        }
+        Fact::Failed { failure, results, charge } => {
+            state.charge(charge);
+            state.close_calls(n, results);
+            state.fail(failure);
+        }
+        Fact::Goal { goal, next } => state.set_goal(n, goal.as_ref(), *next),
+        Fact::Mode { mode, next } => {
+            state.mode = *mode;
+            if let Some(next) = next {
+                state.go_on(n, *next);
+            }
+        }
+        Fact::Named { name } => state.name.clone_from(name),
+        Fact::Granted { tool } => state.grants.push(tool.clone()),
+        Fact::Hook { .. } => {
+            if record.content.is_some() {
+                state.newest = Newest::Input;
+                state.history_changed(n);
+            }
+        }
+        Fact::Redacted { .. } => {}
+        Fact::Archived => state.archived = true,
+        Fact::Unarchived => state.archived = false,
+        Fact::Acquired { worker, epoch, lost, estimate } => {
+            state.acquired(Owner { worker: *worker, epoch: *epoch }, *lost, *estimate);
+        }
+        Fact::Released { not_started } => state.released(not_started),
+        Fact::Reconciled { broken } => state.reconciled(n, broken),
+    }
+    state
+}
+
+/// What the facts do. Each method is one idea of the design.
+impl SessionState {
+    /// Notes that the model's history changed: work based on the old one is obsolete.
+    fn history_changed(&mut self, n: EntryNo) {
+        self.history_at = n;
+        self.attempt = 0;
+        self.retry = None;
+        self.response_id = None;
+        self.last_error = None;
+    }
+
+    fn begin_turn(&mut self, n: EntryNo, origin: Origin) {
+        self.turn = Turn { number: self.turn.number + 1, origin, ..Turn::default() };
+        self.status = Status::Running;
+        self.newest = Newest::Input;
+        if let Some(goal) = self.goal.as_mut().filter(|_| origin != Origin::Continuation) {
+            goal.suppressed = false;
+        }
+        self.history_changed(n);
+    }
+
+    /// Does what was decided to come after a turn.
+    fn go_on(&mut self, n: EntryNo, next: Next) {
+        match next {
+            Next::Promote(message) => {
+                self.queue.retain(|queued| *queued != message);
+                self.begin_turn(n, Origin::Queue);
+            }
+            Next::Continue => {
+                if let Some(goal) = &mut self.goal {
+                    goal.used.continuations += 1;
+                }
+                self.steering_due.objective_changed = false;
+                self.begin_turn(n, Origin::Continuation);
+            }
+            Next::Rest => self.rest(Status::Waiting),
+        }
+    }
+
+    /// Lands in a resting state, which releases the owner: a later kill is no crash.
+    fn rest(&mut self, status: Status) {
+        self.status = status;
+        self.owner = None;
+        self.retry = None;
+        self.attempt = 0;
+    }
+
+    fn end_turn(&mut self) {
+        self.crashes = 0;
+        self.steering_due.budget = None;
+        self.compaction_requested = false;
+    }
+
+    pub(crate) fn charge(&mut self, charge: &Charge) {
+        self.ledger.measured += charge.spend.usage;
+        self.ledger.active_ms = self.ledger.active_ms.saturating_add(charge.spend.active_ms);
+        let Some(goal) = self.goal.as_mut().filter(|goal| Some(goal.id) == charge.spend.goal) else {
+            return;
+        };
+        goal.used.add(&charge.spend);
+        if let Some(kind) = charge.crossed {
+            goal.status = GoalStatus::BudgetLimited;
+            goal.reason = Some(format!("the {} budget is used up", kind.name()));
+            self.steering_due.budget = Some(kind);
+        }
+    }
+
+    fn model_step(&mut self, n: EntryNo, calls: &[CallFact]) {
+        let crowded = calls.len() > 1 && calls.iter().any(|call| call.exclusive);
+        let owner = self.owner.map(|owner| owner.epoch);
+        self.pending = calls
+            .iter()
+            .map(|call| PendingCall {
+                id: call.id.clone(),
+                tool: call.tool.clone(),
+                step: n,
+                place: call.place,
+                effect: call.effect,
+                deadline: None,
+                startable_by: owner.filter(|_| call.place == Place::Local),
+                rejected: crowded,
+                stop_after: call.stop_after,
+                digest: call.digest,
+            })
+            .collect();
+        self.turn.steps += 1;
+        self.turn.tool_calls =
+            self.turn.tool_calls.saturating_add(u32::try_from(calls.len()).unwrap_or(u32::MAX));
+        self.steps_since_boundary += 1;
+        self.newest = if calls.is_empty() { Newest::Response } else { Newest::Calls };
+        self.history_changed(n);
+    }
+
+    /// Recording an unknown outcome is not progress: only a tool that really ran ends a crash loop.
+    fn tool_step(&mut self, n: EntryNo, results: &[ResultFact]) {
+        self.close_calls(n, results);
+        if results.iter().any(|result| result.outcome.ran()) {
+            self.crashes = 0;
+        }
+    }
+
+    /// Takes calls that have a result from the open ones.
+    fn close_calls(&mut self, n: EntryNo, results: &[ResultFact]) {
+        if results.is_empty() {
+            return;
+        }
+        for result in results {
+            if let Some(at) = self.pending.iter().position(|call| call.id == result.call) {
+                let call = self.pending.remove(at);
+                self.turn.stop_after |= call.stop_after && result.outcome.ran();
+                let mut bytes = self.turn.digest.0.to_vec();
+                bytes.extend_from_slice(&call.digest.0);
+                bytes.extend_from_slice(&result.digest.0);
+                self.turn.digest = Digest::of(&bytes);
+            }
+        }
+        if let Some(goal) = &mut self.goal {
+            goal.suppressed = false;
+        }
+        self.steps_since_boundary += 1;
+        self.newest = Newest::Results;
+        self.history_changed(n);
+    }
+
+    fn model_goal(&mut self, change: Option<&ModelGoal>, at: Timestamp) {
+        match (change, &mut self.goal) {
+            (Some(ModelGoal::Created(created)), _) => {
+                self.goal = Some((**created).clone());
+                self.steering_due = SteeringDue::default();
+            }
+            (Some(ModelGoal::Completed), Some(goal)) => {
+                goal.status = GoalStatus::Complete;
+                goal.updated = at;
+            }
+            (Some(ModelGoal::Blocked(reason)), Some(goal)) => {
+                goal.status = GoalStatus::Blocked;
+                goal.reason = Some(reason.clone());
+                goal.updated = at;
+            }
+            (Some(ModelGoal::Completed | ModelGoal::Blocked(_)), None) | (None, _) => {}
+        }
+    }
+
+    fn await_action(&mut self, deadlines: &[(CallId, Timestamp)]) {
+        for call in &mut self.pending {
+            call.deadline = deadlines.iter().find(|(id, _)| *id == call.id).map(|(_, at)| *at);
+        }
+        self.rest(Status::RequiresAction);
+    }
+
+    /// Allowed calls become local; when nobody else has to answer, the turn goes on.
+    fn answered(&mut self, n: EntryNo, allowed: &[CallId], results: &[ResultFact]) {
+        for call in self.pending.iter_mut().filter(|call| allowed.contains(&call.id)) {
+            call.place = Place::Local;
+            call.deadline = None;
+        }
+        self.close_calls(n, results);
+        if self.pending.iter().all(|call| call.place == Place::Local) {
+            self.status = Status::Running;
+            self.adopt_unstarted();
+        } else {
+            self.rest(Status::RequiresAction);
+        }
+    }
+
+    /// Gives the owner the calls that nobody may start.
+    fn adopt_unstarted(&mut self) {
+        let Some(owner) = self.owner.filter(|_| self.status == Status::Running) else {
+            return;
+        };
+        for call in self.pending.iter_mut().filter(|call| call.place == Place::Local) {
+            call.startable_by.get_or_insert(owner.epoch);
+        }
+    }
+
+    fn compaction_requested(&mut self) {
+        self.compaction_requested = true;
+        self.turn = Turn { number: self.turn.number + 1, origin: Origin::Compaction, ..Turn::default() };
+        self.status = Status::Running;
+        self.last_error = None;
+    }
+
+    fn compaction_failed(&mut self, failure: &Failure) {
+        self.compaction_failures += 1;
+        self.compaction_requested = false;
+        self.attempt += 1;
+        self.last_error = Some(failure.clone());
+    }
+
+    fn start_context(&mut self, n: EntryNo, keep_from: EntryNo) {
+        self.boundary = n;
+        self.context_from = keep_from;
+        self.context_digest = None;
+        self.steps_since_boundary = 0;
+        self.compaction_requested = false;
+        self.measured = None;
+        self.pruned_to = 0;
+        self.history_changed(n);
+    }
+
+    pub(crate) fn judge(&mut self, verdict: &TurnVerdict) {
+        let Some(goal) = &mut self.goal else { return };
+        match verdict {
+            TurnVerdict::None => {}
+            TurnVerdict::Suppressed => goal.suppressed = true,
+            TurnVerdict::Worked(digest) => {
+                goal.recent_turns.push(*digest);
+                let surplus = goal.recent_turns.len().saturating_sub(SPIN_TURNS - 1);
+                goal.recent_turns.drain(..surplus);
+            }
+            TurnVerdict::Spun(digest) => {
+                goal.status = GoalStatus::Blocked;
+                goal.reason = Some(format!(
+                    "the last {SPIN_TURNS} turns made the same calls with the same results ({digest:?})"
+                ));
+            }
+        }
+    }
+
+    pub(crate) fn limit(&mut self, limited: Option<BudgetKind>) {
+        if let (Some(kind), Some(goal)) = (limited, &mut self.goal) {
+            goal.status = GoalStatus::BudgetLimited;
+            goal.reason = Some(format!("the {} budget is used up", kind.name()));
+        }
+    }
+
+    fn interrupting(&mut self, promote: Option<EntryNo>, dropped: &[EntryNo], pause_goal: bool) {
+        self.status = Status::Interrupting;
+        self.retry = None;
+        self.queue.retain(|queued| !dropped.contains(queued));
+        if let Some(message) = promote {
+            self.queue.retain(|queued| *queued != message);
+            self.queue.insert(0, message);
+        }
+        if let Some(goal) = self.goal.as_mut().filter(|_| pause_goal) {
+            goal.status = GoalStatus::Paused;
+        }
+    }
+
+    fn fail(&mut self, failure: &Failure) {
+        self.end_turn();
+        self.rest(Status::Failed);
+        self.last_error = Some(failure.clone());
+        if let Some(goal) = self.goal.as_mut().filter(|goal| goal.status == GoalStatus::Active) {
+            let quota = failure.class == FailureClass::Quota;
+            goal.status = if quota { GoalStatus::UsageLimited } else { GoalStatus::Blocked };
+            goal.reason = Some(failure.message.clone());
+        }
+    }
+
+    /// A goal set while the model is at work leaves the history alone: the model is told before its next call.
+    fn set_goal(&mut self, n: EntryNo, goal: Option<&Goal>, next: Option<Next>) {
+        let (before, after) = (self.goal.as_ref(), goal);
+        let same = before.map(|goal| &goal.objective) == after.map(|goal| &goal.objective);
+        if before.map(|goal| goal.id) != after.map(|goal| goal.id) {
+            self.steering_due.budget = None;
+        }
+        self.steering_due.objective_changed |=
+            !same && (!self.status.is_resting() || !self.pending.is_empty());
+        self.goal = goal.cloned();
+        if let Some(next) = next {
+            self.go_on(n, next);
+        }
+    }
+
+    /// Waiting for a person is not ownership: a loss there is no crash.
+    fn acquired(&mut self, owner: Owner, lost: bool, estimate: Usage) {
+        if lost && self.status != Status::RequiresAction {
+            self.crashes += 1;
+        }
+        self.ledger.estimated += estimate;
+        if let Some(goal) = self.goal.as_mut().filter(|_| self.mode == Mode::Default) {
+            let tokens = estimate.budget_tokens();
+            goal.used.tokens = goal.used.tokens.saturating_add(tokens);
+            goal.used.estimated_tokens = goal.used.estimated_tokens.saturating_add(tokens);
+        }
+        self.epoch = owner.epoch;
+        self.owner = Some(owner);
+        self.adopt_unstarted();
+    }
+
+    fn released(&mut self, not_started: &[CallId]) {
+        self.owner = None;
+        for call in self.pending.iter_mut().filter(|call| not_started.contains(&call.id)) {
+            call.startable_by = None;
+        }
+    }
+
+    /// Makes a copied log a session of its own: nobody owns it and nothing is under way in it.
+    fn detach(&mut self, n: EntryNo, results: &[ResultFact]) {
+        self.close_calls(n, results);
+        self.queue.clear();
+        self.archived = false;
+        self.name = None;
+        self.end_turn();
+        self.rest(Status::Waiting);
+        self.last_error = None;
+        if let Some(goal) = self.goal.as_mut().filter(|goal| goal.status == GoalStatus::Active) {
+            goal.status = GoalStatus::Paused;
+        }
+    }
+
+    fn reconciled(&mut self, n: EntryNo, broken: &str) {
+        self.pending.clear();
+        self.queue.truncate(crate::state::MAX_QUEUE);
+        self.queue.retain(|queued| *queued < n);
+        self.archived = false;
+        self.boundary = self.boundary.min(n);
+        self.history_changed(n);
+        self.fail(&Failure { class: FailureClass::Corrupt, message: broken.to_owned() });
+    }
+}

@@ -1,0 +1,171 @@
+//! `owed`: what a worker owes a session next. Derived from committed state, never stored, so that
+//! starting, running and recovering are one path.
+
+use crate::agent::Limits;
+use crate::entry::{FinishReason, Place};
+use crate::failure::{Failure, FailureClass};
+use crate::id::{CallId, Digest, Epoch, Timestamp};
+use crate::item::EffectClass;
+use crate::state::{Newest, Origin, PendingCall, SessionState, Status};
+
+/// What a runner has observed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The present instant.
+    pub now: Timestamp,
+    /// The digest of the workspace's context files; `None` when there are none.
+    pub context_digest: Option<Digest>,
+    /// The estimated size of the next request, in tokens.
+    pub next_request_tokens: u64,
+}
+
+/// What is owed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing: the session rests.
+    Rest,
+    /// Nothing: the session is another's.
+    Leave,
+    /// Nothing until then.
+    WaitUntil(Timestamp),
+    /// End the effect under way, then finish the interruption.
+    FinishInterruption,
+    /// Answer the calls whose deadline has passed.
+    CancelAction,
+    /// Fail, with this reason.
+    Fail(Failure),
+    /// Answer these calls with an error: one of them had to be alone.
+    RejectCalls(Vec<CallId>),
+    /// Run calls, and record those whose outcome is unknown.
+    RunCalls {
+        /// Calls to start, or to start again.
+        run: Vec<CallId>,
+        /// Calls that must not be started again.
+        unknown: Vec<CallId>,
+    },
+    /// Wait for callers or people.
+    AwaitAction,
+    /// End the turn.
+    FinishTurn(FinishReason),
+    /// Summarise the history.
+    Compact,
+    /// Render and pin the system prompt.
+    Prepare,
+    /// Tell the model what it must be told.
+    CommitSteering,
+    /// Show the model the workspace's context files.
+    CommitContext,
+    /// Call the model.
+    CallModel,
+}
+
+/// Derives what is owed. The first rule that fits wins.
+#[must_use]
+pub fn owed(state: &SessionState, view: &View, limits: &Limits) -> Work {
+    if let Some(work) = before_all(state, view, limits) {
+        return work;
+    }
+    if let Some(work) = for_open_calls(state, view.epoch) {
+        return work;
+    }
+    if state.turn.stop_after {
+        return Work::FinishTurn(FinishReason::StopAfterTool);
+    }
+    if state.compaction_requested {
+        return Work::Compact;
+    }
+    if state.turn.origin == Origin::Compaction {
+        return Work::FinishTurn(FinishReason::Compacted);
+    }
+    if matches!(state.newest, Newest::Response | Newest::Nothing) {
+        let idle = view.next_request_tokens > limits.compact_above_tokens / 8 * 7
+            && state.steps_since_boundary > 0
+            && state.compaction_failures < limits.max_compaction_failures;
+        return if idle { Work::Compact } else { Work::FinishTurn(FinishReason::Complete) };
+    }
+    if state.turn.steps >= limits.max_steps {
+        return Work::FinishTurn(FinishReason::MaxSteps);
+    }
+    to_be_seen_first(state, view).or_else(|| for_size(state, view, limits)).unwrap_or(Work::CallModel)
+}
+
+/// Rule 0: states that are not a turn under way, crash loops, and retries whose time has not come.
+fn before_all(state: &SessionState, view: &View, limits: &Limits) -> Option<Work> {
+    if matches!(state.status, Status::Waiting | Status::Failed) {
+        return Some(Work::Rest);
+    }
+    if state.owner.is_none_or(|owner| owner.epoch != view.epoch) {
+        return Some(Work::Leave);
+    }
+    if state.status == Status::Interrupting {
+        return Some(Work::FinishInterruption);
+    }
+    if state.status == Status::RequiresAction {
+        return Some(match state.claimable_at() {
+            Some(deadline) if deadline <= view.now => Work::CancelAction,
+            Some(deadline) => Work::WaitUntil(deadline),
+            None => Work::Rest,
+        });
+    }
+    if state.crashes >= limits.max_crashes {
+        let message = format!("the worker died {} times without getting further", state.crashes);
+        return Some(Work::Fail(Failure { class: FailureClass::CrashLoop, message }));
+    }
+    let waiting = state.retry.filter(|retry| retry.not_before > view.now);
+    waiting.map(|retry| Work::WaitUntil(retry.not_before))
+}
+
+/// Rules 1 and 2: calls are answered before anything else happens.
+fn for_open_calls(state: &SessionState, epoch: Epoch) -> Option<Work> {
+    if state.pending.is_empty() {
+        return None;
+    }
+    let ids = |calls: Vec<&PendingCall>| calls.into_iter().map(|call| call.id.clone()).collect::<Vec<_>>();
+    let rejected: Vec<_> = state.pending.iter().filter(|call| call.rejected).collect();
+    if !rejected.is_empty() {
+        return Some(Work::RejectCalls(ids(rejected)));
+    }
+    let local: Vec<_> = state.pending.iter().filter(|call| call.place == Place::Local).collect();
+    if local.is_empty() {
+        return Some(Work::AwaitAction);
+    }
+    let may_start = |call: &&PendingCall| {
+        call.startable_by == Some(epoch) || matches!(call.effect, EffectClass::Pure | EffectClass::Idempotent)
+    };
+    let (run, unknown) = local.into_iter().partition(may_start);
+    Some(Work::RunCalls { run: ids(run), unknown: ids(unknown) })
+}
+
+/// Rule 7: what the model must see before it is called.
+fn to_be_seen_first(state: &SessionState, view: &View) -> Option<Work> {
+    if state.prepared_at == 0 {
+        Some(Work::Prepare)
+    } else if state.steering_is_due() {
+        Some(Work::CommitSteering)
+    } else if view.context_digest.is_some() && view.context_digest != state.context_digest {
+        Some(Work::CommitContext)
+    } else {
+        None
+    }
+}
+
+/// Rule 8: a request that does not fit is not sent. Automatic compaction is off after too many failures.
+fn for_size(state: &SessionState, view: &View, limits: &Limits) -> Option<Work> {
+    let overflowed = state.retry.is_some_and(|retry| retry.class == FailureClass::ContextOverflow);
+    if !overflowed && view.next_request_tokens <= limits.compact_above_tokens {
+        return None;
+    }
+    let fail = |class, message: &str| Some(Work::Fail(Failure { class, message: message.to_owned() }));
+    if state.steps_since_boundary == 0 {
+        let message = "the context is over the limit, and there is nothing left to summarise";
+        fail(FailureClass::ContextStillOverLimit, message)
+    } else if state.compaction_failures < limits.max_compaction_failures {
+        Some(Work::Compact)
+    } else if overflowed {
+        fail(FailureClass::ContextOverflow, "the request is larger than the model's window")
+    } else {
+        None
+    }
+}

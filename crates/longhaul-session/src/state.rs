@@ -1,0 +1,306 @@
+//! The state of a session: the fold of its log. Small and bounded; it never grows with history.
+
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{Measured, Mode, Place};
+use crate::failure::{Failure, Retry};
+use crate::goal::{Goal, GoalStatus};
+use crate::id::{CallId, Digest, EntryNo, Epoch, Timestamp, WorkerId};
+use crate::item::EffectClass;
+use crate::steering::SteeringDue;
+use crate::usage::Ledger;
+
+/// The most user messages that can wait in a queue.
+pub const MAX_QUEUE: usize = 100;
+/// The most calls one model step may make.
+pub const MAX_CALLS: usize = 128;
+/// The most tools a session can be granted without asking.
+pub const MAX_GRANTS: usize = 100;
+
+/// What a session is, derived from its records alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SessionState {
+    /// The number of entries: the version. 0 before the session exists.
+    pub head: EntryNo,
+    /// What the session is doing.
+    pub status: Status,
+    /// It was put away.
+    pub archived: bool,
+    /// Whether the agent plans or works.
+    pub mode: Mode,
+    /// Its log is in memory only.
+    pub ephemeral: bool,
+    /// Its name.
+    pub name: Option<String>,
+    /// The entry that holds the configuration in force.
+    pub configured_at: EntryNo,
+    /// The entry that holds the system prompt; 0 before the first runner wrote it.
+    pub prepared_at: EntryNo,
+    /// The newest compaction or clear: where the model's context starts. 0: at the beginning.
+    pub boundary: EntryNo,
+    /// The first entry whose items the model still sees besides the boundary's own.
+    pub context_from: EntryNo,
+    /// The last change to the history the model sees. Work is valid only for the one it began from.
+    pub history_at: EntryNo,
+    /// What the newest history item is.
+    pub newest: Newest,
+    /// Model and tool steps since the boundary: whether there is something to compact.
+    pub steps_since_boundary: u64,
+    /// The digest of the workspace context the model has seen since the boundary.
+    pub context_digest: Option<Digest>,
+    /// Messages accepted while busy, by the entries that queued them, first in first out.
+    pub queue: Vec<EntryNo>,
+    /// The unanswered calls of the last model step, in call order.
+    pub pending: Vec<PendingCall>,
+    /// Who runs the session.
+    pub owner: Option<Owner>,
+    /// How often it was acquired.
+    pub epoch: Epoch,
+    /// The number of the attempt at the present step, from 0.
+    pub attempt: u32,
+    /// The retry that is waiting.
+    pub retry: Option<Retry>,
+    /// Ownership losses since the last tool batch that really ran or the last finished turn.
+    pub crashes: u32,
+    /// The turn under way, or the last one.
+    pub turn: Turn,
+    /// The goal.
+    pub goal: Option<Goal>,
+    /// What was spent.
+    pub ledger: Ledger,
+    /// What the model must be told before it is called again.
+    pub steering_due: SteeringDue,
+    /// A person asked for a compaction.
+    pub compaction_requested: bool,
+    /// Compactions that failed in a row.
+    pub compaction_failures: u32,
+    /// Tool results up to this entry are shown without their content.
+    pub pruned_to: EntryNo,
+    /// The newest measurement of a request.
+    pub measured: Option<Measured>,
+    /// The provider's response that can be picked up again.
+    pub response_id: Option<String>,
+    /// Tools whose calls need no approval.
+    pub grants: Vec<String>,
+    /// Why it failed.
+    pub last_error: Option<Failure>,
+}
+
+/// What a session is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Nothing to do.
+    #[default]
+    Waiting,
+    /// A turn is under way.
+    Running,
+    /// The turn is being stopped.
+    Interrupting,
+    /// A caller or a person must answer.
+    RequiresAction,
+    /// The turn failed.
+    Failed,
+}
+
+impl Status {
+    /// Returns its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Waiting => "waiting",
+            Status::Running => "running",
+            Status::Interrupting => "interrupting",
+            Status::RequiresAction => "requires_action",
+            Status::Failed => "failed",
+        }
+    }
+
+    /// Tells whether nothing runs: no owner is needed.
+    #[must_use]
+    pub fn is_resting(self) -> bool {
+        match self {
+            Status::Waiting | Status::RequiresAction | Status::Failed => true,
+            Status::Running | Status::Interrupting => false,
+        }
+    }
+}
+
+/// What the newest history item is, compactions and context files aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Newest {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// Something the model has not answered yet: a message, steering.
+    Input,
+    /// A model response that asked for tools.
+    Calls,
+    /// A model response that asked for none.
+    Response,
+    /// Results of tools.
+    Results,
+}
+
+/// A call without a result.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PendingCall {
+    /// Its id.
+    pub id: CallId,
+    /// The tool's name.
+    pub tool: String,
+    /// The entry of the model step that made it.
+    pub step: EntryNo,
+    /// Who answers it.
+    pub place: Place,
+    /// How often it may run.
+    pub effect: EffectClass,
+    /// Until when an answer is awaited.
+    pub deadline: Option<Timestamp>,
+    /// The epoch that may start it, or nobody.
+    pub startable_by: Option<Epoch>,
+    /// It must not run: a call that must be alone was not.
+    pub rejected: bool,
+    /// Its result ends the turn.
+    pub stop_after: bool,
+    /// The digest of name and arguments.
+    pub digest: Digest,
+}
+
+/// Who runs a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Owner {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The epoch of its runner.
+    pub epoch: Epoch,
+}
+
+/// The turn under way, or the last one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Turn {
+    /// Its number, from 1; 0 before the first.
+    pub number: u64,
+    /// What began it.
+    pub origin: Origin,
+    /// Model steps so far.
+    pub steps: u32,
+    /// Tool calls so far.
+    pub tool_calls: u32,
+    /// The digest over calls and results so far.
+    pub digest: Digest,
+    /// A tool that ends the turn has a result.
+    pub stop_after: bool,
+}
+
+/// What began a turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A person's message.
+    #[default]
+    User,
+    /// A queued message.
+    Queue,
+    /// The goal.
+    Continuation,
+    /// A compaction that a person asked for; the model is not asked to go on.
+    Compaction,
+}
+
+impl SessionState {
+    /// Tells whether the session exists.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.head > 0
+    }
+
+    /// Returns the open call of that id.
+    #[must_use]
+    pub fn pending_call(&self, call: &CallId) -> Option<&PendingCall> {
+        self.pending.iter().find(|pending| pending.id == *call)
+    }
+
+    /// Tells whether the goal would begin another turn now.
+    #[must_use]
+    pub fn goal_continues(&self) -> bool {
+        self.mode == Mode::Default
+            && !self.ephemeral
+            && self.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active && !goal.suppressed)
+    }
+
+    /// Tells whether the model must be told something before it is called again.
+    #[must_use]
+    pub fn steering_is_due(&self) -> bool {
+        self.steering_due.objective_changed || self.budget_steering().is_some()
+    }
+
+    /// Returns the budget to wrap up for: crossed, not told yet, and the goal still limited by it.
+    #[must_use]
+    pub fn budget_steering(&self) -> Option<crate::goal::BudgetKind> {
+        let goal = self.goal.as_ref().filter(|goal| goal.status == GoalStatus::BudgetLimited)?;
+        self.steering_due.budget.filter(|kind| !goal.wrapped_up.contains(kind))
+    }
+
+    /// Returns from when a worker may claim the session if no live one owns it; `None`: it needs none.
+    #[must_use]
+    pub fn claimable_at(&self) -> Option<Timestamp> {
+        match self.status {
+            Status::Running => Some(self.retry.map_or(Timestamp(0), |retry| retry.not_before)),
+            Status::Interrupting => Some(Timestamp(0)),
+            Status::RequiresAction => self.pending.iter().filter_map(|call| call.deadline).min(),
+            Status::Waiting | Status::Failed => None,
+        }
+    }
+
+    /// Returns what is wrong with the state, in a sentence; `None` when its invariants hold.
+    #[must_use]
+    pub fn broken_invariant(&self) -> Option<&'static str> {
+        let open_local = || self.pending.iter().any(|call| call.place == Place::Local);
+        let active_goal = self.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active);
+        let checks = [
+            (self.history_at > self.head || self.boundary > self.head, "an entry number is past the head"),
+            (self.queue.len() > MAX_QUEUE, "the queue is over its limit"),
+            (self.queue.iter().any(|n| *n > self.head), "a queued message is past the head"),
+            (
+                self.owner.is_some_and(|owner| owner.epoch != self.epoch),
+                "the owner's epoch is not the newest epoch",
+            ),
+            (self.status.is_resting() && self.owns_at_rest(), "a resting session has an owner"),
+            (
+                self.status == Status::Waiting
+                    && (!self.queue.is_empty() || !self.pending.is_empty() || self.goal_continues()),
+                "a waiting session has something to do",
+            ),
+            (
+                self.status == Status::Failed && (!self.pending.is_empty() || active_goal),
+                "a failed session has an open call or an active goal",
+            ),
+            (
+                self.status == Status::RequiresAction
+                    && self.pending.iter().all(|call| call.place == Place::Local),
+                "a session that requires action awaits none",
+            ),
+            (
+                self.status == Status::RequiresAction
+                    && open_local()
+                    && self.pending.iter().any(|call| call.startable_by.is_some()),
+                "a call may be started while the session requires action",
+            ),
+            (
+                self.status == Status::Running
+                    && self.owner.is_some()
+                    && self.pending.iter().any(|c| c.place == Place::Local && c.startable_by.is_none()),
+                "an owned session has a call that nobody may start",
+            ),
+            (self.archived && !self.status.is_resting(), "an archived session is busy"),
+        ];
+        checks.iter().find(|(broken, _)| *broken).map(|(_, text)| *text)
+    }
+
+    /// A runner may own a session that requires action only to let a deadline pass.
+    fn owns_at_rest(&self) -> bool {
+        self.owner.is_some() && self.status != Status::RequiresAction
+    }
+}

@@ -1,0 +1,29 @@
+//! What Longhaul tells the model on its own account, and when it is due.
+
+use serde::{Deserialize, Serialize};
+
+use crate::goal::BudgetKind;
+
+/// Why the model is told something that no person said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SteeringReason {
+    /// The goal goes on in a new turn.
+    Continuation,
+    /// The goal's objective was set or changed while a turn was under way.
+    ObjectiveChanged,
+    /// A budget is used up: wrap up.
+    BudgetSpent(BudgetKind),
+    /// A hook added it.
+    Hook,
+}
+
+/// What the model must be told before it is called again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SteeringDue {
+    /// The objective was set or changed.
+    pub objective_changed: bool,
+    /// A budget was crossed.
+    pub budget: Option<BudgetKind>,
+}

@@ -1,0 +1,78 @@
+//! What was spent, and by whom: the one currency of budgets and ledgers.
+
+use std::ops::{Add, AddAssign};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::GoalId;
+
+/// Tokens of one or more model calls. The same meaning for all providers:
+/// `input` is the whole prompt, `cached_input` and `cache_write` are parts of it;
+/// `output` is everything generated, `reasoning` is a part of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Tokens of the whole prompt.
+    pub input: u64,
+    /// Tokens of the prompt read from a cache.
+    pub cached_input: u64,
+    /// Tokens of the prompt written to a cache.
+    pub cache_write: u64,
+    /// Tokens generated.
+    pub output: u64,
+    /// Generated tokens that were reasoning.
+    pub reasoning: u64,
+    /// Cost in millionths of a US dollar, where prices are known.
+    pub cost_micros: u64,
+}
+
+impl Usage {
+    /// Returns the tokens that count against a budget: uncached input and output.
+    #[must_use]
+    pub fn budget_tokens(&self) -> u64 {
+        self.input.saturating_sub(self.cached_input).saturating_add(self.output)
+    }
+}
+
+impl Add for Usage {
+    type Output = Usage;
+    fn add(self, other: Usage) -> Usage {
+        Usage {
+            input: self.input.saturating_add(other.input),
+            cached_input: self.cached_input.saturating_add(other.cached_input),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            output: self.output.saturating_add(other.output),
+            reasoning: self.reasoning.saturating_add(other.reasoning),
+            cost_micros: self.cost_micros.saturating_add(other.cost_micros),
+        }
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Usage) {
+        *self = *self + other;
+    }
+}
+
+/// What some work spent, and on whose account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spend {
+    /// Tokens and cost.
+    pub usage: Usage,
+    /// Milliseconds a runner worked, by a monotonic clock.
+    pub active_ms: u64,
+    /// The goal the work began under.
+    pub goal: Option<GoalId>,
+}
+
+/// The session's totals: usage is the sum over its entries, to the token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Ledger {
+    /// What providers reported.
+    pub measured: Usage,
+    /// What attempts cut by a crash may have cost. Never mixed with the measured.
+    pub estimated: Usage,
+    /// Milliseconds runners worked.
+    pub active_ms: u64,
+}

@@ -1,0 +1,141 @@
+//! A shell and all that it starts, as one process group; and the watcher that outlives us.
+
+use std::io::{self, PipeWriter, Write};
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::process::{Child, Command};
+use tokio::time::{interval, timeout};
+
+use crate::limits::{GROUP_POLL, REAP_GRACE};
+use crate::tool::CallContext;
+
+/// Parts of the names of variables that are not passed on to commands.
+const SECRETS: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"];
+
+/// Reads the group's id, then waits for the end of its input, which comes when this process dies.
+const WATCH: &str = "read -r group || exit; read -r end; kill -9 \"-$group\"";
+
+/// A running shell, the leader of its group.
+pub(super) struct Group {
+    leader: Child,
+    id: Pid,
+    watcher: Child,
+    /// Its closing is what the watcher waits for.
+    alive: PipeWriter,
+    closed: bool,
+}
+
+impl Group {
+    /// Starts a shell that runs a command and writes to `output`.
+    pub(super) fn start(command: &str, output: PipeWriter, cx: &CallContext) -> io::Result<Self> {
+        let (input, alive) = io::pipe()?;
+        let mut watch = Command::new("sh");
+        watch.args(["-c", WATCH]).current_dir("/").stdin(input).stdout(Stdio::null()).stderr(Stdio::null());
+        let watcher = watch.process_group(0).kill_on_drop(true).spawn()?;
+        let leader = match shell("bash", command, &output, cx)?.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                shell("sh", command, &output, cx)?.spawn()?
+            }
+            spawned => spawned?,
+        };
+        let id = leader.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let id = id.expect("a child that was not waited for has an id");
+        let mut group = Group { leader, id, watcher, alive, closed: false };
+        writeln!(group.alive, "{}", id.as_raw_nonzero())?;
+        Ok(group)
+    }
+
+    /// Waits for the shell's end, and reaps it. May be asked again.
+    pub(super) async fn exited(&mut self) -> io::Result<ExitStatus> {
+        self.leader.wait().await
+    }
+
+    /// Tells whether any process of the group still runs.
+    pub(super) async fn lives(&self) -> bool {
+        let id = self.id;
+        test_kill_process_group(id).is_ok()
+            && tokio::task::spawn_blocking(move || has_living_member(id)).await.unwrap_or(true)
+    }
+
+    /// Waits until no process of the group runs any more.
+    pub(super) async fn gone(&mut self) {
+        let mut poll = interval(GROUP_POLL);
+        while self.lives().await {
+            // Not yet reaped, the shell itself may count as one that runs.
+            let _ = self.leader.try_wait();
+            poll.tick().await;
+        }
+    }
+
+    /// Asks every process of the group to end, the suspended ones too.
+    pub(super) fn terminate(&self) {
+        self.signal(Signal::TERM);
+        self.signal(Signal::CONT);
+    }
+
+    /// Ends every process of the group.
+    pub(super) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Reaps the shell and the watcher. A process that even KILL does not end at once is left to the
+    /// runtime to reap.
+    pub(super) async fn close(&mut self) {
+        let _ = timeout(REAP_GRACE, self.leader.wait()).await;
+        let _ = timeout(REAP_GRACE, self.watcher.kill()).await;
+        self.closed = true;
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It fails when the group is gone, which is what was wanted.
+        let _ = kill_process_group(self.id, signal);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.kill();
+        }
+    }
+}
+
+fn shell(program: &str, command: &str, output: &PipeWriter, cx: &CallContext) -> io::Result<Command> {
+    let mut shell = Command::new(program);
+    shell
+        .args(["-c", command])
+        .current_dir(&cx.workspace.directory)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output.try_clone()?)
+        .process_group(0)
+        .kill_on_drop(true);
+    for (name, _) in std::env::vars_os() {
+        let upper = name.to_string_lossy().to_uppercase();
+        if SECRETS.iter().any(|part| upper.contains(part)) {
+            shell.env_remove(name);
+        }
+    }
+    // Its name looks like a secret's too, so it comes last.
+    shell.env("LONGHAUL_IDEMPOTENCY_KEY", cx.key.to_string());
+    Ok(shell)
+}
+
+/// Looks for a process of the group that has not ended. One that has, but was not reaped by whoever
+/// inherited it, cannot be told from a living one by signals. Where there is no `/proc`, it counts.
+fn has_living_member(group: Pid) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return true };
+    let mut known = false;
+    for process in processes.flatten() {
+        let Ok(stat) = std::fs::read_to_string(process.path().join("stat")) else { continue };
+        known = true;
+        // The name before the last parenthesis may hold anything; then follow state, parent, group.
+        let mut fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+        let (state, in_group) = (fields.next(), fields.nth(1) == Some(&group.as_raw_nonzero().to_string()));
+        if in_group && !matches!(state, Some("Z" | "X")) {
+            return true;
+        }
+    }
+    !known
+}

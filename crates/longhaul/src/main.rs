@@ -1,0 +1,3 @@
+//! longhaul
+
+fn main() {}

@@ -1,0 +1,123 @@
+//! The command line: which commands and options exist, and what is wrong with one that does not.
+
+/// The names of the commands, as the documentation may mention them.
+pub(crate) const COMMANDS: [&str; 4] = ["verify", "tidy", "mutants", "search"];
+
+/// What every error about the command line ends with.
+pub(crate) const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  verify [--full]           everything a change must pass; --full adds the mutants and the large search
+  tidy                      crate edges, sizes, names in the documentation, forbidden words
+  mutants [NAME…]           break one rule at a time and expect a test to notice
+  mutants --check [NAME…]   only see that the patches in xtask/mutants still apply
+  search [--large]          the exhaustive search of the session machine, with its output";
+
+/// One parsed command line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Print the usage.
+    Help,
+    /// Everything a change must pass.
+    Verify {
+        /// With the mutants and the large search.
+        full: bool,
+    },
+    /// The checks of form.
+    Tidy,
+    /// See that the patches apply.
+    MutantsCheck {
+        /// The mutants meant; all when empty.
+        names: Vec<String>,
+    },
+    /// Break rules and expect tests to notice.
+    Mutants {
+        /// The mutants meant; all when empty.
+        names: Vec<String>,
+    },
+    /// The exhaustive search.
+    Search {
+        /// The larger world.
+        large: bool,
+    },
+}
+
+impl Command {
+    /// Parses the words after `cargo xtask`.
+    ///
+    /// # Errors
+    /// Says which word is not understood and what exists in its place.
+    pub(crate) fn parse(words: &[String]) -> Result<Self, String> {
+        let Some((command, rest)) = words.split_first() else {
+            return Err("no command was given".to_owned());
+        };
+        match command.as_str() {
+            "help" | "--help" | "-h" => Ok(Command::Help),
+            "verify" => Ok(Command::Verify { full: switch(command, rest, "--full")? }),
+            "tidy" => match rest.first() {
+                None => Ok(Command::Tidy),
+                Some(word) => Err(format!("`tidy` takes no arguments, but got `{word}`")),
+            },
+            "mutants" => mutants(rest),
+            "search" => Ok(Command::Search { large: switch(command, rest, "--large")? }),
+            unknown => {
+                let known = COMMANDS.join(", ");
+                Err(format!("there is no command `{unknown}`; there are: {known}"))
+            }
+        }
+    }
+}
+
+fn switch(command: &str, words: &[String], name: &str) -> Result<bool, String> {
+    match words.iter().find(|word| *word != name) {
+        None => Ok(!words.is_empty()),
+        Some(word) => Err(format!("`{command}` does not know `{word}`; its only argument is `{name}`")),
+    }
+}
+
+fn mutants(words: &[String]) -> Result<Command, String> {
+    let (options, names): (Vec<String>, Vec<String>) =
+        words.iter().cloned().partition(|word| word.starts_with('-'));
+    if let Some(word) = options.iter().find(|word| *word != "--check") {
+        return Err(format!("`mutants` does not know `{word}`; it takes `--check` and the names of mutants"));
+    }
+    if options.is_empty() { Ok(Command::Mutants { names }) } else { Ok(Command::MutantsCheck { names }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Command;
+
+    fn parse(line: &str) -> Result<Command, String> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Command::parse(&words)
+    }
+
+    #[test]
+    fn every_command_is_understood_with_its_options() {
+        let names = vec!["one".to_owned(), "two".to_owned()];
+        assert_eq!(parse("verify"), Ok(Command::Verify { full: false }));
+        assert_eq!(parse("verify --full"), Ok(Command::Verify { full: true }));
+        assert_eq!(parse("tidy"), Ok(Command::Tidy));
+        assert_eq!(parse("mutants one two"), Ok(Command::Mutants { names: names.clone() }));
+        assert_eq!(parse("mutants --check one two"), Ok(Command::MutantsCheck { names }));
+        assert_eq!(parse("search --large"), Ok(Command::Search { large: true }));
+        assert_eq!(parse("--help"), Ok(Command::Help));
+    }
+
+    #[test]
+    fn an_unknown_word_is_an_error_that_lists_what_exists() {
+        let cases = [
+            ("", "no command"),
+            ("deploy", "verify, tidy, mutants, search"),
+            ("verify --fast", "`--full`"),
+            ("tidy crates", "no arguments"),
+            ("mutants --all", "`--check`"),
+            ("search small", "`--large`"),
+        ];
+        for (line, expected) in cases {
+            let problem = parse(line).unwrap_err();
+            assert!(problem.contains(expected), "{line}: {problem}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Everything a change must pass, in order, up to the first failure. What is checked stands in
+//! the commands it calls and in `tidy`, `mutants` and `search`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::process::{Program, seconds, timed};
+use crate::{mutants, search, table, tidy};
+
+/// One check: its name, the command that repeats it, and how it runs.
+struct Step<'a> {
+    name: &'static str,
+    repeat: String,
+    work: Box<dyn Fn() -> Result<(), String> + 'a>,
+}
+
+impl<'a> Step<'a> {
+    fn program(root: &'a Path, name: &'static str, program: Program) -> Self {
+        Step { name, repeat: program.to_string(), work: Box::new(move || program.run(root)) }
+    }
+
+    fn command(name: &'static str, command: &str, work: impl Fn() -> Result<(), String> + 'a) -> Self {
+        Step { name, repeat: format!("cargo xtask {command}"), work: Box::new(work) }
+    }
+}
+
+/// Runs every check, the long ones too when `full`.
+///
+/// # Errors
+/// At the first check that fails, with the command that repeats it, or when something the
+/// checks need is not installed.
+pub(crate) fn run(root: &Path, full: bool) -> Result<(), String> {
+    prepare(root)?;
+    let (outcome, rows) = run_steps(&steps(root, full));
+    println!("\n{}", table::render(["step", "time", "result"], &rows));
+    outcome
+}
+
+fn steps(root: &Path, full: bool) -> Vec<Step<'_>> {
+    let program = |name, line: &str| Step::program(root, name, Program::new(line));
+    let mut steps = vec![
+        program("format", "cargo fmt --all --check"),
+        Step::command("tidy", "tidy", || tidy::run(root)),
+        program("clippy", "cargo clippy --workspace --all-targets --locked -- -D warnings"),
+        Step::program(root, "tests", tests(root)),
+        program("doc tests", "cargo test --doc --workspace --locked"),
+        Step::program(
+            root,
+            "documentation",
+            Program::new("cargo doc --no-deps --workspace --locked").variable("RUSTDOCFLAGS", "-Dwarnings"),
+        ),
+        Step::command("mutants apply", "mutants --check", || mutants::check(root, &[])),
+    ];
+    if full {
+        steps.push(Step::command("mutants", "mutants", || mutants::run(root, &[])));
+        steps.push(Step::command("large search", "search --large", || search::run(root, true)));
+    }
+    steps
+}
+
+fn tests(root: &Path) -> Program {
+    let line = if Program::new("cargo nextest --version").works(root) {
+        println!("tests: with cargo-nextest");
+        "cargo nextest run --workspace --locked"
+    } else {
+        println!("tests: with cargo test, since cargo-nextest is not installed");
+        "cargo test --workspace --locked"
+    };
+    // A check that rewrote the snapshots it compares with could not fail.
+    Program::new(line).variable("INSTA_UPDATE", "no")
+}
+
+fn run_steps(steps: &[Step<'_>]) -> (Result<(), String>, Vec<[String; 3]>) {
+    let mut rows = Vec::new();
+    let mut total = Duration::ZERO;
+    let mut outcome = Ok(());
+    for (index, step) in steps.iter().enumerate() {
+        println!("\n== {}/{} {}: {}", index + 1, steps.len(), step.name, step.repeat);
+        let (result, duration) = timed(&step.work);
+        total += duration;
+        let word = if result.is_ok() { "passed" } else { "FAILED" };
+        println!("== {} {word} in {}", step.name, seconds(duration));
+        rows.push([step.name.to_owned(), seconds(duration), word.to_owned()]);
+        if let Err(problem) = result {
+            outcome = Err(format!("{} failed: {problem}\nRepeat it with: {}", step.name, step.repeat));
+            break;
+        }
+    }
+    rows.push(["total".to_owned(), seconds(total), String::new()]);
+    (outcome, rows)
+}
+
+/// Sees that what the checks need is there, and adds what rustup can add.
+fn prepare(root: &Path) -> Result<(), String> {
+    component(root, "rustfmt", "cargo fmt --version", "rustfmt")?;
+    component(root, "clippy", "cargo clippy --version", "rust-clippy")?;
+    let compiler = c_compiler();
+    if !Program::new(&compiler).variable("LC_ALL", "C").works(root) {
+        return Err(format!(
+            "there is no C compiler: `{compiler}` does not run. The embedded database is built \
+             from C sources, so one is needed. On Debian: apt-get install gcc libc6-dev"
+        ));
+    }
+    Ok(())
+}
+
+fn component(root: &Path, name: &str, probe: &str, package: &str) -> Result<(), String> {
+    let probe = Program::new(probe);
+    if probe.works(root) {
+        return Ok(());
+    }
+    println!("{name} is missing; trying: rustup component add {name}");
+    let added = Program::new(&format!("rustup component add {name}")).run(root);
+    if added.is_ok() && probe.works(root) {
+        return Ok(());
+    }
+    let cause = added.err().unwrap_or_else(|| format!("`{probe}` still does not run"));
+    Err(format!(
+        "{name} is missing and could not be added: {cause}. Install it with `rustup component add \
+         {name}`, or, where Rust comes from Debian, with `apt-get install {package}`"
+    ))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the same variable that build scripts obey")]
+fn c_compiler() -> String {
+    let named = std::env::var("CC").ok().filter(|name| !name.trim().is_empty());
+    format!("{} --version", named.unwrap_or_else(|| "cc".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::path::Path;
+
+    use super::{Step, run_steps, steps};
+
+    #[test]
+    fn the_first_failure_stops_and_names_the_command_that_repeats_it() {
+        let reached = Cell::new(false);
+        let list = [
+            Step::command("first", "one", || Ok(())),
+            Step::command("second", "two", || Err("it broke".to_owned())),
+            Step::command("third", "three", || {
+                reached.set(true);
+                Ok(())
+            }),
+        ];
+        let (outcome, rows) = run_steps(&list);
+        let problem = outcome.unwrap_err();
+        assert!(problem.contains("it broke"), "{problem}");
+        assert!(problem.ends_with("Repeat it with: cargo xtask two"), "{problem}");
+        assert!(!reached.get());
+        let results: Vec<&str> = rows.iter().map(|row| row[2].as_str()).collect();
+        assert_eq!(results, ["passed", "FAILED", ""]);
+    }
+
+    #[test]
+    fn the_long_checks_run_only_when_asked_for() {
+        let names =
+            |full| -> Vec<&str> { steps(Path::new("."), full).iter().map(|step| step.name).collect() };
+        let short = names(false);
+        assert_eq!(
+            short,
+            ["format", "tidy", "clippy", "tests", "doc tests", "documentation", "mutants apply"]
+        );
+        let full = names(true);
+        assert_eq!(full[..short.len()], short[..]);
+        assert_eq!(full[short.len()..], ["mutants", "large search"]);
+    }
+}
