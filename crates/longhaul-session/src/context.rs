@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::agent::{Configuration, Request, ToolSpec};
-use crate::entry::{Content, Entry, Fact, Next, Record};
+use crate::entry::{Content, Entry, Fact, Measured, Next, Record};
 use crate::id::{CallId, EntryNo};
 use crate::item::{Item, ToolCall, ToolResult};
 use crate::state::SessionState;
@@ -21,6 +21,7 @@ pub struct Context {
     configuration: Option<Arc<Configuration>>,
     system: String,
     tools: Arc<Vec<ToolSpec>>,
+    bytes: u64,
     as_of: EntryNo,
     stale: bool,
 }
@@ -95,24 +96,25 @@ impl Context {
                 self.queued.remove(message);
             }
             Fact::Edited { message } => {
-                self.items.retain(|(at, item)| at < message || matches!(**item, Item::ContextFile { .. }))
+                self.retain(|at, item| at < *message || survives_edit(at == *message, item));
             }
             Fact::Compacted { keep_from, .. } => {
-                self.items.retain(|(at, _)| at >= keep_from);
-                let summary = items_of(entry).into_iter().map(|item| (n, Arc::new(item)));
-                self.items.splice(0..0, summary);
+                self.retain(|at, _| at >= *keep_from);
+                let kept = std::mem::take(&mut self.items);
+                self.extend(n, items_of(entry));
+                self.items.extend(kept);
                 return;
             }
-            Fact::Cleared => self.items.clear(),
+            Fact::Cleared => self.retain(|_, _| false),
             Fact::Interrupting { dropped, .. } => self.queued.retain(|at, _| !dropped.contains(at)),
             Fact::Redacted { .. } => self.stale = true,
             Fact::Forked { .. } | Fact::Imported { .. } => self.queued.clear(),
             _ => {}
         }
-        self.items.extend(items_of(entry).into_iter().map(|item| (n, Arc::new(item))));
+        self.extend(n, items_of(entry));
         if let Some(message) = promoted_by(&entry.record.fact) {
             let message = self.queued.remove(&message).unwrap_or_else(|| vec![Item::Redacted]);
-            self.items.extend(message.into_iter().map(|item| (n, Arc::new(item))));
+            self.extend(n, message);
         }
         match entry.content.as_ref().map(|payload| &payload.content) {
             Some(Content::Configuration { configuration }) => {
@@ -128,15 +130,44 @@ impl Context {
 
     /// Applies an entry from before the range: only what stands outside history counts.
     pub fn apply_single(&mut self, entry: &Entry) {
-        let history = std::mem::take(&mut self.items);
+        let (history, bytes) = (std::mem::take(&mut self.items), self.bytes);
         self.apply(entry);
-        self.items = history;
+        (self.items, self.bytes) = (history, bytes);
+    }
+
+    fn extend(&mut self, n: EntryNo, items: Vec<Item>) {
+        self.bytes += items.iter().map(Item::text_bytes).sum::<u64>();
+        self.items.extend(items.into_iter().map(|item| (n, Arc::new(item))));
+    }
+
+    fn retain(&mut self, keep: impl Fn(EntryNo, &Item) -> bool) {
+        self.items.retain(|(at, item)| keep(*at, item));
+        self.bytes = self.items.iter().map(|(_, item)| item.text_bytes()).sum();
     }
 
     /// Tells whether a redaction made it stale: it must be read back before the next use.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.stale
+    }
+
+    /// Declares it read back: what was redacted is redacted in it.
+    #[must_use]
+    pub fn read_back(self) -> Self {
+        Context { stale: false, ..self }
+    }
+
+    /// Returns the size of its items, in bytes of text.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Estimates the tokens of the next request: what was measured last, and a quarter of the bytes since.
+    #[must_use]
+    pub fn estimated_tokens(&self, measured: Option<Measured>) -> u64 {
+        let measured = measured.unwrap_or_default();
+        measured.input_tokens + self.bytes.saturating_sub(measured.bytes) / 4
     }
 
     /// Returns the configuration in force.
@@ -220,6 +251,24 @@ impl Context {
         }
         let unanswered: Vec<&CallId> = unanswered.into_iter().map(|(_, id)| id).collect();
         (unanswered != open).then(|| format!("open calls are {open:?}, unanswered ones {unanswered:?}"))
+    }
+}
+
+/// Tells whether an item stays that is not older than the message being replaced: context files do, and
+/// so does what came before the message in its own entry, such as the results of calls an interruption
+/// answered.
+fn survives_edit(in_its_entry: bool, item: &Item) -> bool {
+    match item {
+        Item::ContextFile { .. } => true,
+        Item::User { .. } => false,
+        Item::Assistant { .. }
+        | Item::Reasoning { .. }
+        | Item::ToolCall(_)
+        | Item::ToolResult(_)
+        | Item::Summary { .. }
+        | Item::Steering { .. }
+        | Item::Opaque { .. }
+        | Item::Redacted => in_its_entry,
     }
 }
 

@@ -178,6 +178,7 @@ impl SessionState {
         self.owner = None;
         self.retry = None;
         self.attempt = 0;
+        self.response_id = None;
     }
 
     fn end_turn(&mut self) {

@@ -68,6 +68,25 @@ pub enum Item {
     Redacted,
 }
 
+impl Item {
+    /// Returns the size of the texts the model sees of it, in bytes.
+    #[must_use]
+    pub fn text_bytes(&self) -> u64 {
+        let bytes = match self {
+            Item::User { text }
+            | Item::Assistant { text, .. }
+            | Item::Reasoning { text, .. }
+            | Item::Summary { text }
+            | Item::ContextFile { text, .. }
+            | Item::Steering { text, .. } => text.len(),
+            Item::ToolCall(call) => call.name.len() + call.arguments.len(),
+            Item::ToolResult(result) => result.output.len(),
+            Item::Opaque { .. } | Item::Redacted => 0,
+        };
+        bytes as u64
+    }
+}
+
 /// A request of the model to run a tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCall {

@@ -258,7 +258,8 @@ impl SessionState {
     #[must_use]
     pub fn broken_invariant(&self) -> Option<&'static str> {
         let open_local = || self.pending.iter().any(|call| call.place == Place::Local);
-        let active_goal = self.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active);
+        let active_goal = self.mode == Mode::Default
+            && self.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active);
         let checks = [
             (self.history_at > self.head || self.boundary > self.head, "an entry number is past the head"),
             (self.queue.len() > MAX_QUEUE, "the queue is over its limit"),

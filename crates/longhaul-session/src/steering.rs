@@ -14,6 +14,8 @@ pub enum SteeringReason {
     ObjectiveChanged,
     /// A budget is used up: wrap up.
     BudgetSpent(BudgetKind),
+    /// The history is to be summarised.
+    Compaction,
     /// A hook added it.
     Hook,
 }

@@ -147,3 +147,19 @@ impl fmt::Debug for RequestId {
         write!(f, "RequestId({})", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_short_printable_ascii() {
+        let longest = "x".repeat(128);
+        for good in ["a", "a b~", &longest] {
+            assert_eq!(RequestId::new(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "é", "a\n", "\u{7f}", "a\0", &"x".repeat(129)] {
+            assert_eq!(RequestId::new(bad), Err(RequestIdError), "{bad:?}");
+        }
+    }
+}

@@ -44,6 +44,9 @@ pub trait Store: Send + Sync + 'static {
     /// the one after them, or an entry to erase is not the session's own; else what the world did.
     async fn append(&self, append: Append) -> Result<Appended, Error>;
 
+    /// Returns the last entry that a request wrote to a session; `None` when it was never done.
+    async fn request(&self, session: SessionId, request: &RequestId) -> Result<Option<EntryNo>, Error>;
+
     /// Returns the entries of a range that exist, in order. A fork's prefix is read from its
     /// parents.
     ///

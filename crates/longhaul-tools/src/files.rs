@@ -117,11 +117,17 @@ fn replace_in(path: &Path, name: &OsStr, bytes: &[u8], mode: Option<Mode>) -> io
         let _ = unlinkat(&parent, &draft, AtFlags::empty());
         return Err(error);
     }
-    // A directory that may be written but not read cannot be synced: its file is replaced all the same.
-    match openat(&parent, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(directory) => Ok(fsync(directory)?),
+    Ok(sync_directory(&parent)?)
+}
+
+/// Makes the names in a directory outlast a crash of the machine. One that may be written but not
+/// read cannot be synced: what was done in it is done all the same.
+fn sync_directory(directory: &OwnedFd) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat(directory, ".", flags, Mode::empty()) {
+        Ok(directory) => fsync(directory),
         Err(Errno::ACCESS) => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
@@ -159,7 +165,8 @@ fn open_parent(path: &Path, create: bool) -> Result<OwnedFd, Errno> {
         directory = match openat(&directory, name, flags, Mode::empty()) {
             Err(Errno::NOENT) if create => {
                 match mkdirat(&directory, name, Mode::from_raw_mode(0o777)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
+                    Ok(()) => sync_directory(&directory)?,
+                    Err(Errno::EXIST) => {}
                     Err(error) => return Err(error),
                 }
                 openat(&directory, name, flags, Mode::empty())?

@@ -32,6 +32,12 @@ pub(crate) const MAX_LINE_BYTES: usize = 2_000;
 /// Files whose content is remembered as seen; beyond it the oldest are forgotten and must be read again.
 pub const MAX_TRACKED_FILES: usize = 4_096;
 
+/// The longest diff `edit` shows.
+pub(crate) const MAX_DIFF_BYTES: usize = 4 * 1024;
+
+/// How long a diff is worked on: after it, it becomes coarser, but not wrong.
+pub(crate) const DIFF_LIMIT: Duration = Duration::from_millis(200);
+
 /// Paths one `glob` returns.
 pub(crate) const MAX_GLOB_PATHS: usize = 1_000;
 

@@ -8,6 +8,7 @@ use jsonschema::Validator;
 use longhaul_session::agent::{ToolPermission, ToolSetting, ToolSpec};
 use longhaul_session::item::Outcome;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use crate::guard::{self, Ended};
 use crate::tool::{CallContext, Tool, ToolOutput};
@@ -174,10 +175,11 @@ impl Toolbox {
         }
     }
 
-    /// Makes the context the tool sees: its time limit cancels it as its caller does.
+    /// Makes the context the tool sees. Its cancellation is fired by the guard alone, so that what a
+    /// tool returns after it was told to stop is known to be late.
     fn inner_context(&self, name: &str, cx: &CallContext) -> CallContext {
         CallContext {
-            cancel: cx.cancel.child_token(),
+            cancel: CancellationToken::new(),
             max_output_bytes: self.max_output_bytes(name),
             ..cx.clone()
         }

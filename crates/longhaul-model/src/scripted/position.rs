@@ -106,7 +106,10 @@ impl Role {
             }
             Item::Steering {
                 reason:
-                    SteeringReason::ObjectiveChanged | SteeringReason::BudgetSpent(_) | SteeringReason::Hook,
+                    SteeringReason::ObjectiveChanged
+                    | SteeringReason::BudgetSpent(_)
+                    | SteeringReason::Compaction
+                    | SteeringReason::Hook,
                 ..
             }
             | Item::ToolResult(_)

@@ -126,7 +126,7 @@ pub(super) fn finish_interruption(
     let (limited, next, told) = after_turn(&draft.state, &charge, &TurnVerdict::None);
     let (results, partial_kept) = (facts(&answers), !partial.is_empty());
     let fact = Fact::Interrupted { results, partial: partial_kept, charge, limited, next };
-    draft.push_items(fact, partial.into_iter().chain(items(answers)).chain(told).collect())
+    draft.push_items(fact, items(answers).into_iter().chain(partial).chain(told).collect())
 }
 
 pub(super) fn submit(draft: &mut Draft, results: Vec<ToolResult>) -> Result<(), Refusal> {

@@ -13,6 +13,9 @@ use crate::limits::{BUSY_TIMEOUT_MS, WAL_KEPT_BYTES, WAL_TRIES};
 /// The migrations, in order: the n-th brings a database from version n - 1 to version n.
 const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
 
+/// The length of the header that every SQLite file begins with.
+const HEADER_BYTES: u64 = 100;
+
 /// "LHUL": says that a file is ours.
 const APPLICATION_ID: u32 = 0x4c48_554c;
 
@@ -28,9 +31,11 @@ pub(super) struct Opener {
 impl Opener {
     /// Opens the connection that writes: creates the file if there is none, and migrates it.
     pub(super) fn writer(&self) -> Result<Db, Error> {
+        self.refuse_scraps()?;
         let db = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        db.refuse_read_only()?;
         // Before anything is changed: a newer or foreign database stays as it is.
-        version(&db, &self.database)?;
+        db.at_one_moment(|db| version(db, &self.database))?;
         use_wal(&db)?;
         set_up_writer(&db)?;
         // Flushes through the drive's cache where the system's sync does not (macOS).
@@ -49,6 +54,18 @@ impl Opener {
         let db = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         db.batch("PRAGMA query_only = ON")?;
         Ok(db)
+    }
+
+    /// Refuses a file that is shorter than any database: SQLite would take it for a new one.
+    fn refuse_scraps(&self) -> Result<(), Error> {
+        match std::fs::metadata(&self.path) {
+            Ok(file) if (1..HEADER_BYTES).contains(&file.len()) => Err(Error::Corrupt {
+                database: self.database.to_string(),
+                detail: format!("its {} bytes are no database's", file.len()),
+            }),
+            // Whatever else is the matter, opening says it better.
+            _ => Ok(()),
+        }
     }
 
     fn connect(&self, flags: OpenFlags) -> Result<Db, Error> {
@@ -103,7 +120,7 @@ fn use_wal(db: &Db) -> Result<(), Error> {
 }
 
 fn migrate(db: &Db, database: &str) -> Result<(), Error> {
-    if version(db, database)? == MIGRATIONS.len() {
+    if db.at_one_moment(|db| version(db, database))? == MIGRATIONS.len() {
         return Ok(());
     }
     db.begin()?;
@@ -124,7 +141,8 @@ fn migrate(db: &Db, database: &str) -> Result<(), Error> {
     }
 }
 
-/// Returns the version of a database's schema; 0 when it is empty.
+/// Returns the version of a database's schema; 0 when it is empty. To be asked within a
+/// transaction: another process may be just about to migrate.
 fn version(db: &Db, database: &str) -> Result<usize, Error> {
     let number = |sql: &str| db.one(sql, &[], |row| row.get::<_, u32>(0)).map(Option::unwrap_or_default);
     let found = number("PRAGMA user_version")?;
@@ -141,5 +159,30 @@ fn version(db: &Db, database: &str) -> Result<usize, Error> {
             found,
             supported: u32::try_from(supported).unwrap_or(u32::MAX),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_set_up_to_lose_nothing() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("longhaul.db");
+        let (database, tally) = ("longhaul.db".into(), Arc::default());
+        let opener = Opener { path, database, tally, max_pages: None };
+        let (writer, reader) = (opener.writer().unwrap(), opener.reader().unwrap());
+        let number = |db: &Db, name: &str| {
+            db.one(&format!("PRAGMA {name}"), &[], |row| row.get::<_, i64>(0)).unwrap().unwrap()
+        };
+        assert_eq!(number(&writer, "synchronous"), 2, "FULL");
+        assert_eq!(number(&writer, "foreign_keys"), 1);
+        assert_eq!(number(&writer, "secure_delete"), 1);
+        assert_eq!(number(&writer, "busy_timeout"), 5_000);
+        assert_eq!(number(&writer, "user_version"), 1);
+        assert_eq!(number(&reader, "query_only"), 1);
+        let mode = |db: &Db| db.one("PRAGMA journal_mode", &[], |row| row.get::<_, String>(0));
+        assert_eq!(mode(&reader).unwrap().as_deref(), Some("wal"));
     }
 }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use rusqlite::{Connection, ErrorCode, Row, ToSql, ffi};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, Row, ToSql, ffi};
 
 use crate::Error;
 use crate::limits::{BUSY_TIMEOUT_MS, STATEMENTS_KEPT};
@@ -120,10 +120,15 @@ impl Db {
 
     /// Takes back a transaction. Some failures have done so already.
     pub(super) fn roll_back(&self) -> Result<(), Error> {
-        if self.connection.is_autocommit() {
+        if self.is_idle() {
             return Ok(());
         }
         self.write("ROLLBACK", &[]).map(drop)
+    }
+
+    /// Says whether no transaction is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.connection.is_autocommit()
     }
 
     /// Reads several statements' worth from one moment.
@@ -132,6 +137,15 @@ impl Db {
         let result = read(self);
         self.roll_back()?;
         result
+    }
+
+    /// Refuses a file that may only be read: SQLite opens it all the same.
+    pub(super) fn refuse_read_only(&self) -> Result<(), Error> {
+        if !self.checked(self.connection.is_readonly(MAIN_DB))? {
+            return Ok(());
+        }
+        let detail = "it may only be read".to_owned();
+        Err(Error::NotWritable { database: self.database.to_string(), detail })
     }
 
     /// Returns the position of the row inserted last.
@@ -156,19 +170,8 @@ impl Db {
 /// Says what an error of SQLite means. The only place that looks at its codes.
 pub(super) fn classify(database: &str, error: &rusqlite::Error) -> Error {
     let (database, detail) = (database.to_owned(), error.to_string());
-    match error {
-        // A column holds what this program never writes there.
-        rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::Utf8Error(..) => return Error::Corrupt { database, detail },
-        // A read that found the file shorter than its own header says.
-        rusqlite::Error::SqliteFailure(failure, _)
-            if failure.extended_code == ffi::SQLITE_IOERR_SHORT_READ =>
-        {
-            return Error::Corrupt { database, detail };
-        }
-        _ => {}
+    if never_written(error) {
+        return Error::Corrupt { database, detail };
     }
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
@@ -186,11 +189,27 @@ pub(super) fn classify(database: &str, error: &rusqlite::Error) -> Error {
     }
 }
 
+/// Says whether a statement found what this program never writes.
+fn never_written(error: &rusqlite::Error) -> bool {
+    let shorter_than_its_header_says = ffi::SQLITE_IOERR_SHORT_READ;
+    matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..)
+    ) || error.sqlite_extended_error_code() == Some(shorter_than_its_header_says)
+}
+
 fn byte_len(param: &dyn ToSql) -> rusqlite::Result<usize> {
-    Ok(match param.to_sql()? {
-        ToSqlOutput::Borrowed(ValueRef::Blob(bytes) | ValueRef::Text(bytes)) => bytes.len(),
-        ToSqlOutput::Owned(Value::Blob(bytes)) => bytes.len(),
-        ToSqlOutput::Owned(Value::Text(text)) => text.len(),
-        _ => 0,
+    let value = param.to_sql()?;
+    let value = match &value {
+        ToSqlOutput::Borrowed(value) => *value,
+        ToSqlOutput::Owned(value) => value.into(),
+        _ => ValueRef::Null,
+    };
+    Ok(match value {
+        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => bytes.len(),
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 0,
     })
 }

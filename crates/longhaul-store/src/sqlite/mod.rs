@@ -170,6 +170,11 @@ impl Store for SqliteStore {
         self.writer.run(move |db, changes| write::append(db, changes, &append, &entries)).await
     }
 
+    async fn request(&self, session: SessionId, request: &RequestId) -> Result<Option<EntryNo>, Error> {
+        let request = request.clone();
+        self.readers.run(move |db| read::request(db, session, &request)).await
+    }
+
     async fn entries(
         &self,
         session: SessionId,

@@ -11,6 +11,7 @@
 //! - Looking means asking for a *shared* lock through a file opened for the purpose. Several may
 //!   look at once without seeing each other, and closing that file cannot release the worker's
 //!   lock, as it would with the per-process locks of `fcntl`.
+//! - A crash between locking and renaming leaves an empty file that is nobody's and does no harm.
 //! - The file is opened close-on-exec, so a tool that outlives its worker does not keep the lock.
 
 use std::collections::HashSet;

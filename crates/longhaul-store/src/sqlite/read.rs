@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use longhaul_session::id::{Digest, EntryNo, SessionId, Timestamp, WorkerId};
 use longhaul_session::log::SealedEntry;
+use rusqlite::ToSql;
 use rusqlite::types::Type;
 use uuid::Uuid;
 
@@ -11,7 +12,7 @@ use super::db::{Db, count};
 use super::payload::{self, Packed};
 use super::presence::Presence;
 use crate::limits::{MAX_FORK_DEPTH, MAX_ROWS};
-use crate::{Error, Filter, Page, Parent, Row, WorkerInfo};
+use crate::{Error, Filter, Page, Parent, RequestId, Row, WorkerInfo};
 
 /// The columns of a row, in the order in which `row` reads them.
 macro_rules! row_columns {
@@ -24,6 +25,13 @@ macro_rules! row_columns {
 pub(super) fn load(db: &Db, session: SessionId) -> Result<Option<Row>, Error> {
     let sql = concat!("SELECT ", row_columns!(), " FROM sessions WHERE id = ?1");
     db.one(sql, &[session.0.as_bytes()], row)
+}
+
+/// Reads the entry that a request wrote last.
+pub(super) fn request(db: &Db, session: SessionId, request: &RequestId) -> Result<Option<EntryNo>, Error> {
+    let sql = "SELECT n FROM entries WHERE session = ?1 AND request = ?2";
+    let params: &[&dyn ToSql] = &[session.0.as_bytes(), &request.as_str()];
+    db.one(sql, params, |row| unsigned(row, 0))
 }
 
 /// Reads a range of entries, a fork's prefix from its parents.
@@ -313,10 +321,9 @@ fn limit(rows: usize) -> i64 {
 }
 
 fn with_place(error: Error, place: &str) -> Error {
-    match error {
-        Error::Corrupt { database, detail } => {
-            Error::Corrupt { database, detail: format!("{place}: {detail}") }
-        }
-        other => other,
+    if let Error::Corrupt { database, detail } = error {
+        Error::Corrupt { database, detail: format!("{place}: {detail}") }
+    } else {
+        error
     }
 }

@@ -72,7 +72,10 @@ impl Source {
                 let waiting = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 let db = waiting.map_or_else(|| opener.reader(), Ok)?;
                 let result = read(&db);
-                idle.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+                // One that is stuck in a transaction would read the same moment forever.
+                if db.is_idle() {
+                    idle.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+                }
                 result
             }
             Source::Shared(db) => read(&db.lock().unwrap_or_else(PoisonError::into_inner)),

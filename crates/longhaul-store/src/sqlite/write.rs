@@ -146,9 +146,7 @@ fn done_before(db: &Db, session: SessionId, request: Option<&RequestId>) -> Resu
     let Some(request) = request else {
         return Ok(None);
     };
-    let sql = "SELECT n FROM entries WHERE session = ?1 AND request = ?2";
-    let params: &[&dyn ToSql] = &[session.0.as_bytes(), &request.as_str()];
-    let head = db.one(sql, params, |row| unsigned(row, 0))?;
+    let head = read::request(db, session, request)?;
     Ok(head.map(|head| Appended::Repeated { head }))
 }
 
@@ -254,10 +252,10 @@ pub(super) fn delete(db: &Db, presence: &Presence, session: SessionId) -> Result
     let Some(owner) = owner else {
         return Ok(Deleted::NoSuchSession);
     };
-    if let Some(worker) = owner.map(|bytes| WorkerId(Uuid::from_bytes(bytes))) {
-        if presence.is_alive(worker)? {
-            return Ok(Deleted::Owned { worker });
-        }
+    if let Some(worker) = owner.map(|bytes| WorkerId(Uuid::from_bytes(bytes)))
+        && presence.is_alive(worker)?
+    {
+        return Ok(Deleted::Owned { worker });
     }
     let sql = "SELECT id FROM sessions WHERE parent = ?1 LIMIT 1";
     if let Some(fork) = db.one(sql, this, |row| id(row, 0))? {
@@ -278,14 +276,15 @@ pub(super) fn delete(db: &Db, presence: &Presence, session: SessionId) -> Result
 
 /// Makes a worker known that holds its lock, and forgets the dead.
 pub(super) fn announce(db: &Db, presence: &Presence, worker: &WorkerInfo) -> Result<(), Failure> {
-    for known in read::workers(db, presence)? {
-        if known.worker == worker.worker {
-            return Err(Failure::Refused(Error::AlreadyAnnounced(worker.worker)));
-        }
+    let known = read::workers(db, presence)?;
+    if known.iter().any(|known| known.worker == worker.worker) {
+        return Err(Failure::Refused(Error::AlreadyAnnounced(worker.worker)));
     }
-    for known in read::workers(db, presence)?.iter().filter(|known| !known.alive) {
-        presence.forget(known.worker)?;
-        retract(db, known.worker)?;
+    for dead in known.iter().filter(|known| !known.alive) {
+        // A file that another user owns may stay; then so does its row.
+        if presence.forget(dead.worker).is_ok() {
+            retract(db, dead.worker)?;
+        }
     }
     db.write(
         "INSERT INTO workers (id, place, host, pid, version, address, started) \

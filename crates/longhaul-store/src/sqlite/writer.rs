@@ -108,6 +108,9 @@ where
     }
 }
 
+/// Where writes wait.
+type Queue = mpsc::Sender<Box<dyn Waiting>>;
+
 /// A way to the thread that does not keep it running.
 #[derive(Clone)]
 pub(super) struct WeakWriter(mpsc::WeakSender<Box<dyn Waiting>>);
@@ -129,7 +132,7 @@ impl WeakWriter {
 pub(super) struct Writer {
     database: Arc<str>,
     /// Taken when the store is closed.
-    running: Mutex<Option<(mpsc::Sender<Box<dyn Waiting>>, JoinHandle<()>)>>,
+    running: Mutex<Option<(Queue, JoinHandle<()>)>>,
 }
 
 impl Writer {

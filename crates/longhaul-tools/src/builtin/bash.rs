@@ -72,7 +72,7 @@ impl Tool for Bash {
     }
 
     fn stop_grace(&self) -> Duration {
-        TERM_GRACE + 3 * REAP_GRACE
+        TERM_GRACE + 4 * REAP_GRACE
     }
 }
 

@@ -1,7 +1,5 @@
 //! `edit`: an exact piece of a file's text, replaced.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use longhaul_session::agent::ToolSpec;
 use longhaul_session::item::EffectClass;
@@ -10,15 +8,9 @@ use serde_json::{Value, json};
 use similar::TextDiff;
 
 use super::{arguments, blocking};
-use crate::limits::{MAX_FILE_BYTES, MAX_LINE_BYTES};
+use crate::limits::{DIFF_LIMIT, MAX_DIFF_BYTES, MAX_FILE_BYTES, MAX_LINE_BYTES};
 use crate::output;
 use crate::tool::{CallContext, Tool, ToolOutput};
-
-/// The longest diff that is shown, in bytes.
-const MAX_DIFF_BYTES: usize = 4 * 1024;
-
-/// After this long a diff becomes coarser, but not wrong.
-const DIFF_LIMIT: Duration = Duration::from_millis(200);
 
 /// How alike two lines must be, in percent, to be worth mentioning.
 const ALIKE_PERCENT: usize = 50;
@@ -157,6 +149,6 @@ fn alike(a: &str, b: &str) -> usize {
 
 fn short_diff(old: &str, new: &str) -> String {
     let diff = TextDiff::configure().timeout(DIFF_LIMIT).diff_lines(old, new);
-    let text = diff.unified_diff().context_radius(2).to_string();
+    let text = diff.unified_diff().context_radius(2).missing_newline_hint(false).to_string();
     output::cut(&text, MAX_DIFF_BYTES, |bytes| format!("[… {bytes} bytes of the diff left out …]"))
 }

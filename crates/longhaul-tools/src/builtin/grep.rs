@@ -1,6 +1,7 @@
 //! `grep`: lines of files by a regular expression.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -20,6 +21,9 @@ use crate::limits::{
 };
 use crate::tool::{CallContext, Tool, ToolOutput};
 use crate::workspace::Obstacle;
+
+/// Room for the lines that say what was left out.
+const NOTES_BYTES: usize = 300;
 
 pub(crate) struct Grep;
 
@@ -91,10 +95,11 @@ fn search(wanted: &Arguments, cx: &CallContext) -> Result<ToolOutput, Obstacle> 
         .before_context(wanted.context)
         .after_context(wanted.context)
         .build();
-    let mut found = Found { files_only: wanted.files_only, room: cx.max_output_bytes, ..Found::default() };
+    let room = cx.max_output_bytes.saturating_sub(NOTES_BYTES);
+    let mut found = Found { files_only: wanted.files_only, room, ..Found::default() };
     let walked = walk(cx, &wanted.path, pattern.as_ref(), |path| {
         found.search(&mut searcher, &matcher, &path, cx);
-        !found.full()
+        !found.cut
     })?;
     let mut lines = found.lines;
     if lines.is_empty() {
@@ -130,14 +135,10 @@ impl Found {
             self.skipped += 1;
             return;
         };
-        let sink = FileSink { found: self, shown: &shown, cancel: &cx.cancel };
-        if searcher.search_file(matcher, &file, sink).is_err() {
+        let reader = UntilCancelled { file, cancel: &cx.cancel };
+        if searcher.search_reader(matcher, reader, FileSink { found: self, shown: &shown }).is_err() {
             self.skipped += 1;
         }
-    }
-
-    fn full(&self) -> bool {
-        self.cut
     }
 
     /// Takes a line if there is room; says whether there was.
@@ -152,11 +153,22 @@ impl Found {
     }
 }
 
+/// A file that ends when the call is cancelled, however long it is.
+struct UntilCancelled<'a> {
+    file: File,
+    cancel: &'a CancellationToken,
+}
+
+impl Read for UntilCancelled<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() { Ok(0) } else { self.file.read(buffer) }
+    }
+}
+
 /// Takes what is found in one file.
 struct FileSink<'a> {
     found: &'a mut Found,
     shown: &'a str,
-    cancel: &'a CancellationToken,
 }
 
 impl FileSink<'_> {
@@ -176,8 +188,7 @@ impl Sink for FileSink<'_> {
             self.found.push(self.shown.to_owned());
             return Ok(false);
         }
-        let go_on = self.line(':', found.line_number(), found.bytes());
-        Ok(go_on && !self.cancel.is_cancelled())
+        Ok(self.line(':', found.line_number(), found.bytes()))
     }
 
     fn context(&mut self, _: &Searcher, context: &SinkContext<'_>) -> Result<bool, io::Error> {

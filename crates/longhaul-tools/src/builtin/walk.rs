@@ -69,7 +69,7 @@ pub(super) fn walk(
         .build();
     for (n, entry) in walker.enumerate() {
         if cx.cancel.is_cancelled() {
-            return Ok(Walked::Cancelled);
+            break;
         }
         if n >= MAX_WALK_ENTRIES {
             return Ok(Walked::TooMuch);
@@ -80,10 +80,11 @@ pub(super) fn walk(
             && pattern.is_none_or(|pattern| pattern.matches(&root, entry.path()))
             && scope.level(entry.path()).is_some();
         if wanted && !visit(entry.into_path()) {
-            return Ok(Walked::Whole);
+            break;
         }
     }
-    Ok(Walked::Whole)
+    // The last visit may have been cut short.
+    Ok(if cx.cancel.is_cancelled() { Walked::Cancelled } else { Walked::Whole })
 }
 
 /// Says what a walk that did not see everything left out.

@@ -39,18 +39,16 @@ impl Capture {
         }
     }
 
-    /// Returns what was kept. Bytes that are no UTF-8 are replaced.
+    /// Returns what was kept as text. Bytes that are no UTF-8 are replaced, and so are zero bytes,
+    /// which would make the output look like a binary file when it is read as an artifact.
     pub(crate) fn text(&self) -> String {
         let tail: Vec<u8> = self.tail.iter().copied().collect();
-        if self.dropped == 0 {
-            return String::from_utf8_lossy(&[&self.head[..], &tail].concat()).into_owned();
-        }
-        format!(
-            "{}\n[… {} bytes of output were not kept …]\n{}",
-            String::from_utf8_lossy(&self.head),
-            self.dropped,
-            String::from_utf8_lossy(&tail)
-        )
+        let gap = match self.dropped {
+            0 => String::new(),
+            bytes => format!("\n[… {bytes} bytes of output were not kept …]\n"),
+        };
+        let kept = [&self.head[..], gap.as_bytes(), &tail].concat();
+        String::from_utf8_lossy(&kept).replace('\0', "\u{fffd}")
     }
 
     fn pass_on(&mut self, bytes: &[u8]) {

@@ -1,6 +1,7 @@
 //! Cutting of long output.
 
 use longhaul_session::id::Digest;
+use longhaul_tools::limits::MAX_WHOLE_BYTES;
 use longhaul_tools::output::{cut, limited};
 use longhaul_tools::tool::ToolOutput;
 use proptest::prelude::*;
@@ -47,6 +48,14 @@ fn a_whole_given_by_the_tool_is_the_one_that_is_named() {
     let output = limited(output, 1_000);
     assert!(output.text.contains(&Digest::of(b"raw").to_hex()));
     assert_eq!(output.whole.unwrap(), b"raw");
+}
+
+#[test]
+fn a_whole_beyond_its_own_limit_says_what_was_not_kept() {
+    let output = limited(ToolOutput::ok("x".repeat(MAX_WHOLE_BYTES + 1)), 1_000);
+    let whole = String::from_utf8(output.whole.unwrap()).unwrap();
+    assert!(whole.len() <= MAX_WHOLE_BYTES);
+    assert!(whole.contains("were cut here and not kept"));
 }
 
 proptest! {

@@ -90,6 +90,17 @@ async fn a_bad_pattern_or_path_is_explained() {
 }
 
 #[tokio::test]
+async fn a_search_that_is_cancelled_says_that_it_did_not_see_everything() {
+    let world = project();
+    world.cx.cancel.cancel();
+    for name in ["glob", "grep"] {
+        let output = world.toolbox.get(name).unwrap().call(json!({"pattern": "x"}), &world.cx).await;
+        assert_eq!(output.outcome, Outcome::Stopped);
+        assert!(output.text.ends_with("[stopped before everything was searched]"), "{}", output.text);
+    }
+}
+
+#[tokio::test]
 async fn links_that_lead_in_circles_are_not_followed() {
     let world = World::new();
     world.put("a/x", "needle");

@@ -1,0 +1,280 @@
+//! The engine's surface: make sessions, change them, look at them, watch them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use longhaul_model::Model;
+use longhaul_session::agent::{Configuration, ModelChoice};
+use longhaul_session::command::{Command, First, Refusal};
+use longhaul_session::context::UserMessage;
+use longhaul_session::entry::Entry;
+use longhaul_session::evolve::evolve;
+use longhaul_session::failure::Failure;
+use longhaul_session::id::{Digest, EntryNo, SessionId};
+use longhaul_session::log::Verifier;
+use longhaul_session::state::SessionState;
+use longhaul_store::{Parent, RequestId, Row, Store};
+use longhaul_tools::toolbox::Toolbox;
+use longhaul_tools::workspace::ArtifactReader;
+
+use crate::Error;
+use crate::episode::Episodes;
+use crate::host::Host;
+use crate::journal::{Committed, Journal, open_all};
+use crate::limits::READ_BATCH;
+use crate::watcher::Watcher;
+
+/// Gives the models that sessions ask for.
+pub trait Models: Send + Sync + 'static {
+    /// Returns the model of a choice.
+    ///
+    /// # Errors
+    /// It cannot be had; the failure says why and what to do.
+    fn model(&self, choice: &ModelChoice) -> Result<Arc<dyn Model>, Failure>;
+}
+
+/// Drives sessions. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) models: Arc<dyn Models>,
+    pub(crate) tools: Toolbox,
+    pub(crate) episodes: Arc<Episodes>,
+}
+
+/// A session to be made.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// What it runs with.
+    pub configuration: Configuration,
+    /// Where its directory is: only workers of this place run it.
+    pub place: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// What it begins with.
+    pub first: First,
+}
+
+/// A session that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// Its id.
+    pub session: SessionId,
+    /// The number of its newest entry.
+    pub head: EntryNo,
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Done {
+    /// It was done now, with these entries.
+    Now(Vec<Entry>),
+    /// The same request did it before; this is the last entry it wrote then.
+    Before(EntryNo),
+}
+
+/// A session at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its row, without the state.
+    pub row: Row,
+    /// Its state.
+    pub state: SessionState,
+}
+
+impl Engine {
+    /// Makes an engine.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, host: Arc<dyn Host>, models: Arc<dyn Models>, tools: Toolbox) -> Self {
+        Engine { store, host, models, tools, episodes: Arc::default() }
+    }
+
+    /// Returns its store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Returns its host.
+    #[must_use]
+    pub fn host(&self) -> &Arc<dyn Host> {
+        &self.host
+    }
+
+    /// Makes a session. Nothing is stored before this.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn create(&self, new: NewSession) -> Result<Result<Created, Refusal>, Error> {
+        let session = SessionId(self.host.fresh_id());
+        let mut journal = Journal::fresh(self.store.clone(), self.host.clone(), session, new.place);
+        let create = Command::Create {
+            configuration: Box::new(new.configuration),
+            ephemeral: false,
+            name: new.name,
+            first: new.first,
+        };
+        self.made(&mut journal, create).await
+    }
+
+    /// Makes a session that begins as the first `at` entries of another. Nothing is copied.
+    ///
+    /// # Errors
+    /// The store failed, or the other session is not there.
+    pub async fn fork(&self, parent: SessionId, at: EntryNo) -> Result<Result<Created, Refusal>, Error> {
+        let row = self.row(parent).await?;
+        if at == 0 || at > row.head {
+            return Ok(Err(Refusal::NoSuchEntry(at)));
+        }
+        let (state, head_hash) = self.fold(parent, at).await?;
+        let session = SessionId(self.host.fresh_id());
+        let mut journal = Journal::fresh(self.store.clone(), self.host.clone(), session, row.place);
+        journal.fork_of(Parent { session: parent, at }, state, head_hash);
+        self.made(&mut journal, Command::Fork { parent }).await
+    }
+
+    async fn made(&self, journal: &mut Journal, command: Command) -> Result<Result<Created, Refusal>, Error> {
+        match journal.command(|_| Ok(command.clone()), None).await? {
+            Committed::Done(_) | Committed::Repeated(_) => {
+                Ok(Ok(Created { session: journal.session, head: journal.state.head }))
+            }
+            Committed::Refused(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// Folds the first `at` entries of a session.
+    async fn fold(&self, session: SessionId, at: EntryNo) -> Result<(SessionState, Digest), Error> {
+        let (mut state, mut hash) = (SessionState::default(), Digest::default());
+        while state.head < at {
+            let last = at.min(state.head + READ_BATCH);
+            let sealed = self.store.entries(session, state.head + 1..=last).await?;
+            if sealed.is_empty() {
+                return Err(longhaul_store::Error::NoSuchSession(session).into());
+            }
+            for (entry, sealed) in open_all(&sealed)?.iter().zip(&sealed) {
+                state = evolve(state, &entry.record);
+                hash = sealed.hash;
+            }
+        }
+        Ok((state, hash))
+    }
+
+    /// Does what a person or a program asks. A request id makes it safe to ask again.
+    ///
+    /// # Errors
+    /// The store failed. What the rules forbid is the inner error, and nothing was changed.
+    pub async fn command(
+        &self,
+        session: SessionId,
+        command: Command,
+        request: Option<&RequestId>,
+    ) -> Result<Result<Done, Refusal>, Error> {
+        if matches!(command, Command::Owned { .. } | Command::Acquire { .. }) {
+            return Ok(Err(Refusal::Invalid("only a worker may do this")));
+        }
+        let mut journal = self.journal(session).await?;
+        Ok(done(journal.command(|_| Ok(command.clone()), request).await?))
+    }
+
+    /// Replaces a message; what followed it leaves history. Without `message`, the newest one.
+    ///
+    /// # Errors
+    /// The store failed. What the rules forbid is the inner error, and nothing was changed.
+    pub async fn edit(
+        &self,
+        session: SessionId,
+        message: Option<EntryNo>,
+        text: &str,
+        request: Option<&RequestId>,
+    ) -> Result<Result<Done, Refusal>, Error> {
+        let mut journal = self.journal(session).await?;
+        journal.context().await?;
+        let make = |journal: &Journal| {
+            let context = journal.loaded_context();
+            let found: Option<UserMessage> = context.and_then(|context| match message {
+                Some(entry) => context.user_message(entry),
+                None => context.last_user_message(),
+            });
+            let target = found.ok_or(Refusal::NotEditable(message.unwrap_or_default()))?;
+            Ok(Command::Edit { target, text: text.to_owned() })
+        };
+        Ok(done(journal.command(make, request).await?))
+    }
+
+    async fn journal(&self, session: SessionId) -> Result<Journal, Error> {
+        Journal::load(self.store.clone(), self.host.clone(), session).await
+    }
+
+    async fn row(&self, session: SessionId) -> Result<Row, Error> {
+        Ok(self.store.load(session).await?.ok_or(longhaul_store::Error::NoSuchSession(session))?)
+    }
+
+    /// Returns a session as it is now.
+    ///
+    /// # Errors
+    /// The store failed, or the session is not there.
+    pub async fn snapshot(&self, session: SessionId) -> Result<Snapshot, Error> {
+        let row = self.row(session).await?;
+        let state = serde_json::from_slice(&row.state).map_err(|source| Error::State { session, source })?;
+        Ok(Snapshot { row, state })
+    }
+
+    /// Returns the entries of a range that exist, in order.
+    ///
+    /// # Errors
+    /// The store failed, or an entry cannot be read.
+    pub async fn entries(
+        &self,
+        session: SessionId,
+        range: std::ops::RangeInclusive<EntryNo>,
+    ) -> Result<Vec<Entry>, Error> {
+        open_all(&self.store.entries(session, range).await?)
+    }
+
+    /// Walks a session's log and returns all that is wrong: chain, fold, ledger, calls and results.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn verify(&self, session: SessionId) -> Result<Vec<String>, Error> {
+        let snapshot = self.snapshot(session).await?;
+        let (head, mut next) = (snapshot.row.head, 1);
+        let mut verifier = Verifier::default();
+        while next <= head {
+            let entries = self.store.entries(session, next..=head.min(next + READ_BATCH - 1)).await?;
+            if entries.is_empty() {
+                break;
+            }
+            for sealed in &entries {
+                verifier.push(sealed);
+            }
+            next += entries.len() as u64;
+        }
+        Ok(verifier.finish(head, snapshot.row.head_hash, &snapshot.state))
+    }
+
+    /// Watches a session from the entry after `after` on.
+    #[must_use]
+    pub fn watch(&self, session: SessionId, after: EntryNo) -> Watcher {
+        let stage = self.episodes.stage(session);
+        Watcher::new(self.store.clone(), self.host.clone(), session, after, stage)
+    }
+}
+
+fn done(committed: Committed) -> Result<Done, Refusal> {
+    match committed {
+        Committed::Done(entries) => Ok(Done::Now(entries)),
+        Committed::Repeated(head) => Ok(Done::Before(head)),
+        Committed::Refused(refusal) => Err(refusal),
+    }
+}
+
+/// Lets tools read the artifacts of the store.
+pub(crate) struct StoredArtifacts(pub(crate) Arc<dyn Store>);
+
+#[async_trait]
+impl ArtifactReader for StoredArtifacts {
+    async fn read(&self, digest: Digest) -> Option<Vec<u8>> {
+        self.0.artifact(digest).await.ok().flatten()
+    }
+}

@@ -1,0 +1,296 @@
+//! The one way to change a session: decide on its newest state, append, and decide again when another
+//! writer was faster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longhaul_session::command::{Command, Refusal};
+use longhaul_session::context::{Context, Needed};
+use longhaul_session::decide::{Decision, decide};
+use longhaul_session::entry::{Entry, Fact};
+use longhaul_session::evolve::evolve;
+use longhaul_session::id::{Digest, EntryNo, Epoch, SessionId, Timestamp};
+use longhaul_session::log::{SealedEntry, open, seal};
+use longhaul_session::state::SessionState;
+use longhaul_store::{Append, Appended, Parent, RequestId, Row, Store};
+
+use crate::Error;
+use crate::host::Host;
+use crate::limits::{MAX_LOST_RACES, STORE_TRIES, STORE_WAIT_MS};
+
+/// A session as its writer knows it: the state, and what a row holds besides.
+pub(crate) struct Journal {
+    store: Arc<dyn Store>,
+    host: Arc<dyn Host>,
+    pub(crate) session: SessionId,
+    pub(crate) state: SessionState,
+    head_hash: Digest,
+    place: String,
+    parent: Option<Parent>,
+    labels: BTreeMap<String, String>,
+    created: Timestamp,
+    context: Option<Context>,
+}
+
+/// What became of a command.
+#[derive(Debug)]
+pub(crate) enum Committed {
+    /// It was done.
+    Done(Vec<Entry>),
+    /// The same request did it before; this is the last entry it wrote then.
+    Repeated(EntryNo),
+    /// The rules forbid it.
+    Refused(Refusal),
+}
+
+impl Journal {
+    /// Makes the journal of a session that does not exist yet.
+    pub(crate) fn fresh(
+        store: Arc<dyn Store>,
+        host: Arc<dyn Host>,
+        session: SessionId,
+        place: String,
+    ) -> Self {
+        let created = host.now();
+        Journal {
+            store,
+            host,
+            session,
+            state: SessionState::default(),
+            head_hash: Digest::default(),
+            place,
+            parent: None,
+            labels: BTreeMap::new(),
+            created,
+            context: None,
+        }
+    }
+
+    /// Loads a session's state.
+    pub(crate) async fn load(
+        store: Arc<dyn Store>,
+        host: Arc<dyn Host>,
+        session: SessionId,
+    ) -> Result<Self, Error> {
+        let row = store.load(session).await?.ok_or(longhaul_store::Error::NoSuchSession(session))?;
+        Journal::of_row(store, host, row)
+    }
+
+    pub(crate) fn of_row(store: Arc<dyn Store>, host: Arc<dyn Host>, row: Row) -> Result<Self, Error> {
+        let state = serde_json::from_slice(&row.state)
+            .map_err(|source| Error::State { session: row.session, source })?;
+        Ok(Journal {
+            store,
+            host,
+            session: row.session,
+            state,
+            head_hash: row.head_hash,
+            place: row.place,
+            parent: row.parent,
+            labels: row.labels,
+            created: row.created,
+            context: None,
+        })
+    }
+
+    /// Makes this fresh journal the fork of another session's first entries.
+    pub(crate) fn fork_of(&mut self, parent: Parent, state: SessionState, head_hash: Digest) {
+        self.parent = Some(parent);
+        self.state = state;
+        self.head_hash = head_hash;
+    }
+
+    /// Returns what the model sees. Read from the store once; kept up to date from then on.
+    pub(crate) async fn context(&mut self) -> Result<&Context, Error> {
+        if self.context.as_ref().is_none_or(Context::is_stale) {
+            self.context = Some(self.read_context().await?);
+        }
+        Ok(self.context.as_ref().expect("it was read just now"))
+    }
+
+    async fn read_context(&self) -> Result<Context, Error> {
+        let needed = Needed::of(&self.state);
+        let range = open_all(&self.entries(*needed.range.start(), *needed.range.end()).await?)?;
+        let records: Vec<_> = range.iter().map(|entry| &entry.record).collect();
+        let mut single = needed.promoted_before(&records);
+        single.extend(&needed.single);
+        single.sort_unstable();
+        single.dedup();
+        let mut context = Context::default();
+        for n in single {
+            for entry in open_all(&self.entries(n, n).await?)? {
+                context.apply_single(&entry);
+            }
+        }
+        for entry in &range {
+            context.apply(entry);
+        }
+        Ok(context.read_back())
+    }
+
+    async fn entries(&self, first: EntryNo, last: EntryNo) -> Result<Vec<SealedEntry>, Error> {
+        Ok(self.store.entries(self.session, first..=last).await?)
+    }
+
+    /// Reads the entries that others appended and folds them. Returns whether there were any.
+    pub(crate) async fn catch_up(&mut self) -> Result<bool, Error> {
+        let missed = self.entries(self.state.head + 1, EntryNo::MAX / 2).await?;
+        for sealed in &missed {
+            let entry = open(sealed)?;
+            self.state = evolve(std::mem::take(&mut self.state), &entry.record);
+            self.head_hash = sealed.hash;
+            if let Some(context) = &mut self.context {
+                context.apply(&entry);
+            }
+        }
+        Ok(!missed.is_empty())
+    }
+
+    /// Decides on the newest state and appends; when another writer was faster, decides again.
+    ///
+    /// The command is made anew for each try, as it may rest on what the context says.
+    pub(crate) async fn command(
+        &mut self,
+        make: impl Fn(&Journal) -> Result<Command, Refusal>,
+        request: Option<&RequestId>,
+    ) -> Result<Committed, Error> {
+        for _ in 0..MAX_LOST_RACES {
+            let command = match make(self) {
+                Ok(command) => command,
+                Err(refusal) => return Ok(Committed::Refused(refusal)),
+            };
+            let epoch = epoch_of(&command);
+            let decision = match decide(&self.state, command, self.host.now()) {
+                Ok(decision) => decision,
+                // A refusal on an old state may be none on the newest.
+                Err(_) if self.is_stored() && self.catch_up().await? => continue,
+                Err(refusal) => return self.refused(refusal, request).await,
+            };
+            let entries = seal(self.head_hash, &decision.entries);
+            let head_hash = entries.last().expect("a decision has entries").hash;
+            match self.append(&decision, entries, head_hash, epoch, request).await? {
+                Appended::Done => return Ok(Committed::Done(self.accept(decision, head_hash))),
+                Appended::Repeated { head } => {
+                    self.catch_up().await?;
+                    return Ok(Committed::Repeated(head));
+                }
+                Appended::Conflict { .. } | Appended::Fenced { .. } => {
+                    self.catch_up().await?;
+                    if self.context.as_ref().is_some_and(Context::is_stale) {
+                        self.context = Some(self.read_context().await?);
+                    }
+                }
+            }
+        }
+        Err(Error::TooBusy { session: self.session })
+    }
+
+    /// A request that was done before is not refused for what it has changed itself.
+    async fn refused(&self, refusal: Refusal, request: Option<&RequestId>) -> Result<Committed, Error> {
+        if let Some(request) = request.filter(|_| self.is_stored())
+            && let Some(head) = self.store.request(self.session, request).await?
+        {
+            return Ok(Committed::Repeated(head));
+        }
+        Ok(Committed::Refused(refusal))
+    }
+
+    /// Tells whether the store has the session; a new one, or a fork not yet made, it has not.
+    fn is_stored(&self) -> bool {
+        self.state.head > self.parent.map_or(0, |parent| parent.at)
+    }
+
+    async fn append(
+        &mut self,
+        decision: &Decision,
+        entries: Vec<SealedEntry>,
+        head_hash: Digest,
+        epoch: Option<Epoch>,
+        request: Option<&RequestId>,
+    ) -> Result<Appended, Error> {
+        let row = self.row(&decision.state, head_hash);
+        let mut wait_ms = STORE_WAIT_MS;
+        for _ in 1..STORE_TRIES {
+            match self.try_append(&row, &entries, decision, epoch, request).await {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(session = %self.session, %error, "the store is busy; trying again");
+                    self.host.sleep_ms(wait_ms).await;
+                    wait_ms *= 2;
+                }
+                done => return Ok(done?),
+            }
+        }
+        Ok(self.try_append(&row, &entries, decision, epoch, request).await?)
+    }
+
+    async fn try_append(
+        &self,
+        row: &Row,
+        entries: &[SealedEntry],
+        decision: &Decision,
+        epoch: Option<Epoch>,
+        request: Option<&RequestId>,
+    ) -> Result<Appended, longhaul_store::Error> {
+        let (row, entries, request) = (row.clone(), entries.to_vec(), request.cloned());
+        if !self.is_stored() {
+            return self.store.create(row, entries, request).await;
+        }
+        let erase = decision.entries.iter().filter_map(|entry| {
+            if let Fact::Redacted { entry } = entry.record.fact { Some(entry) } else { None }
+        });
+        let append = Append {
+            session: self.session,
+            expected_head: self.state.head,
+            epoch,
+            entries,
+            row,
+            erase: erase.collect(),
+            request,
+        };
+        self.store.append(append).await
+    }
+
+    fn accept(&mut self, decision: Decision, head_hash: Digest) -> Vec<Entry> {
+        self.head_hash = head_hash;
+        self.state = decision.state;
+        if let Some(context) = &mut self.context {
+            for entry in &decision.entries {
+                context.apply(entry);
+            }
+        }
+        decision.entries
+    }
+
+    fn row(&self, state: &SessionState, head_hash: Digest) -> Row {
+        Row {
+            session: self.session,
+            head: state.head,
+            head_hash,
+            state: serde_json::to_vec(state).expect("a state has only string keys"),
+            status: state.status.name().to_owned(),
+            archived: state.archived,
+            name: state.name.clone(),
+            claimable_at: state.claimable_at(),
+            owner: state.owner.map(|owner| owner.worker),
+            epoch: state.epoch,
+            place: self.place.clone(),
+            parent: self.parent,
+            labels: self.labels.clone(),
+            created: self.created,
+            updated: self.host.now(),
+        }
+    }
+
+    pub(crate) fn loaded_context(&self) -> Option<&Context> {
+        self.context.as_ref()
+    }
+}
+
+/// Opens stored entries.
+pub(crate) fn open_all(sealed: &[SealedEntry]) -> Result<Vec<Entry>, Error> {
+    sealed.iter().map(|sealed| Ok(open(sealed)?)).collect()
+}
+
+fn epoch_of(command: &Command) -> Option<Epoch> {
+    if let Command::Owned { epoch, .. } = command { Some(*epoch) } else { None }
+}

@@ -1,0 +1,247 @@
+//! Model calls: one attempt at a time, streamed to readers, committed as one step or retried as an entry.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use longhaul_model::{Accumulator, Model, ModelCall, Part, Response};
+use longhaul_session::agent::{Request, ToolPermission};
+use longhaul_session::command::{Basis, OwnerAction, Step};
+use longhaul_session::entry::{CallFact, Measured, Place, Timing};
+use longhaul_session::failure::{Failure, FailureClass, Retry, retry_delay_ms};
+use longhaul_session::goal::GoalStatus;
+use longhaul_session::id::{CallId, Digest, GoalId};
+use longhaul_session::item::{EffectClass, Item};
+use longhaul_session::usage::Usage;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::episode::Live;
+use crate::runner::{Equipment, Leftover, News, Runner};
+
+/// How an attempt ended.
+pub(crate) enum Attempt {
+    /// With a whole answer.
+    Answered(Response, Timing),
+    /// With a failure.
+    Failed(longhaul_model::Error),
+    /// It was obsolete, or the worker stops; this is what there was.
+    Cut(Leftover),
+}
+
+impl Runner {
+    pub(crate) async fn call_model(&mut self) -> Result<(), Error> {
+        let equipment = match self.equip().await? {
+            Ok(equipment) => equipment,
+            Err(failure) => return self.fail(failure, Usage::default()).await,
+        };
+        let (basis, goal) = (self.basis(), self.goal());
+        let context = self.journal.context().await?;
+        let (items, bytes) = (context.items().len() as u64, context.bytes());
+        let request = Arc::new(context.request());
+        match self.attempt(&equipment, request, basis).await? {
+            Attempt::Answered(response, timing) => {
+                let measured = Measured { input_tokens: response.usage.input, items, bytes };
+                self.commit_answer(&equipment, response, measured, timing, basis, goal).await
+            }
+            Attempt::Failed(error) => self.retry_or_fail(error, basis, goal).await,
+            Attempt::Cut(leftover) => self.abandon(leftover, goal).await,
+        }
+    }
+
+    /// Makes one attempt. Its parts go to readers as they come.
+    pub(crate) async fn attempt(
+        &mut self,
+        equipment: &Equipment,
+        request: Arc<Request>,
+        basis: Basis,
+    ) -> Result<Attempt, Error> {
+        let cancel = CancellationToken::new();
+        let call = ModelCall { request, attempt: basis.attempt, cancel: cancel.clone() };
+        self.stage.begin(self.episode());
+        self.stage.add(Live::ModelStarted);
+        let host = Arc::clone(&self.engine.host);
+        let (started, shutdown) = (host.monotonic_ms(), self.shutdown.clone());
+        let (epoch, history_at) = (self.epoch, basis.history_at);
+        let mut made = 0_u32;
+        let mut answer = Accumulator::new(move || {
+            made += 1;
+            CallId(format!("call_{history_at}_{epoch}_{made}"))
+        });
+        let mut parts = stream(Arc::clone(&equipment.model), call);
+        let mut first_part_ms = None;
+        let limit_ms = self.limits().model_call_ms;
+        let time_is_up = host.sleep_ms(limit_ms);
+        tokio::pin!(time_is_up);
+        let failure = loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {
+                    cancel.cancel();
+                    return Ok(self.cut(answer));
+                }
+                () = self.hinted() => if self.look(basis).await? == News::Obsolete {
+                    cancel.cancel();
+                    return Ok(self.cut(answer));
+                },
+                part = parts.recv() => match part {
+                    Some(Ok(part)) => {
+                        first_part_ms.get_or_insert_with(|| host.monotonic_ms() - started);
+                        self.stage.add(Live::Model { part: part.clone() });
+                        if let Err(error) = answer.push(part) {
+                            break error;
+                        }
+                    }
+                    Some(Err(error)) => break error,
+                    None => {
+                        let total_ms = host.monotonic_ms() - started;
+                        let timing = Timing { first_part_ms: first_part_ms.unwrap_or(total_ms), total_ms };
+                        return Ok(match answer.finish() {
+                            Ok(response) => Attempt::Answered(response, timing),
+                            Err(error) => self.failed(error),
+                        });
+                    }
+                },
+                () = &mut time_is_up => {
+                    let message = format!("the model did not finish within {} s", limit_ms / 1_000);
+                    break longhaul_model::Error::new(FailureClass::Timeout, message);
+                }
+            }
+        };
+        cancel.cancel();
+        let usage = failure.usage.or(answer.usage());
+        Ok(self.failed(longhaul_model::Error { usage, ..failure }))
+    }
+
+    fn failed(&self, error: longhaul_model::Error) -> Attempt {
+        self.stage.end(false, self.engine.host.monotonic_ms());
+        Attempt::Failed(error)
+    }
+
+    fn cut<F: FnMut() -> CallId>(&self, answer: Accumulator<F>) -> Attempt {
+        self.stage.end(false, self.engine.host.monotonic_ms());
+        let usage = answer.usage().unwrap_or_default();
+        Attempt::Cut(Leftover { partial: answer.partial(), usage, ..Leftover::default() })
+    }
+
+    async fn commit_answer(
+        &mut self,
+        equipment: &Equipment,
+        response: Response,
+        measured: Measured,
+        timing: Timing,
+        basis: Basis,
+        goal: Option<GoalId>,
+    ) -> Result<(), Error> {
+        let mut items = response.items;
+        self.make_ids_unique(&mut items);
+        let calls = items
+            .iter()
+            .filter_map(|item| if let Item::ToolCall(call) = item { Some(call) } else { None })
+            .map(|call| self.call_fact(equipment, &call.id, &call.name, &call.arguments))
+            .collect();
+        let step = Step::Model {
+            items,
+            calls,
+            finish: format!("{:?}", response.finish).to_lowercase(),
+            response_id: response.response_id,
+            measured,
+            timing,
+        };
+        let usage = response.usage;
+        let spend = self.spend(usage, goal);
+        let action = OwnerAction::CommitStep { basis, step: Box::new(step), spend };
+        let committed = self.commit(action).await?;
+        self.stage.end(committed.is_ok(), self.engine.host.monotonic_ms());
+        match committed {
+            Ok(()) => Ok(()),
+            // The answer came together with something that made it obsolete: paid is paid.
+            Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
+        }
+    }
+
+    /// Calls are known by id as long as the session lives; a provider may reuse one.
+    fn make_ids_unique(&self, items: &mut [Item]) {
+        let Some(context) = self.journal.loaded_context() else { return };
+        let next = self.state().head + 1;
+        for item in items {
+            if let Item::ToolCall(call) = item
+                && context.call(&call.id).is_some()
+            {
+                call.id = CallId(format!("{}_{next}", call.id));
+            }
+        }
+    }
+
+    fn call_fact(&self, equipment: &Equipment, id: &CallId, name: &str, arguments: &str) -> CallFact {
+        let spec = equipment.toolbox.get(name).map(|tool| tool.spec());
+        let asks = equipment.toolbox.permission(name) == Some(ToolPermission::Ask);
+        let granted = self.state().grants.iter().any(|tool| tool == name);
+        CallFact {
+            id: id.clone(),
+            tool: name.to_owned(),
+            place: if asks && !granted { Place::Approval } else { Place::Local },
+            effect: spec.as_ref().map_or(EffectClass::Pure, |spec| spec.effect),
+            exclusive: spec.as_ref().is_some_and(|spec| spec.exclusive),
+            stop_after: spec.as_ref().is_some_and(|spec| spec.stop_after),
+            digest: Digest::of(format!("{name}\0{arguments}").as_bytes()),
+        }
+    }
+
+    /// A retry is an entry: it shows in streams and survives a restart.
+    pub(crate) async fn retry_or_fail(
+        &mut self,
+        error: longhaul_model::Error,
+        basis: Basis,
+        goal: Option<GoalId>,
+    ) -> Result<(), Error> {
+        let usage = error.usage.unwrap_or_default();
+        let failure = Failure { class: error.class, message: error.message };
+        let now = self.engine.host.now();
+        let since = self.state().retry.map_or(now, |retry| retry.since);
+        let limits = self.limits();
+        let pursued = self.state().goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active);
+        let limit_ms = if pursued { limits.retry_for_goal_ms } else { limits.retry_for_ms };
+        let overflow = error.class == FailureClass::ContextOverflow;
+        let delay_ms = if overflow {
+            0
+        } else {
+            retry_delay_ms(basis.attempt, error.retry_after_ms, self.engine.host.jitter())
+        };
+        let not_before = now.plus_ms(delay_ms);
+        if !error.class.is_retryable() || not_before > since.plus_ms(limit_ms) {
+            return self.fail(failure, usage).await;
+        }
+        let retry = Retry { class: error.class, since, not_before };
+        let spend = self.spend(usage, goal);
+        match self.commit(OwnerAction::BeginRetry { basis, failure, retry, spend }).await? {
+            Ok(()) => Ok(()),
+            Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
+        }
+    }
+}
+
+/// Runs an attempt as a task of its own: a provider that hangs or panics is a failed attempt, no more.
+fn stream(model: Arc<dyn Model>, call: ModelCall) -> mpsc::Receiver<Result<Part, longhaul_model::Error>> {
+    let (sender, receiver) = mpsc::channel(64);
+    let cancel = call.cancel.clone();
+    tokio::spawn(async move {
+        let forward = async {
+            match model.call(call).await {
+                Ok(mut parts) => {
+                    while let Some(part) = parts.next().await {
+                        if sender.send(part).await.is_err() {
+                            break;
+                        }
+                    }
+                }
+                Err(error) => drop(sender.send(Err(error)).await),
+            }
+        };
+        tokio::select! {
+            () = forward => {}
+            () = cancel.cancelled() => {}
+        }
+    });
+    receiver
+}

@@ -1,0 +1,394 @@
+//! The runner: one task that drives one session in one epoch. It sees what is owed, does it, appends.
+//!
+//! It holds the state and the model's context in memory and never reads history to take a step. While an
+//! effect is under way it listens: an interrupt, an edit or a lost ownership ends the effect at once.
+
+use std::sync::Arc;
+
+use longhaul_model::Model;
+use longhaul_session::agent::{Configuration, Limits};
+use longhaul_session::command::{Basis, Command, Cut, OwnerAction, Refusal};
+use longhaul_session::entry::Place;
+use longhaul_session::failure::{Failure, FailureClass};
+use longhaul_session::id::{CallId, EntryNo, Epoch, GoalId, SessionId, Timestamp};
+use longhaul_session::item::Item;
+use longhaul_session::owed::{View, Work, owed};
+use longhaul_session::state::{SessionState, Status};
+use longhaul_session::usage::{Spend, Usage};
+use longhaul_store::Hint;
+use longhaul_tools::toolbox::Toolbox;
+use longhaul_tools::workspace::Workspace;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::engine::{Engine, StoredArtifacts};
+use crate::episode::{EpisodeKey, Stage};
+use crate::journal::{Committed, Journal};
+use crate::limits::{MAX_IDLE_ROUNDS, POLL_MS, PREPARE_TRIES, PREPARE_WAIT_MS};
+use crate::prompt;
+
+/// How long a caller has to answer a client call, in milliseconds.
+const CLIENT_CALL_MS: u64 = 5 * 60 * 1_000;
+
+/// Drives one session in one epoch.
+pub(crate) struct Runner {
+    pub(crate) engine: Engine,
+    pub(crate) journal: Journal,
+    pub(crate) epoch: Epoch,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) stage: Arc<Stage>,
+    /// What an interrupted effect left, for the entry that ends the interruption.
+    pub(crate) leftover: Leftover,
+    hints: broadcast::Receiver<Hint>,
+    equipment: Option<Arc<Equipment>>,
+    billed_ms: u64,
+    poll_at_ms: u64,
+}
+
+/// Why a runner ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The session rests.
+    Rested,
+    /// Another epoch has the session.
+    Fenced,
+    /// The session was given back.
+    Released,
+}
+
+/// What a session needs to run.
+pub(crate) struct Equipment {
+    configured_at: EntryNo,
+    pub(crate) model: Arc<dyn Model>,
+    pub(crate) toolbox: Toolbox,
+    pub(crate) workspace: Arc<Workspace>,
+}
+
+/// What an interrupted effect left.
+#[derive(Default)]
+pub(crate) struct Leftover {
+    pub(crate) cut: Cut,
+    pub(crate) partial: Vec<Item>,
+    pub(crate) usage: Usage,
+}
+
+/// What happened while an effect was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Nothing that concerns it.
+    None,
+    /// The work is obsolete: interrupted, edited away, or another's.
+    Obsolete,
+}
+
+impl Runner {
+    pub(crate) fn new(
+        engine: Engine,
+        journal: Journal,
+        hints: broadcast::Receiver<Hint>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Runner {
+            stage: engine.episodes.stage(journal.session),
+            epoch: journal.state.epoch,
+            billed_ms: engine.host.monotonic_ms(),
+            poll_at_ms: engine.host.monotonic_ms() + POLL_MS,
+            engine,
+            journal,
+            shutdown,
+            leftover: Leftover::default(),
+            hints,
+            equipment: None,
+        }
+    }
+
+    /// Runs until the session rests, is another's, or is given back.
+    pub(crate) async fn run(mut self) -> Result<Ended, Error> {
+        let result = self.drive().await;
+        if let Err(error) = &result {
+            tracing::error!(session = %self.journal.session, %error, "giving the session back");
+            self.release(Vec::new()).await.ok();
+        }
+        result
+    }
+
+    async fn drive(&mut self) -> Result<Ended, Error> {
+        let mut idle_rounds = 0;
+        loop {
+            if self.shutdown.is_cancelled() && self.owns() {
+                let unstarted = self.startable();
+                return self.release(unstarted).await;
+            }
+            let (head, work) = (self.state().head, self.owed().await?);
+            let waits = matches!(work, Work::WaitUntil(_));
+            if let Some(ended) = self.perform(work.clone()).await? {
+                return Ok(ended);
+            }
+            // What the rules forbid although it is owed would be tried for ever.
+            idle_rounds = if self.state().head == head && !waits { idle_rounds + 1 } else { 0 };
+            if idle_rounds >= MAX_IDLE_ROUNDS {
+                let detail = format!("{work:?} is owed at entry {head} and cannot be done");
+                return Err(Error::Runner { session: self.session(), detail });
+            }
+        }
+    }
+
+    /// Does what is owed. Returns why the runner ends, if it does.
+    async fn perform(&mut self, work: Work) -> Result<Option<Ended>, Error> {
+        match work {
+            Work::Rest => return Ok(Some(Ended::Rested)),
+            Work::Leave => return Ok(Some(Ended::Fenced)),
+            Work::WaitUntil(at) => self.wait_until(at).await?,
+            Work::FinishInterruption => self.finish_interruption().await?,
+            Work::CancelAction => self.try_commit(OwnerAction::CancelAction).await?,
+            Work::Fail(failure) => self.fail(failure, Usage::default()).await?,
+            Work::RejectCalls(calls) => self.reject_calls(calls).await?,
+            Work::RunCalls { run, unknown } => {
+                if let Some(unstarted) = self.run_calls(run, unknown).await? {
+                    return self.release(unstarted).await.map(Some);
+                }
+            }
+            Work::AwaitAction => self.await_action().await?,
+            Work::FinishTurn(reason) => {
+                let spend = self.spend(Usage::default(), self.goal());
+                self.try_commit(OwnerAction::FinishTurn { reason, spend }).await?;
+            }
+            Work::Compact => self.compact().await?,
+            Work::Prepare => self.prepare().await?,
+            Work::CommitSteering => self.try_commit(OwnerAction::CommitSteering).await?,
+            // No source of context files is looked at yet, so none is ever observed to differ.
+            Work::CommitContext => {}
+            Work::CallModel => self.call_model().await?,
+        }
+        Ok(None)
+    }
+
+    async fn owed(&mut self) -> Result<Work, Error> {
+        let measured = self.journal.state.measured;
+        let next_request_tokens = self.journal.context().await?.estimated_tokens(measured);
+        let view = View {
+            epoch: self.epoch,
+            now: self.engine.host.now(),
+            context_digest: None,
+            next_request_tokens,
+        };
+        Ok(owed(&self.journal.state, &view, &self.limits()))
+    }
+
+    pub(crate) fn state(&self) -> &SessionState {
+        &self.journal.state
+    }
+
+    pub(crate) fn session(&self) -> SessionId {
+        self.journal.session
+    }
+
+    fn configuration(&self) -> Option<&Arc<Configuration>> {
+        self.journal.loaded_context().and_then(|context| context.configuration())
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.configuration().map(|configuration| configuration.limits.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn basis(&self) -> Basis {
+        Basis { history_at: self.state().history_at, attempt: self.state().attempt }
+    }
+
+    pub(crate) fn goal(&self) -> Option<GoalId> {
+        self.state().goal.as_ref().map(|goal| goal.id)
+    }
+
+    pub(crate) fn owns(&self) -> bool {
+        self.state().owner.is_some_and(|owner| owner.epoch == self.epoch)
+    }
+
+    /// Tells whether work that began from this basis may still commit.
+    pub(crate) fn is_valid(&self, basis: Basis) -> bool {
+        self.owns() && self.state().status == Status::Running && self.basis() == basis
+    }
+
+    pub(crate) fn episode(&self) -> EpisodeKey {
+        let Basis { history_at, attempt } = self.basis();
+        EpisodeKey { history_at, epoch: self.epoch, attempt }
+    }
+
+    /// Makes the account of some work: its usage, and the time since the last account.
+    pub(crate) fn spend(&mut self, usage: Usage, goal: Option<GoalId>) -> Spend {
+        let now = self.engine.host.monotonic_ms();
+        let active_ms = now.saturating_sub(self.billed_ms);
+        self.billed_ms = now;
+        Spend { usage, active_ms, goal }
+    }
+
+    /// Does what only the owner may. `Err` inside: the rules forbid it now, and the state is the newest.
+    pub(crate) async fn commit(&mut self, action: OwnerAction) -> Result<Result<(), Refusal>, Error> {
+        let epoch = self.epoch;
+        let make = |_: &Journal| Ok(Command::Owned { epoch, action: action.clone() });
+        match self.journal.command(make, None).await? {
+            Committed::Done(_) | Committed::Repeated(_) => Ok(Ok(())),
+            Committed::Refused(refusal) => {
+                tracing::debug!(session = %self.session(), action = action.name(), %refusal, "refused");
+                Ok(Err(refusal))
+            }
+        }
+    }
+
+    /// Waits until another writer may have changed the session. A lost hint costs one poll.
+    ///
+    /// It may be dropped at any time; looking is left to [`Runner::look`], which may not.
+    pub(crate) async fn hinted(&mut self) {
+        loop {
+            let now_ms = self.engine.host.monotonic_ms();
+            let poll_in_ms = self.poll_at_ms.saturating_sub(now_ms);
+            tokio::select! {
+                biased;
+                () = self.engine.host.sleep_ms(poll_in_ms) => {
+                    self.poll_at_ms = self.engine.host.monotonic_ms() + POLL_MS;
+                    return;
+                }
+                hint = self.hints.recv() => match hint {
+                    Ok(hint) if hint.session != self.journal.session || hint.head <= self.journal.state.head => {}
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+                    Err(broadcast::error::RecvError::Closed) => self.engine.host.sleep_ms(POLL_MS).await,
+                },
+            }
+        }
+    }
+
+    /// Reads what others appended and says what it means for work of a basis.
+    pub(crate) async fn look(&mut self, basis: Basis) -> Result<News, Error> {
+        self.journal.catch_up().await?;
+        Ok(if self.is_valid(basis) { News::None } else { News::Obsolete })
+    }
+
+    async fn wait_until(&mut self, at: Timestamp) -> Result<(), Error> {
+        let (basis, shutdown) = (self.basis(), self.shutdown.clone());
+        loop {
+            let wait_ms = at.since_ms(self.engine.host.now());
+            if wait_ms == 0 {
+                return Ok(());
+            }
+            let host = Arc::clone(&self.engine.host);
+            tokio::select! {
+                () = host.sleep_ms(wait_ms) => return Ok(()),
+                () = shutdown.cancelled() => return Ok(()),
+                () = self.hinted() => if self.look(basis).await? == News::Obsolete {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Does what only the owner may; where the rules forbid it now, what is owed is derived anew.
+    pub(crate) async fn try_commit(&mut self, action: OwnerAction) -> Result<(), Error> {
+        self.commit(action).await.map(drop)
+    }
+
+    async fn finish_interruption(&mut self) -> Result<(), Error> {
+        let Leftover { cut, partial, usage } = std::mem::take(&mut self.leftover);
+        let spend = self.spend(usage, self.goal());
+        self.try_commit(OwnerAction::FinishInterruption { cut, partial, spend }).await
+    }
+
+    /// Keeps or pays for what obsolete work left.
+    pub(crate) async fn abandon(&mut self, leftover: Leftover, goal: Option<GoalId>) -> Result<(), Error> {
+        if self.owns() && self.state().status == Status::Interrupting {
+            self.leftover = leftover;
+        } else if self.owns() && leftover.usage != Usage::default() {
+            let spend = self.spend(leftover.usage, goal);
+            self.try_commit(OwnerAction::Settle { spend }).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn fail(&mut self, failure: Failure, usage: Usage) -> Result<(), Error> {
+        let spend = self.spend(usage, self.goal());
+        self.try_commit(OwnerAction::Fail { failure, cut: Cut::default(), spend }).await
+    }
+
+    async fn await_action(&mut self) -> Result<(), Error> {
+        let until = self.engine.host.now().plus_ms(CLIENT_CALL_MS);
+        let client = self.state().pending.iter().filter(|call| call.place == Place::Client);
+        let deadlines = client.map(|call| (call.id.clone(), until)).collect();
+        self.try_commit(OwnerAction::AwaitAction { deadlines }).await
+    }
+
+    /// Names the calls this epoch may start: what was not started by whoever calls this.
+    fn startable(&self) -> Vec<CallId> {
+        let calls = self.state().pending.iter();
+        calls.filter(|call| call.startable_by == Some(self.epoch)).map(|call| call.id.clone()).collect()
+    }
+
+    async fn release(&mut self, not_started: Vec<CallId>) -> Result<Ended, Error> {
+        if self.owns() {
+            self.try_commit(OwnerAction::Release { not_started }).await?;
+        }
+        Ok(Ended::Released)
+    }
+
+    async fn prepare(&mut self) -> Result<(), Error> {
+        let equipment = match self.equip().await? {
+            Ok(equipment) => equipment,
+            Err(failure) => return self.fail(failure, Usage::default()).await,
+        };
+        let Some(configuration) = self.configuration().cloned() else {
+            let message = "the session's configuration was redacted; configure it anew".to_owned();
+            let failure = Failure { class: FailureClass::Preparation, message };
+            return self.fail(failure, Usage::default()).await;
+        };
+        let tools = equipment.toolbox.specs();
+        let now = self.engine.host.now();
+        let system = prompt::render(&configuration, &equipment.workspace, &tools, now);
+        self.try_commit(OwnerAction::Prepare { system, tools }).await
+    }
+
+    /// Gets what the session needs to run, trying again for a while: a directory may be mounted late.
+    pub(crate) async fn equip(&mut self) -> Result<Result<Arc<Equipment>, Failure>, Error> {
+        let configured_at = self.state().configured_at;
+        if let Some(equipment) = &self.equipment
+            && equipment.configured_at == configured_at
+        {
+            return Ok(Ok(Arc::clone(equipment)));
+        }
+        self.journal.context().await?;
+        let mut wait_ms = PREPARE_WAIT_MS;
+        let mut tries = 1;
+        loop {
+            match self.try_equip(configured_at) {
+                Ok(equipment) => {
+                    let equipment = Arc::new(equipment);
+                    self.equipment = Some(Arc::clone(&equipment));
+                    return Ok(Ok(equipment));
+                }
+                Err(failure) if tries >= PREPARE_TRIES || self.shutdown.is_cancelled() => {
+                    return Ok(Err(failure));
+                }
+                Err(_) => self.engine.host.sleep_ms(wait_ms).await,
+            }
+            wait_ms *= 2;
+            tries += 1;
+        }
+    }
+
+    fn try_equip(&self, configured_at: EntryNo) -> Result<Equipment, Failure> {
+        let failed = |message: String| Failure { class: FailureClass::Preparation, message };
+        let configuration = self
+            .configuration()
+            .ok_or_else(|| failed("the session's configuration is gone; configure it anew".to_owned()))?;
+        let model = self.engine.models.model(&configuration.model)?;
+        let artifacts = Arc::new(StoredArtifacts(self.engine.store.clone()));
+        let directory = std::path::Path::new(&configuration.directory);
+        let workspace = Workspace::new(directory, &configuration.scope, artifacts)
+            .map_err(|error| failed(format!("the working directory cannot be used: {error}")))?;
+        let context = self.journal.loaded_context();
+        for (_, item) in context.map(|context| context.items()).unwrap_or_default() {
+            if let Item::ToolResult(result) = &**item {
+                result.files.iter().for_each(|file| workspace.tracker().seen(file));
+            }
+        }
+        let toolbox = self.engine.tools.clone().configured(&configuration.tools);
+        Ok(Equipment { configured_at, model, toolbox, workspace: Arc::new(workspace) })
+    }
+}

@@ -1,0 +1,290 @@
+//! Tool calls: the calls of one step run side by side and commit together, in call order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use longhaul_session::command::{Basis, Cut, OwnerAction, Ran, Step};
+use longhaul_session::id::{CallId, Timestamp};
+use longhaul_session::item::{EffectClass, Outcome, ToolResult};
+use longhaul_session::state::PendingCall;
+use longhaul_session::usage::Usage;
+use longhaul_store::Store;
+use longhaul_tools::tool::{CallContext, IdempotencyKey, Progress, ToolOutput};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::episode::{Live, Stage};
+use crate::limits::{LONE_RESULT_MS, MAX_PARALLEL_CALLS, PROGRESS_LINES, REAP_MS, SHUTDOWN_GRACE_MS};
+use crate::runner::{Equipment, Leftover, News, Runner};
+
+/// The calls of a step while they run.
+struct Batch {
+    equipment: Arc<Equipment>,
+    basis: Basis,
+    waiting: VecDeque<PendingCall>,
+    started: Vec<PendingCall>,
+    tasks: JoinSet<Ran>,
+    finished: Vec<Ran>,
+    cancel: CancellationToken,
+    /// When the oldest uncommitted result that must not be lost was there.
+    lone_since_ms: Option<u64>,
+}
+
+/// What made a batch stop before its calls had finished.
+enum Broken {
+    Obsolete,
+    Shutdown,
+}
+
+impl Runner {
+    /// Runs calls and records those whose outcome is unknown. Returns the calls that were not started, if
+    /// the worker is to stop.
+    pub(crate) async fn run_calls(
+        &mut self,
+        run: Vec<CallId>,
+        unknown: Vec<CallId>,
+    ) -> Result<Option<Vec<CallId>>, Error> {
+        let equipment = match self.equip().await? {
+            Ok(equipment) => equipment,
+            Err(failure) => return self.fail(failure, Usage::default()).await.map(|()| None),
+        };
+        let mut batch = Batch {
+            equipment,
+            basis: self.basis(),
+            waiting: self.pending(&run).into(),
+            started: Vec::new(),
+            tasks: JoinSet::new(),
+            finished: Vec::new(),
+            cancel: CancellationToken::new(),
+            lone_since_ms: None,
+        };
+        self.stage.begin(self.episode());
+        for call in self.pending(&unknown) {
+            let found = self.find_out(&batch, &call).await;
+            batch.finished.push(found);
+        }
+        match self.run_batch(&mut batch).await? {
+            None => {
+                self.commit_results(&mut batch).await?;
+                Ok(None)
+            }
+            Some(Broken::Obsolete) => {
+                self.reap(&mut batch, 0).await;
+                self.stage.end(false, self.engine.host.monotonic_ms());
+                let started = batch.unfinished();
+                let cut = Cut { finished: batch.finished, started };
+                self.abandon(Leftover { cut, ..Leftover::default() }, None).await?;
+                Ok(None)
+            }
+            Some(Broken::Shutdown) => {
+                self.reap(&mut batch, SHUTDOWN_GRACE_MS).await;
+                let waiting = batch.waiting.iter().map(|call| call.id.clone());
+                let unbegun = batch.finished.extract_if(.., |ran| ran.result.outcome == Outcome::NotRun);
+                let unstarted = waiting.chain(unbegun.map(|ran| ran.result.call)).collect();
+                if !batch.finished.is_empty() {
+                    self.commit_results(&mut batch).await?;
+                }
+                Ok(Some(unstarted))
+            }
+        }
+    }
+
+    fn pending(&self, ids: &[CallId]) -> Vec<PendingCall> {
+        ids.iter().filter_map(|id| self.state().pending_call(id).cloned()).collect()
+    }
+
+    /// Starts what may start and collects what finishes, until nothing is left or something breaks in.
+    async fn run_batch(&mut self, batch: &mut Batch) -> Result<Option<Broken>, Error> {
+        let (host, shutdown) = (Arc::clone(&self.engine.host), self.shutdown.clone());
+        loop {
+            if shutdown.is_cancelled() {
+                return Ok(Some(Broken::Shutdown));
+            }
+            while batch.tasks.len() < MAX_PARALLEL_CALLS
+                && let Some(call) = batch.waiting.pop_front()
+            {
+                self.start(batch, call);
+            }
+            if batch.tasks.is_empty() {
+                return Ok(None);
+            }
+            let lone_ms = batch
+                .lone_since_ms
+                .map(|since| LONE_RESULT_MS.saturating_sub(host.monotonic_ms().saturating_sub(since)));
+            tokio::select! {
+                Some(done) = batch.tasks.join_next() => batch.finish(done, host.monotonic_ms()),
+                () = shutdown.cancelled() => {}
+                () = self.hinted() => if self.look(batch.basis).await? == News::Obsolete {
+                    return Ok(Some(Broken::Obsolete));
+                },
+                () = host.sleep_ms(lone_ms.unwrap_or_default()), if lone_ms.is_some() => {
+                    self.commit_part(batch).await?;
+                    if !self.is_valid(batch.basis) {
+                        return Ok(Some(Broken::Obsolete));
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&self, batch: &mut Batch, call: PendingCall) {
+        let context = self.journal.loaded_context();
+        let arguments = context.and_then(|context| context.call(&call.id)).map(|call| call.arguments.clone());
+        let (progress, mut lines) = Progress::channel(PROGRESS_LINES);
+        let cx = self.call_context(batch, &call, progress);
+        let (equipment, stage) = (Arc::clone(&batch.equipment), Arc::clone(&self.stage));
+        let (store, host) = (self.engine.store.clone(), self.engine.host.clone());
+        stage.add(Live::ToolStarted { call: call.id.clone(), tool: call.tool.clone() });
+        batch.started.push(call.clone());
+        let lines_stage = Arc::clone(&stage);
+        let lines_call = call.id.clone();
+        tokio::spawn(async move {
+            while let Some(line) = lines.recv().await {
+                lines_stage.add(Live::ToolLine { call: lines_call.clone(), line });
+            }
+        });
+        batch.tasks.spawn(async move {
+            let (started, started_ms) = (host.now(), host.monotonic_ms());
+            let output = equipment.toolbox.run(&call.tool, arguments.as_deref().unwrap_or(""), &cx).await;
+            let took_ms = host.monotonic_ms() - started_ms;
+            announce_end(&stage, &call.id, output.outcome, took_ms);
+            let began = output.outcome.ran() || output.outcome == Outcome::Stopped;
+            keep(&*store, cx.key, output, began.then(|| (started, host.now()))).await
+        });
+    }
+
+    fn call_context(&self, batch: &Batch, call: &PendingCall, progress: Progress) -> CallContext {
+        let key = IdempotencyKey { session: self.session(), entry: call.step, call: call.id.clone() };
+        CallContext::new(key, batch.cancel.clone(), Arc::clone(&batch.equipment.workspace), progress)
+    }
+
+    /// Asks the tool what became of a call of a lost epoch. It is never run again.
+    async fn find_out(&self, batch: &Batch, call: &PendingCall) -> Ran {
+        let cx = self.call_context(batch, call, Progress::none());
+        let found = batch.equipment.toolbox.reconcile(&call.tool, &cx).await;
+        let output = found.unwrap_or_else(|| ToolOutput::new(Outcome::Unknown, Outcome::Unknown.notice()));
+        keep(&*self.engine.store, cx.key, output, None).await
+    }
+
+    async fn commit_results(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let results = std::mem::take(&mut batch.finished);
+        let kept = results.clone();
+        let spend = self.spend(Usage::default(), self.goal());
+        let step = Box::new(Step::Tools { results, goal: None });
+        let committed = self.commit(OwnerAction::CommitStep { basis: batch.basis, step, spend }).await?;
+        self.stage.end(committed.is_ok(), self.engine.host.monotonic_ms());
+        if committed.is_err() {
+            let cut = Cut { finished: kept, started: batch.unfinished() };
+            self.abandon(Leftover { cut, ..Leftover::default() }, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits the results there are: a hanging neighbour and a crash must not turn them into unknowns.
+    async fn commit_part(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let results = batch.finished.clone();
+        let spend = self.spend(Usage::default(), self.goal());
+        let step = Box::new(Step::Tools { results, goal: None });
+        if self.commit(OwnerAction::CommitStep { basis: batch.basis, step, spend }).await?.is_ok() {
+            batch.finished.clear();
+            batch.lone_since_ms = None;
+            batch.basis = self.basis();
+            self.stage.end(true, self.engine.host.monotonic_ms());
+            self.stage.begin(self.episode());
+        }
+        Ok(())
+    }
+
+    /// Lets running calls finish for a while, then stops them and waits until they have ended. What does
+    /// not end even then is abandoned, and its outcome is unknown.
+    async fn reap(&mut self, batch: &mut Batch, grace_ms: u64) {
+        for wait_ms in [grace_ms, REAP_MS] {
+            let deadline = self.engine.host.sleep_ms(wait_ms);
+            tokio::pin!(deadline);
+            loop {
+                tokio::select! {
+                    biased;
+                    done = batch.tasks.join_next() => match done {
+                        Some(done) => batch.finish(done, self.engine.host.monotonic_ms()),
+                        None => return,
+                    },
+                    () = &mut deadline => break,
+                }
+            }
+            batch.cancel.cancel();
+        }
+        batch.tasks.detach_all();
+    }
+
+    /// Answers calls of which one had to be alone and was not. None is run.
+    pub(crate) async fn reject_calls(&mut self, calls: Vec<CallId>) -> Result<(), Error> {
+        let output = "The call was not run: one of the calls of this step is to a tool that must be called \
+                      alone. Call that one by itself.";
+        let rejected = |call: CallId| Ran {
+            result: ToolResult {
+                call,
+                outcome: Outcome::Rejected,
+                output: output.to_owned(),
+                files: Vec::new(),
+                artifact: None,
+            },
+            ran: None,
+        };
+        let results = calls.into_iter().map(rejected).collect();
+        let (basis, spend) = (self.basis(), self.spend(Usage::default(), self.goal()));
+        let step = Box::new(Step::Tools { results, goal: None });
+        self.try_commit(OwnerAction::CommitStep { basis, step, spend }).await
+    }
+}
+
+impl Batch {
+    fn finish(&mut self, done: Result<Ran, tokio::task::JoinError>, now_ms: u64) {
+        // The toolbox turns a tool's panic into a result, so only our own fault ends a task without one;
+        // its call is then unknown, and recorded as that.
+        let Ok(ran) = done else { return };
+        let once =
+            self.started.iter().any(|call| call.id == ran.result.call && call.effect == EffectClass::Once);
+        if once {
+            self.lone_since_ms.get_or_insert(now_ms);
+        }
+        self.finished.push(ran);
+    }
+
+    /// Names the calls that were started and have no result.
+    fn unfinished(&self) -> Vec<CallId> {
+        let finished = |id: &CallId| self.finished.iter().any(|ran| ran.result.call == *id);
+        self.started.iter().map(|call| &call.id).filter(|id| !finished(id)).cloned().collect()
+    }
+}
+
+fn announce_end(stage: &Stage, call: &CallId, outcome: Outcome, took_ms: u64) {
+    stage.add(Live::ToolEnded { call: call.clone(), outcome, took_ms });
+}
+
+/// Makes the result of an output; what had to be cut is kept whole as an artifact.
+async fn keep(
+    store: &dyn Store,
+    key: IdempotencyKey,
+    output: ToolOutput,
+    ran: Option<(Timestamp, Timestamp)>,
+) -> Ran {
+    let artifact = match output.whole {
+        Some(bytes) => match store.put_artifact(key.session, bytes).await {
+            Ok(digest) => Some(digest),
+            Err(error) => {
+                tracing::warn!(session = %key.session, %error, "the whole output could not be kept");
+                None
+            }
+        },
+        None => None,
+    };
+    let result = ToolResult {
+        call: key.call,
+        outcome: output.outcome,
+        output: output.text,
+        files: output.files,
+        artifact,
+    };
+    Ran { result, ran }
+}

@@ -1,0 +1,4 @@
+//! What the store promises, checked from outside.
+
+#[cfg(test)]
+mod sqlite;
