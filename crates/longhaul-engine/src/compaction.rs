@@ -5,7 +5,7 @@ use std::sync::Arc;
 use longhaul_session::command::OwnerAction;
 use longhaul_session::context::Context;
 use longhaul_session::failure::{Failure, FailureClass};
-use longhaul_session::id::EntryNo;
+use longhaul_session::id::{CallId, EntryNo};
 use longhaul_session::item::Item;
 use longhaul_session::steering::SteeringReason;
 use longhaul_session::usage::Usage;
@@ -28,18 +28,20 @@ impl Runner {
             Err(failure) => return self.fail(failure, Usage::default()).await,
         };
         let (basis, goal) = (self.basis(), self.goal());
-        let head = self.state().head;
+        let (head, room_tokens) = (self.state().head, self.limits().compact_above_tokens / 2);
         let context = self.journal.context().await?;
-        let keep_from = kept_tail(context, head);
+        let keep_from = kept_tail(context, head, room_tokens);
         let mut request = context.request();
         request.tools = Arc::default();
         request
             .items
             .push(Arc::new(Item::Steering { reason: SteeringReason::Compaction, text: REQUEST.to_owned() }));
         let (summary, usage) = match self.attempt(&equipment, Arc::new(request), basis).await? {
-            Attempt::Answered(response, _) => {
-                self.stage.end(true, self.engine.host.monotonic_ms());
-                (text_of(&response.items), response.usage)
+            Attempt::Answered(response, _) => (text_of(&response.items), response.usage),
+            Attempt::Failed(error)
+                if error.class.is_retryable() && error.class != FailureClass::ContextOverflow =>
+            {
+                return self.retry_or_fail(error, basis, goal).await;
             }
             Attempt::Failed(error) => {
                 let usage = error.usage.unwrap_or_default();
@@ -49,11 +51,14 @@ impl Runner {
             Attempt::Cut(leftover) => return self.abandon(leftover, goal).await,
         };
         if summary.trim().is_empty() {
+            self.stage.end(false, self.engine.host.monotonic_ms());
             let message = "the summary was empty".to_owned();
             return self.compaction_failed(Failure { class: FailureClass::Unknown, message }, usage).await;
         }
         let spend = self.spend(usage, goal);
-        match self.commit(OwnerAction::Compact { basis, summary, keep_from, spend }).await? {
+        let committed = self.commit(OwnerAction::Compact { basis, summary, keep_from, spend }).await?;
+        self.stage.end(committed.is_ok(), self.engine.host.monotonic_ms());
+        match committed {
             Ok(()) => Ok(()),
             Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
         }
@@ -65,26 +70,46 @@ impl Runner {
     }
 }
 
-/// Returns the first entry that is kept: the newest turns whole, so that no call is parted from its
-/// result. In a single long turn nothing before its first message can be kept apart; then only the
-/// messages not answered yet stay.
-fn kept_tail(context: &Context, head: EntryNo) -> EntryNo {
-    let begins_turn = |item: &Item| {
-        matches!(item, Item::User { .. } | Item::Steering { reason: SteeringReason::Continuation, .. })
-    };
+/// Returns the first entry that is kept: the newest turns whole, as many as have room. Where not even the
+/// turn under way has, only what the model has not answered yet stays.
+fn kept_tail(context: &Context, head: EntryNo, room_tokens: u64) -> EntryNo {
     let items = context.items();
     let first = items.first().map_or(head, |(n, _)| *n);
-    let begins: Vec<EntryNo> = items
+    let tokens_from = |from: EntryNo| {
+        let kept = items.iter().filter(|(n, _)| *n >= from);
+        kept.map(|(_, item)| item.text_bytes()).sum::<u64>() / 4
+    };
+    let newest_turns = items.iter().rev().filter(|(_, item)| begins_turn(item)).take(RETAINED_TURNS);
+    let fitting = newest_turns
+        .map(|(n, _)| with_calls(context, *n))
+        .take_while(|from| *from > first && tokens_from(*from) <= room_tokens)
+        .last();
+    let unanswered = items.iter().rev().take_while(|(_, item)| is_input(item)).last();
+    let unanswered = unanswered.map(|(n, _)| with_calls(context, *n)).filter(|from| *from > first);
+    fitting.or(unanswered).unwrap_or(head + 1)
+}
+
+fn begins_turn(item: &Item) -> bool {
+    matches!(item, Item::User { .. } | Item::Steering { reason: SteeringReason::Continuation, .. })
+}
+
+fn is_input(item: &Item) -> bool {
+    matches!(item, Item::User { .. } | Item::Steering { .. } | Item::ContextFile { .. })
+}
+
+/// Moves a place back to where no call is parted from its result: an entry that ends an interruption
+/// holds results of older calls beside the message that begins the next turn.
+fn with_calls(context: &Context, from: EntryNo) -> EntryNo {
+    let items = context.items();
+    let answered: Vec<&CallId> = items
         .iter()
-        .rev()
-        .filter(|(_, item)| begins_turn(item))
-        .map(|(n, _)| *n)
-        .take(RETAINED_TURNS)
+        .filter(|(n, _)| *n == from)
+        .filter_map(
+            |(_, item)| if let Item::ToolResult(result) = &**item { Some(&result.call) } else { None },
+        )
         .collect();
-    match begins.last() {
-        Some(from) if *from > first => *from,
-        Some(_) | None => begins.first().filter(|from| **from > first).copied().unwrap_or(head + 1),
-    }
+    let made = |item: &Item| matches!(item, Item::ToolCall(call) if answered.contains(&&call.id));
+    items.iter().find(|(n, item)| *n < from && made(item)).map_or(from, |(n, _)| *n)
 }
 
 fn text_of(items: &[Item]) -> String {

@@ -1,5 +1,6 @@
 //! The engine's surface: make sessions, change them, look at them, watch them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -52,6 +53,8 @@ pub struct NewSession {
     pub place: String,
     /// Its name.
     pub name: Option<String>,
+    /// Labels, for people and queries.
+    pub labels: BTreeMap<String, String>,
     /// What it begins with.
     pub first: First,
 }
@@ -109,6 +112,7 @@ impl Engine {
     pub async fn create(&self, new: NewSession) -> Result<Result<Created, Refusal>, Error> {
         let session = SessionId(self.host.fresh_id());
         let mut journal = Journal::fresh(self.store.clone(), self.host.clone(), session, new.place);
+        journal.labels = new.labels;
         let create = Command::Create {
             configuration: Box::new(new.configuration),
             ephemeral: false,
@@ -130,6 +134,7 @@ impl Engine {
         let (state, head_hash) = self.fold(parent, at).await?;
         let session = SessionId(self.host.fresh_id());
         let mut journal = Journal::fresh(self.store.clone(), self.host.clone(), session, row.place);
+        journal.labels = row.labels;
         journal.fork_of(Parent { session: parent, at }, state, head_hash);
         self.made(&mut journal, Command::Fork { parent }).await
     }
@@ -172,6 +177,9 @@ impl Engine {
     ) -> Result<Result<Done, Refusal>, Error> {
         if matches!(command, Command::Owned { .. } | Command::Acquire { .. }) {
             return Ok(Err(Refusal::Invalid("only a worker may do this")));
+        }
+        if matches!(command, Command::Fork { .. } | Command::Import { .. }) {
+            return Ok(Err(Refusal::Invalid("a fork or an import is a new session, never this one")));
         }
         let mut journal = self.journal(session).await?;
         Ok(done(journal.command(|_| Ok(command.clone()), request).await?))

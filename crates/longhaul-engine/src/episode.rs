@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use longhaul_model::Part;
 use longhaul_session::id::{CallId, EntryNo, Epoch, SessionId};
 use longhaul_session::item::Outcome;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::limits::{EPISODE_BYTES, EPISODE_KEPT_MS, EPISODES_KEPT};
 
 /// Names an episode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EpisodeKey {
     /// The history its work began from.
     pub history_at: EntryNo,
@@ -26,7 +26,7 @@ pub struct EpisodeKey {
 }
 
 /// One live part.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "live", rename_all = "snake_case")]
 pub enum Live {
     /// The model is being called.
@@ -78,12 +78,16 @@ pub(crate) struct Stage {
 struct Played {
     episodes: VecDeque<Episode>,
     first: u64,
+    /// The length of the log when the newest episode began.
+    head: EntryNo,
     closed_ms: u64,
 }
 
 #[derive(Debug)]
 struct Episode {
     key: EpisodeKey,
+    /// The length of the log when it began: a reader that has seen less reads entries first.
+    head: EntryNo,
     parts: Vec<Arc<Live>>,
     bytes: usize,
     open: bool,
@@ -95,6 +99,8 @@ struct Episode {
 pub(crate) struct Place {
     episode: u64,
     part: usize,
+    /// The episode it has shown parts of.
+    shown: Option<EpisodeKey>,
 }
 
 /// What a reader finds next.
@@ -132,13 +138,15 @@ impl Stage {
         self.played.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins an episode; the one before it is over.
-    pub(crate) fn begin(&self, key: EpisodeKey) {
+    /// Begins an episode at this length of the log; the one before it is over.
+    pub(crate) fn begin(&self, key: EpisodeKey, head: EntryNo) {
         let mut played = self.lock();
         if let Some(last) = played.episodes.back_mut() {
             last.open = false;
         }
-        played.episodes.push_back(Episode { key, parts: Vec::new(), bytes: 0, open: true, committed: false });
+        played.head = head;
+        let (parts, committed) = (Vec::new(), false);
+        played.episodes.push_back(Episode { key, head, parts, bytes: 0, open: true, committed });
         if played.episodes.len() > EPISODES_KEPT {
             played.episodes.pop_front();
             played.first += 1;
@@ -172,6 +180,19 @@ impl Stage {
         self.wake();
     }
 
+    /// Ends the newest episode if it is this epoch's and still open: its runner is gone.
+    pub(crate) fn end_of(&self, epoch: Epoch, now_ms: u64) {
+        let left_open = |episode: &Episode| episode.open && episode.key.epoch == epoch;
+        if self.lock().episodes.back().is_some_and(left_open) {
+            self.end(false, now_ms);
+        }
+    }
+
+    /// Returns the length the log had when the newest episode began.
+    pub(crate) fn head(&self) -> EntryNo {
+        self.lock().head
+    }
+
     /// Returns a receiver that changes with every part.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -182,26 +203,31 @@ impl Stage {
         let played = self.lock();
         loop {
             if place.episode < played.first {
-                *place = Place { episode: played.first, part: 0 };
+                let shown = place.shown.take();
+                *place = Place { episode: played.first, ..Place::default() };
+                if let Some(key) = shown {
+                    return Some(Found::Reset(key));
+                }
             }
             let at = usize::try_from(place.episode - played.first).unwrap_or(usize::MAX);
             let episode = played.episodes.get(at)?;
-            if episode.key.history_at > seen {
+            if episode.head > seen {
                 return None;
             }
             if let Some(part) = episode.parts.get(place.part) {
                 // An old attempt's parts are of no use to a reader that has not begun with them.
                 if episode.open || episode.committed || place.part > 0 {
                     place.part += 1;
+                    place.shown = Some(episode.key);
                     return Some(Found::Part(episode.key, place.part, Arc::clone(part)));
                 }
             }
             if episode.open {
                 return None;
             }
-            let (shown, key, committed) = (place.part > 0, episode.key, episode.committed);
-            *place = Place { episode: place.episode + 1, part: 0 };
-            if shown && !committed {
+            let shown = place.shown.take().filter(|_| !episode.committed);
+            *place = Place { episode: place.episode + 1, ..Place::default() };
+            if let Some(key) = shown {
                 return Some(Found::Reset(key));
             }
         }
@@ -212,7 +238,7 @@ impl Stage {
         let played = self.lock();
         let open = played.episodes.iter().position(|episode| episode.open);
         let at = open.unwrap_or(played.episodes.len());
-        Place { episode: played.first + at as u64, part: 0 }
+        Place { episode: played.first + at as u64, ..Place::default() }
     }
 
     fn wake(&self) {
@@ -226,8 +252,10 @@ fn size(live: &Live) -> usize {
         Live::Model {
             part: Part::Text { text } | Part::Reasoning { text } | Part::ToolCallArguments { text, .. },
         } => text.len(),
+        // What a provider wants back unchanged can be large.
+        Live::Model { part } => serde_json::to_vec(part).map_or(0, |bytes| bytes.len()),
         Live::ToolLine { line, .. } => line.len(),
-        Live::ModelStarted | Live::Model { .. } | Live::ToolStarted { .. } | Live::ToolEnded { .. } => 0,
+        Live::ModelStarted | Live::ToolStarted { .. } | Live::ToolEnded { .. } => 0,
     };
     text + 64
 }

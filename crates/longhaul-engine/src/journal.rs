@@ -27,7 +27,7 @@ pub(crate) struct Journal {
     head_hash: Digest,
     place: String,
     parent: Option<Parent>,
-    labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     created: Timestamp,
     context: Option<Context>,
 }
@@ -72,7 +72,8 @@ impl Journal {
         host: Arc<dyn Host>,
         session: SessionId,
     ) -> Result<Self, Error> {
-        let row = store.load(session).await?.ok_or(longhaul_store::Error::NoSuchSession(session))?;
+        let row = patiently(&*host, || store.load(session)).await?;
+        let row = row.ok_or(longhaul_store::Error::NoSuchSession(session))?;
         Journal::of_row(store, host, row)
     }
 
@@ -129,7 +130,7 @@ impl Journal {
     }
 
     async fn entries(&self, first: EntryNo, last: EntryNo) -> Result<Vec<SealedEntry>, Error> {
-        Ok(self.store.entries(self.session, first..=last).await?)
+        Ok(patiently(&*self.host, || self.store.entries(self.session, first..=last)).await?)
     }
 
     /// Reads the entries that others appended and folds them. Returns whether there were any.
@@ -155,13 +156,12 @@ impl Journal {
         request: Option<&RequestId>,
     ) -> Result<Committed, Error> {
         for _ in 0..MAX_LOST_RACES {
-            let command = match make(self) {
-                Ok(command) => command,
-                Err(refusal) => return Ok(Committed::Refused(refusal)),
-            };
-            let epoch = epoch_of(&command);
-            let decision = match decide(&self.state, command, self.host.now()) {
-                Ok(decision) => decision,
+            let made = make(self).and_then(|command| {
+                let epoch = epoch_of(&command);
+                Ok((epoch, decide(&self.state, command, self.host.now())?))
+            });
+            let (epoch, decision) = match made {
+                Ok(made) => made,
                 // A refusal on an old state may be none on the newest.
                 Err(_) if self.is_stored() && self.catch_up().await? => continue,
                 Err(refusal) => return self.refused(refusal, request).await,
@@ -209,18 +209,8 @@ impl Journal {
         request: Option<&RequestId>,
     ) -> Result<Appended, Error> {
         let row = self.row(&decision.state, head_hash);
-        let mut wait_ms = STORE_WAIT_MS;
-        for _ in 1..STORE_TRIES {
-            match self.try_append(&row, &entries, decision, epoch, request).await {
-                Err(error) if error.is_transient() => {
-                    tracing::warn!(session = %self.session, %error, "the store is busy; trying again");
-                    self.host.sleep_ms(wait_ms).await;
-                    wait_ms *= 2;
-                }
-                done => return Ok(done?),
-            }
-        }
-        Ok(self.try_append(&row, &entries, decision, epoch, request).await?)
+        let append = || self.try_append(&row, &entries, decision, epoch, request);
+        Ok(patiently(&*self.host, append).await?)
     }
 
     async fn try_append(
@@ -284,6 +274,25 @@ impl Journal {
     pub(crate) fn loaded_context(&self) -> Option<&Context> {
         self.context.as_ref()
     }
+}
+
+/// Makes a store call, and makes it again for a while if it fails for a passing reason.
+pub(crate) async fn patiently<T, F>(host: &dyn Host, call: impl Fn() -> F) -> Result<T, longhaul_store::Error>
+where
+    F: Future<Output = Result<T, longhaul_store::Error>>,
+{
+    let mut wait_ms = STORE_WAIT_MS;
+    for _ in 1..STORE_TRIES {
+        match call().await {
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "the store is busy; trying again");
+                host.sleep_ms(wait_ms).await;
+                wait_ms *= 2;
+            }
+            done => return done,
+        }
+    }
+    call().await
 }
 
 /// Opens stored entries.

@@ -12,6 +12,8 @@ pub(crate) const REAP_MS: u64 = 10_000;
 pub(crate) const SHUTDOWN_GRACE_MS: u64 = 5_000;
 /// How often a worker looks for work that no hint told it of.
 pub(crate) const POLL_MS: u64 = 1_000;
+/// The longest pause before a session is driven again after an error.
+pub(crate) const LONGEST_PAUSE_MS: u64 = 60_000;
 /// Sessions claimed in one look.
 pub(crate) const CLAIM_BATCH: usize = 16;
 /// Bytes of live parts kept of one attempt.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use longhaul_model::{Accumulator, Model, ModelCall, Part, Response};
 use longhaul_session::agent::{Request, ToolPermission};
-use longhaul_session::command::{Basis, OwnerAction, Step};
+use longhaul_session::command::{Basis, OwnerAction, Refusal, Step};
 use longhaul_session::entry::{CallFact, Measured, Place, Timing};
 use longhaul_session::failure::{Failure, FailureClass, Retry, retry_delay_ms};
 use longhaul_session::goal::GoalStatus;
@@ -58,7 +58,7 @@ impl Runner {
     ) -> Result<Attempt, Error> {
         let cancel = CancellationToken::new();
         let call = ModelCall { request, attempt: basis.attempt, cancel: cancel.clone() };
-        self.stage.begin(self.episode());
+        self.stage.begin(self.episode(), self.state().head);
         self.stage.add(Live::ModelStarted);
         let host = Arc::clone(&self.engine.host);
         let (started, shutdown) = (host.monotonic_ms(), self.shutdown.clone());
@@ -84,6 +84,10 @@ impl Runner {
                     cancel.cancel();
                     return Ok(self.cut(answer));
                 },
+                () = &mut time_is_up => {
+                    let message = format!("the model did not finish within {} s", limit_ms / 1_000);
+                    break longhaul_model::Error::new(FailureClass::Timeout, message);
+                }
                 part = parts.recv() => match part {
                     Some(Ok(part)) => {
                         first_part_ms.get_or_insert_with(|| host.monotonic_ms() - started);
@@ -102,10 +106,6 @@ impl Runner {
                         });
                     }
                 },
-                () = &mut time_is_up => {
-                    let message = format!("the model did not finish within {} s", limit_ms / 1_000);
-                    break longhaul_model::Error::new(FailureClass::Timeout, message);
-                }
             }
         };
         cancel.cancel();
@@ -155,6 +155,12 @@ impl Runner {
         self.stage.end(committed.is_ok(), self.engine.host.monotonic_ms());
         match committed {
             Ok(()) => Ok(()),
+            // It would be the same whatever the state: a failed attempt, or it would be paid for for ever.
+            Err(Refusal::Invalid(why)) => {
+                let message = format!("the model's answer cannot be used: {why}");
+                let error = longhaul_model::Error::new(FailureClass::Server, message);
+                self.retry_or_fail(longhaul_model::Error { usage: Some(usage), ..error }, basis, goal).await
+            }
             // The answer came together with something that made it obsolete: paid is paid.
             Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
         }

@@ -82,6 +82,13 @@ pub(crate) enum News {
     Obsolete,
 }
 
+/// However a runner ends, what it was showing is over.
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.stage.end_of(self.epoch, self.engine.host.monotonic_ms());
+    }
+}
+
 impl Runner {
     pub(crate) fn new(
         engine: Engine,
@@ -116,7 +123,8 @@ impl Runner {
     async fn drive(&mut self) -> Result<Ended, Error> {
         let mut idle_rounds = 0;
         loop {
-            if self.shutdown.is_cancelled() && self.owns() {
+            // An interruption is finished first: only this runner knows which calls it had started.
+            if self.shutdown.is_cancelled() && self.owns() && self.state().status != Status::Interrupting {
                 let unstarted = self.startable();
                 return self.release(unstarted).await;
             }
@@ -145,7 +153,9 @@ impl Runner {
             Work::Fail(failure) => self.fail(failure, Usage::default()).await?,
             Work::RejectCalls(calls) => self.reject_calls(calls).await?,
             Work::RunCalls { run, unknown } => {
-                if let Some(unstarted) = self.run_calls(run, unknown).await? {
+                if let Some(unstarted) = self.run_calls(run, unknown).await?
+                    && self.state().status != Status::Interrupting
+                {
                     return self.release(unstarted).await.map(Some);
                 }
             }
@@ -288,8 +298,12 @@ impl Runner {
 
     async fn finish_interruption(&mut self) -> Result<(), Error> {
         let Leftover { cut, partial, usage } = std::mem::take(&mut self.leftover);
-        let spend = self.spend(usage, self.goal());
-        self.try_commit(OwnerAction::FinishInterruption { cut, partial, spend }).await
+        let goal = self.goal();
+        let spend = self.spend(usage, goal);
+        match self.commit(OwnerAction::FinishInterruption { cut, partial, spend }).await? {
+            Ok(()) => Ok(()),
+            Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
+        }
     }
 
     /// Keeps or pays for what obsolete work left.
@@ -321,9 +335,20 @@ impl Runner {
         calls.filter(|call| call.startable_by == Some(self.epoch)).map(|call| call.id.clone()).collect()
     }
 
+    /// Gives the session back. Of the calls not started, those are named that are open still and were this
+    /// epoch's to start: others may have changed the session in the meantime.
     async fn release(&mut self, not_started: Vec<CallId>) -> Result<Ended, Error> {
+        let epoch = self.epoch;
+        let make = |journal: &Journal| {
+            let own = |id: &&CallId| {
+                let call = journal.state.pending_call(id);
+                call.is_some_and(|call| call.startable_by.is_none_or(|by| by == epoch))
+            };
+            let not_started = not_started.iter().filter(own).cloned().collect();
+            Ok(Command::Owned { epoch, action: OwnerAction::Release { not_started } })
+        };
         if self.owns() {
-            self.try_commit(OwnerAction::Release { not_started }).await?;
+            self.journal.command(make, None).await?;
         }
         Ok(Ended::Released)
     }
@@ -362,7 +387,7 @@ impl Runner {
                     self.equipment = Some(Arc::clone(&equipment));
                     return Ok(Ok(equipment));
                 }
-                Err(failure) if tries >= PREPARE_TRIES || self.shutdown.is_cancelled() => {
+                Err(failure) if tries >= PREPARE_TRIES || failure.class != FailureClass::Preparation => {
                     return Ok(Err(failure));
                 }
                 Err(_) => self.engine.host.sleep_ms(wait_ms).await,

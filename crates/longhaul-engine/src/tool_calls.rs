@@ -59,13 +59,16 @@ impl Runner {
             cancel: CancellationToken::new(),
             lone_since_ms: None,
         };
-        self.stage.begin(self.episode());
+        self.stage.begin(self.episode(), self.state().head);
         for call in self.pending(&unknown) {
             let found = self.find_out(&batch, &call).await;
             batch.finished.push(found);
         }
         match self.run_batch(&mut batch).await? {
             None => {
+                let lost =
+                    batch.unfinished().into_iter().filter(|id| self.state().pending_call(id).is_some());
+                batch.finished.extend(lost.map(unknown_result));
                 self.commit_results(&mut batch).await?;
                 Ok(None)
             }
@@ -82,7 +85,9 @@ impl Runner {
                 let waiting = batch.waiting.iter().map(|call| call.id.clone());
                 let unbegun = batch.finished.extract_if(.., |ran| ran.result.outcome == Outcome::NotRun);
                 let unstarted = waiting.chain(unbegun.map(|ran| ran.result.call)).collect();
-                if !batch.finished.is_empty() {
+                if batch.finished.is_empty() {
+                    self.stage.end(false, self.engine.host.monotonic_ms());
+                } else {
                     self.commit_results(&mut batch).await?;
                 }
                 Ok(Some(unstarted))
@@ -191,7 +196,7 @@ impl Runner {
             batch.lone_since_ms = None;
             batch.basis = self.basis();
             self.stage.end(true, self.engine.host.monotonic_ms());
-            self.stage.begin(self.episode());
+            self.stage.begin(self.episode(), self.state().head);
         }
         Ok(())
     }
@@ -256,6 +261,12 @@ impl Batch {
         let finished = |id: &CallId| self.finished.iter().any(|ran| ran.result.call == *id);
         self.started.iter().map(|call| &call.id).filter(|id| !finished(id)).cloned().collect()
     }
+}
+
+/// Makes the result of a call that was started and whose end nobody saw.
+fn unknown_result(call: CallId) -> Ran {
+    let (outcome, output) = (Outcome::Unknown, Outcome::Unknown.notice().to_owned());
+    Ran { result: ToolResult { call, outcome, output, files: Vec::new(), artifact: None }, ran: None }
 }
 
 fn announce_end(stage: &Stage, call: &CallId, outcome: Outcome, took_ms: u64) {

@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, watch};
 use crate::Error;
 use crate::episode::{EpisodeKey, Found, Live, Place, Stage};
 use crate::host::Host;
-use crate::journal::open_all;
+use crate::journal::{open_all, patiently};
 use crate::limits::{POLL_MS, READ_BATCH};
 
 /// What a watcher sees.
@@ -90,17 +90,18 @@ impl Watcher {
     /// # Errors
     /// The store cannot be read.
     pub async fn try_next(&mut self) -> Result<Option<Event>, Error> {
+        if self.ready.is_empty() && (self.grown || self.stage.head() > self.seen) {
+            let range = self.seen + 1..=self.seen + READ_BATCH;
+            let entries = patiently(&*self.host, || self.store.entries(self.session, range.clone())).await?;
+            self.grown = entries.len() as u64 == READ_BATCH;
+            self.ready = open_all(&entries)?.into();
+        }
+        // Only now: the parts of an attempt whose step was read just now come before that step.
         if let Some(found) = self.stage.next(&mut self.place, self.seen) {
             return Ok(Some(match found {
                 Found::Part(episode, k, part) => Event::Live { episode, k, part },
                 Found::Reset(episode) => Event::PreviewReset { episode },
             }));
-        }
-        if self.ready.is_empty() && self.grown {
-            let range = self.seen + 1..=self.seen + READ_BATCH;
-            let entries = self.store.entries(self.session, range).await?;
-            self.grown = entries.len() as u64 == READ_BATCH;
-            self.ready = open_all(&entries)?.into();
         }
         let Some(entry) = self.ready.pop_front() else { return Ok(None) };
         self.seen = entry.record.n;

@@ -14,11 +14,12 @@ use longhaul_session::usage::Usage;
 use longhaul_store::{Announced, Row, WorkerInfo};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::Error;
 use crate::engine::Engine;
-use crate::journal::{Committed, Journal};
-use crate::limits::{CLAIM_BATCH, POLL_MS};
+use crate::journal::{Committed, Journal, patiently};
+use crate::limits::{CLAIM_BATCH, LONGEST_PAUSE_MS, POLL_MS};
 use crate::runner::Runner;
 
 /// A process's right to run sessions, alive until the last clone of it is dropped.
@@ -29,7 +30,8 @@ pub struct Worker {
     place: String,
     shutdown: CancellationToken,
     running: Arc<Mutex<HashSet<SessionId>>>,
-    _announced: Arc<dyn Announced>,
+    claimed: Arc<Mutex<HashSet<SessionId>>>,
+    announced: Arc<dyn Announced>,
 }
 
 /// Why a worker no longer drives a session.
@@ -55,7 +57,8 @@ impl Worker {
     pub async fn start(engine: Engine, info: WorkerInfo, shutdown: CancellationToken) -> Result<Self, Error> {
         let (id, place) = (info.worker, info.place.clone());
         let announced = Arc::from(engine.store.announce(info).await?);
-        Ok(Worker { engine, id, place, shutdown, running: Arc::default(), _announced: announced })
+        let (running, claimed) = Default::default();
+        Ok(Worker { engine, id, place, shutdown, running, claimed, announced })
     }
 
     /// Returns its id.
@@ -64,11 +67,13 @@ impl Worker {
         self.id
     }
 
-    /// Drives one session until it rests, a live worker has it, or this worker is told to stop.
+    /// Drives one session until it rests, a live worker has it, or this worker is told to stop. Dropping
+    /// the future ends the runner as a crash would.
     ///
     /// # Errors
     /// The store failed. The session is as it was at its newest entry.
     pub async fn drive(&self, session: SessionId) -> Result<Driven, Error> {
+        self.engine.episodes.forget_old(self.engine.host.monotonic_ms());
         loop {
             let snapshot = self.engine.snapshot(session).await?;
             if let Some(driven) = at_rest(&snapshot.state, self.engine.host.now()) {
@@ -87,14 +92,21 @@ impl Worker {
                 self.sleep(wait_ms.min(POLL_MS)).await;
                 continue;
             }
-            let Some(_running) = Running::begin(&self.running, session) else {
+            let Some(running) = Held::begin(&self.running, session) else {
                 return Ok(Driven::OwnedBy(self.id));
             };
             let Some(runner) = claim(&self.engine, self.id, snapshot.row, &self.shutdown).await? else {
                 continue;
             };
             // A task of its own: its panic ends its epoch, and counts as a crash when it is taken over.
-            match tokio::spawn(runner.run()).await {
+            // As long as it lives, so does this worker.
+            let alive = (running, Arc::clone(&self.announced));
+            let run = async move {
+                let ended = runner.run().await;
+                drop(alive);
+                ended
+            };
+            match AbortOnDropHandle::new(tokio::spawn(run)).await {
                 Ok(ended) => drop(ended?),
                 Err(broken) => tracing::error!(%session, %broken, "a runner broke down"),
             }
@@ -106,7 +118,8 @@ impl Worker {
         if owner == self.id {
             return Ok(self.running.lock().unwrap_or_else(PoisonError::into_inner).contains(&session));
         }
-        Ok(self.engine.store.owner_is_alive(owner).await?)
+        let store = &self.engine.store;
+        Ok(patiently(&*self.engine.host, || store.owner_is_alive(owner)).await?)
     }
 
     /// Claims and runs sessions, `capacity` at a time, until it is told to stop; then gives them back.
@@ -118,19 +131,16 @@ impl Worker {
         let mut hints = self.engine.store.hints();
         while !self.shutdown.is_cancelled() {
             let room = capacity.saturating_sub(runners.len()).min(CLAIM_BATCH);
-            let now = self.engine.host.now();
+            let (host, store, place) = (&*self.engine.host, &self.engine.store, self.place.as_str());
+            let now = host.now();
             if room > 0 {
-                for row in self.engine.store.claimable(now, &self.place, room).await? {
-                    let (worker, session) = (self.clone(), row.session);
-                    runners.spawn(async move {
-                        if let Err(error) = worker.drive(session).await {
-                            tracing::error!(%session, %error, "the session could not be driven further");
-                        }
-                    });
+                for row in patiently(host, || store.claimable(now, place, room)).await? {
+                    if let Some(claimed) = Held::begin(&self.claimed, row.session) {
+                        runners.spawn(self.clone().keep_driving(claimed));
+                    }
                 }
             }
-            self.engine.episodes.forget_old(self.engine.host.monotonic_ms());
-            let next = self.engine.store.next_claimable_at(now, &self.place).await?;
+            let next = patiently(host, || store.next_claimable_at(now, place)).await?;
             let wait_ms = next.map_or(POLL_MS, |at| at.since_ms(now).clamp(1, POLL_MS));
             tokio::select! {
                 _ = hints.recv(), if runners.len() < capacity => {}
@@ -143,6 +153,21 @@ impl Worker {
         Ok(())
     }
 
+    /// Drives a session, and after an error again and again, ever more rarely: an error says nothing about
+    /// the session, which nobody else can claim while this worker owns it.
+    async fn keep_driving(self, claimed: Held) {
+        let session = claimed.session;
+        let mut wait_ms = POLL_MS;
+        while let Err(error) = self.drive(session).await {
+            tracing::error!(%session, %error, wait_ms, "the session could not be driven further; trying again");
+            if self.shutdown.is_cancelled() {
+                return;
+            }
+            self.sleep(wait_ms).await;
+            wait_ms = (wait_ms * 2).min(LONGEST_PAUSE_MS);
+        }
+    }
+
     async fn sleep(&self, delay_ms: u64) {
         tokio::select! {
             () = self.engine.host.sleep_ms(delay_ms) => {}
@@ -151,21 +176,21 @@ impl Worker {
     }
 }
 
-/// Marks a session as run by this worker, as long as it lives.
-struct Running {
+/// Marks a session as one this worker runs, or has claimed, as long as it lives.
+struct Held {
     sessions: Arc<Mutex<HashSet<SessionId>>>,
     session: SessionId,
 }
 
-impl Running {
-    /// Begins, unless it is run already.
+impl Held {
+    /// Begins, unless it is marked already.
     fn begin(sessions: &Arc<Mutex<HashSet<SessionId>>>, session: SessionId) -> Option<Self> {
         let new = sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(session);
-        new.then(|| Running { sessions: Arc::clone(sessions), session })
+        new.then(|| Held { sessions: Arc::clone(sessions), session })
     }
 }
 
-impl Drop for Running {
+impl Drop for Held {
     fn drop(&mut self) {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.session);
     }

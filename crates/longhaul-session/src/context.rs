@@ -201,9 +201,8 @@ impl Context {
     /// Returns an open or answered call by its id, the newest first.
     #[must_use]
     pub fn call(&self, id: &CallId) -> Option<&ToolCall> {
-        self.items.iter().rev().find_map(|(_, item)| {
-            if let Item::ToolCall(call) = &**item { Some(call).filter(|call| call.id == *id) } else { None }
-        })
+        let calls = self.items.iter().rev().filter_map(|(_, item)| item.tool_call());
+        calls.into_iter().find(|call| call.id == *id)
     }
 
     /// Assembles the request to the model. The same log gives the same request.

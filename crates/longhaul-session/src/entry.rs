@@ -21,6 +21,14 @@ pub struct Entry {
     pub content: Option<Payload>,
 }
 
+impl Entry {
+    /// Returns the items of its content; none where it has none or it was redacted.
+    #[must_use]
+    pub fn items(&self) -> &[Item] {
+        self.content.as_ref().map(|payload| payload.content.items()).unwrap_or_default()
+    }
+}
+
 /// The part of an entry that is hashed and folded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -101,6 +109,14 @@ pub enum Content {
         /// The tools.
         tools: Vec<ToolSpec>,
     },
+}
+
+impl Content {
+    /// Returns its items; none for content that the model does not see.
+    #[must_use]
+    pub fn items(&self) -> &[Item] {
+        if let Content::Items { items } = self { items } else { &[] }
+    }
 }
 
 /// What happened: one variant for each kind of entry.

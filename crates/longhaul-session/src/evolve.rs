@@ -331,6 +331,9 @@ impl SessionState {
         self.compaction_requested = false;
         self.measured = None;
         self.pruned_to = 0;
+        // What told the model of its goal may be before the boundary now.
+        self.steering_due.objective_changed |= self.mode == Mode::Default
+            && self.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active);
         self.history_changed(n);
     }
 

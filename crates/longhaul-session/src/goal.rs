@@ -206,14 +206,15 @@ pub fn continuation_text(goal: &Goal) -> String {
     )
 }
 
-/// Renders what the model is told in the middle of a turn: a budget is used up, or the goal changed.
+/// Renders what the model is told in the middle of a turn: a budget is used up, or the goal changed or has
+/// left its context.
 #[must_use]
 pub fn steering_text(goal: Option<&Goal>, budget: Option<BudgetKind>, objective_changed: bool) -> String {
     let mut text = String::new();
     if objective_changed {
         match goal {
             Some(goal) => text.push_str(&format!(
-                "The objective was set or changed. It is now:\n<objective>\n{}\n</objective>\n{}\n",
+                "The objective is now:\n<objective>\n{}\n</objective>\n{}\n",
                 escape(&goal.objective),
                 budget_text(goal)
             )),

@@ -69,6 +69,18 @@ pub enum Item {
 }
 
 impl Item {
+    /// Returns the tool call it is, if it is one.
+    #[must_use]
+    pub fn tool_call(&self) -> Option<&ToolCall> {
+        if let Item::ToolCall(call) = self { Some(call) } else { None }
+    }
+
+    /// Returns the tool result it is, if it is one.
+    #[must_use]
+    pub fn tool_result(&self) -> Option<&ToolResult> {
+        if let Item::ToolResult(result) = self { Some(result) } else { None }
+    }
+
     /// Returns the size of the texts the model sees of it, in bytes.
     #[must_use]
     pub fn text_bytes(&self) -> u64 {

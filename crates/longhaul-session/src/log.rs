@@ -49,7 +49,7 @@ pub enum Error {
         /// The entry.
         n: EntryNo,
     },
-    /// The entry's number or kind is not the record's.
+    /// The entry's number is not the record's.
     #[error("entry {n}: the record is of entry {record}")]
     Number {
         /// The number it is stored under.
@@ -125,7 +125,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Checks the next entry: number, chain, digest, fold and ledger.
+    /// Checks the next entry: number, kind, time, chain, digest, fold and ledger.
     pub fn push(&mut self, sealed: &SealedEntry) {
         let expected = self.state.head + 1;
         if sealed.n != expected {
@@ -137,7 +137,12 @@ impl Verifier {
         }
         self.hash = sealed.hash;
         match open(sealed) {
-            Ok(entry) => self.fold(&entry),
+            Ok(entry) => {
+                if entry.record.fact.kind() != sealed.kind || entry.record.at != sealed.at {
+                    self.problems.push(format!("entry {}: its kind or time is not the record's", sealed.n));
+                }
+                self.fold(&entry);
+            }
             Err(error) => {
                 self.problems.push(error.to_string());
                 self.state.head = sealed.n;

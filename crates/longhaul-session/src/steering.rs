@@ -24,7 +24,7 @@ pub enum SteeringReason {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SteeringDue {
-    /// The objective was set or changed.
+    /// The objective was set or changed, or the context in which it was told is gone.
     pub objective_changed: bool,
     /// A budget was crossed.
     pub budget: Option<BudgetKind>,

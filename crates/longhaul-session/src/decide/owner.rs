@@ -111,6 +111,11 @@ fn commit_step(
     match step {
         Step::Model { items, calls, finish, response_id, measured, timing } => {
             nothing_open(draft)?;
+            if draft.state.turn.origin == Origin::Compaction {
+                return Err(Refusal::Invalid(
+                    "the turn is there for a compaction; the model is not asked to go on",
+                ));
+            }
             valid_calls(&items, &calls)?;
             let fact = Fact::ModelStep { calls, charge, measured, finish, response_id, timing };
             draft.push_items(fact, items)
@@ -121,10 +126,7 @@ fn commit_step(
 
 /// The calls the rules know are the calls the model sees, each with its own id.
 fn valid_calls(shown: &[Item], calls: &[CallFact]) -> Result<(), Refusal> {
-    let shown: Vec<&CallId> = shown
-        .iter()
-        .filter_map(|item| if let Item::ToolCall(call) = item { Some(&call.id) } else { None })
-        .collect();
+    let shown: Vec<&CallId> = shown.iter().filter_map(Item::tool_call).map(|call| &call.id).collect();
     if calls.len() > MAX_CALLS {
         return Err(Refusal::Invalid("the model asked for more calls at once than a step may hold"));
     }

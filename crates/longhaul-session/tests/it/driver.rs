@@ -140,6 +140,16 @@ impl Session {
         OwnerAction::CommitStep { basis: self.basis(), step, spend: self.spend(0) }
     }
 
+    /// Everything so far is summarised.
+    pub(crate) fn compact(&mut self) -> &mut Self {
+        self.compact_from(self.state.head + 1)
+    }
+
+    pub(crate) fn compact_from(&mut self, keep_from: EntryNo) -> &mut Self {
+        let (basis, summary, spend) = (self.basis(), "What was done.".to_owned(), self.spend(0));
+        self.own(OwnerAction::Compact { basis, summary, keep_from, spend })
+    }
+
     pub(crate) fn finish(&mut self) -> &mut Self {
         self.own(finish(self.spend(0)))
     }

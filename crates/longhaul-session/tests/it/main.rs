@@ -1,6 +1,14 @@
 //! The tests of the session machine, one module for each thing it promises.
 
+mod commands;
+mod context;
 mod driver;
+mod goals;
+mod golden;
+mod log;
+mod owed;
 mod properties;
 mod random;
+mod search;
+mod specimens;
 mod table;

@@ -30,7 +30,7 @@ fn driven(seeds: &[Seed]) -> Driven {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_024, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn folding_the_log_gives_the_decided_state(seeds in seeds(80)) {
@@ -116,7 +116,7 @@ proptest! {
         let driven = drive(&seeds, |command, done, _| if done { add(&mut sum, command) });
         let ledger = driven.session.state.ledger;
         prop_assert_eq!((ledger.measured, ledger.active_ms), (sum.measured, sum.active_ms));
-        let lost = driven.session.entries.iter().filter_map(|entry| match_estimate(&entry.record.fact));
+        let lost = driven.session.entries.iter().filter_map(|entry| estimate_of(&entry.record.fact));
         prop_assert_eq!(ledger.estimated.input, lost.sum::<u64>());
     }
 
@@ -162,6 +162,17 @@ proptest! {
         *bytes[at] ^= 1 << bit;
         prop_assert_ne!(&broken, &sealed);
         prop_assert_ne!(verify(&broken, &sealed, &session.state), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_verifier_finds_a_kind_or_time_not_the_records(seeds in seeds(20), at: prop::sample::Index) {
+        let session = driven(&seeds).session;
+        let sealed = seal(Digest::default(), &session.entries);
+        let (mut kind, mut time) = (sealed.clone(), sealed.clone());
+        at.get_mut(&mut kind).kind.push('s');
+        at.get_mut(&mut time).at.0 += 1;
+        prop_assert_ne!(verify(&kind, &sealed, &session.state), Vec::<String>::new());
+        prop_assert_ne!(verify(&time, &sealed, &session.state), Vec::<String>::new());
     }
 
     #[test]
@@ -249,7 +260,7 @@ fn spend_of(action: &OwnerAction) -> Option<Spend> {
     }
 }
 
-fn match_estimate(fact: &Fact) -> Option<u64> {
+fn estimate_of(fact: &Fact) -> Option<u64> {
     if let Fact::Acquired { lost: true, estimate, .. } = fact { Some(estimate.input) } else { None }
 }
 

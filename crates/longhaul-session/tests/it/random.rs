@@ -4,7 +4,7 @@
 use longhaul_session::agent::Limits;
 use longhaul_session::command::{Answer, Basis, Command, Cut, First, OwnerAction, Step};
 use longhaul_session::context::UserMessage;
-use longhaul_session::entry::{CallFact, FinishReason, Mode, Place};
+use longhaul_session::entry::{CallFact, Mode, Place};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::goal::Budget;
 use longhaul_session::id::{CallId, Digest, EntryNo, Timestamp};
@@ -53,7 +53,7 @@ impl Driven {
 
     /// Makes the next command. Time moves on where the session waits for it.
     pub(crate) fn next(&mut self, seed: Seed) -> Command {
-        if seed.how % 8 == 0 {
+        if seed.how.is_multiple_of(8) {
             self.evidence = self.session.context.last_user_message();
         }
         match seed.kind {
@@ -71,7 +71,7 @@ impl Driven {
         let session = &self.session;
         let spend = spend(session, seed);
         let action = match session.owed_with(&view, &Limits { max_steps: 6, ..Limits::default() }) {
-            Work::Rest if seed.how % 2 == 0 => {
+            Work::Rest if seed.how.is_multiple_of(2) => {
                 return set_goal(seed.pick.into(), "objective", Budget::default());
             }
             Work::Rest => return self.of_people(seed),
@@ -82,7 +82,7 @@ impl Driven {
             }
             Work::FinishInterruption => {
                 let partial = Item::Assistant { text: "So far".to_owned(), partial: true };
-                let partial = if seed.how % 2 == 0 { vec![partial] } else { Vec::new() };
+                let partial = if seed.how.is_multiple_of(2) { vec![partial] } else { Vec::new() };
                 OwnerAction::FinishInterruption { cut: cut(session, seed), partial, spend }
             }
             Work::CancelAction => OwnerAction::CancelAction,
@@ -114,7 +114,8 @@ impl Driven {
         let queued = pick(&session.state.queue, seed).unwrap_or(seed.pick.into());
         let pending = session.state.pending.iter().map(|call| call.id.clone()).collect::<Vec<_>>();
         let call = pick(&pending, seed).unwrap_or_else(|| "none".into());
-        let message = self.evidence.filter(|_| seed.how % 4 == 0).or(session.context.last_user_message());
+        let message =
+            self.evidence.filter(|_| seed.how.is_multiple_of(4)).or(session.context.last_user_message());
         match seed.kind % 36 {
             0..6 => send("text"),
             6..8 => Command::Send { text: "now".to_owned(), interrupt: true },
@@ -124,19 +125,21 @@ impl Driven {
             },
             10 => Command::Unqueue { message: queued },
             11 => Command::Promote { message: queued },
-            12 => Command::Interrupt { drop_queue: seed.how % 2 == 0 },
+            12 => Command::Interrupt { drop_queue: seed.how.is_multiple_of(2) },
             13 | 14 => Command::SubmitToolResults { results: vec![result(&call.0, Outcome::Ok)] },
-            15..18 => Command::Answer { call, answer: answer(seed), remember: seed.how % 8 == 0 },
+            15..18 => Command::Answer { call, answer: answer(seed), remember: seed.how.is_multiple_of(8) },
             18 => Command::RequestCompaction,
             19 => Command::ClearContext,
-            20 | 21 => {
-                set_goal(seed.pick.into(), if seed.how % 2 == 0 { "this" } else { "that" }, budget(seed))
-            }
+            20 | 21 => set_goal(
+                seed.pick.into(),
+                if seed.how.is_multiple_of(2) { "this" } else { "that" },
+                budget(seed),
+            ),
             22 => edit_budget(budget(seed)),
             23 => Command::PauseGoal,
             24 => Command::ResumeGoal,
             25 => Command::ClearGoal,
-            26 => Command::SetMode(if seed.how % 3 == 0 { Mode::Plan } else { Mode::Default }),
+            26 => Command::SetMode(if seed.how.is_multiple_of(3) { Mode::Plan } else { Mode::Default }),
             27 => Command::Configure(Box::new(configuration())),
             28 => Command::Grant { tool: format!("tool {}", seed.pick) },
             29 => Command::Rename { name: Some(format!("name {}", seed.pick)) },
@@ -145,7 +148,7 @@ impl Driven {
             32 => Command::Unarchive,
             33 => acquire_for(session, seed),
             34 => Command::Reconcile,
-            _ if seed.how % 4 == 0 => Command::Fork { parent: session_id() },
+            _ if seed.how.is_multiple_of(4) => Command::Fork { parent: session_id() },
             _ => create(First::Nothing, false),
         }
     }
@@ -153,7 +156,8 @@ impl Driven {
     fn of_owner(&self, seed: Seed) -> Command {
         let session = &self.session;
         let (basis, spend) = (basis(session, seed), spend(session, seed));
-        let class = if seed.pick % 2 == 0 { FailureClass::Network } else { FailureClass::ContextOverflow };
+        let class =
+            if seed.pick.is_multiple_of(2) { FailureClass::Network } else { FailureClass::ContextOverflow };
         let failure = failure(class);
         let calls: Vec<CallId> = session.state.pending.iter().map(|call| call.id.clone()).collect();
         let action = match seed.kind % 18 {
@@ -183,7 +187,7 @@ impl Driven {
             16 => OwnerAction::FinishInterruption { cut: cut(session, seed), partial: Vec::new(), spend },
             _ => OwnerAction::Fail { failure, cut: cut(session, seed), spend },
         };
-        let epoch = session.state.epoch.saturating_sub(u64::from(seed.how % 8 == 0));
+        let epoch = session.state.epoch.saturating_sub(u64::from(seed.how.is_multiple_of(8)));
         Command::Owned { epoch, action }
     }
 }
@@ -199,7 +203,7 @@ fn spend(session: &Session, seed: Seed) -> Spend {
 }
 
 fn budget(seed: Seed) -> Budget {
-    let tokens = (seed.how % 4 > 0).then(|| u64::from(seed.pick) * 8);
+    let tokens = (!seed.how.is_multiple_of(4)).then(|| u64::from(seed.pick) * 8);
     Budget { tokens, continuations: Some(3), ..Budget::default() }
 }
 
@@ -219,7 +223,7 @@ fn answer(seed: Seed) -> Answer {
 }
 
 fn acquire_for(session: &Session, seed: Seed) -> Command {
-    let lost = session.state.owner.filter(|_| seed.how % 16 > 0);
+    let lost = session.state.owner.filter(|_| !seed.how.is_multiple_of(16));
     let Command::Acquire { worker, .. } = acquire(None) else { unreachable!("it acquires") };
     let estimate = Usage { input: seed.pick.into(), ..Usage::default() };
     Command::Acquire { worker, lost, estimate }
@@ -235,13 +239,14 @@ fn file(digest: Digest) -> Item {
 
 fn hook(seed: Seed) -> OwnerAction {
     let (point, name, decision) = ("pre_model".to_owned(), "guard".to_owned(), "continue".to_owned());
-    let items = if seed.how % 2 == 0 { vec![Item::User { text: "mind".to_owned() }] } else { Vec::new() };
+    let items =
+        if seed.how.is_multiple_of(2) { vec![Item::User { text: "mind".to_owned() }] } else { Vec::new() };
     OwnerAction::RecordHook { point, name, decision, items }
 }
 
 fn await_action(session: &Session, seed: Seed) -> OwnerAction {
     let late = session.now.plus_ms(u64::from(seed.pick));
-    let awaited = session.state.pending.iter().filter(|_| seed.how % 2 == 0);
+    let awaited = session.state.pending.iter().filter(|_| seed.how.is_multiple_of(2));
     OwnerAction::AwaitAction { deadlines: awaited.map(|call| (call.id.clone(), late)).collect() }
 }
 
@@ -255,7 +260,7 @@ fn model(session: &Session, seed: Seed, spend: Spend) -> OwnerAction {
             2 => Place::Question,
             _ => Place::Local,
         };
-        let effect = if sort % 4 == 0 { EffectClass::Pure } else { EffectClass::Once };
+        let effect = if sort.is_multiple_of(4) { EffectClass::Pure } else { EffectClass::Once };
         let (exclusive, stop_after) = (sort % 32 == 9, sort % 32 == 10);
         CallFact { place, effect, exclusive, stop_after, ..call(&format!("{}-{at}", session.state.head)) }
     };
@@ -280,7 +285,8 @@ fn outcome(seed: Seed) -> Outcome {
 
 fn cut(session: &Session, seed: Seed) -> Cut {
     let mut calls = session.state.pending.iter().filter(|call| call.place == Place::Local);
-    let finished = calls.next().filter(|_| seed.how % 2 == 0).map(|call| ran(&call.id.0, Outcome::Ok));
+    let finished =
+        calls.next().filter(|_| seed.how.is_multiple_of(2)).map(|call| ran(&call.id.0, Outcome::Ok));
     let started = calls.take(usize::from(seed.how % 3)).map(|call| call.id.clone()).collect();
     Cut { finished: finished.into_iter().collect(), started }
 }
@@ -290,7 +296,7 @@ fn compact(session: &Session, seed: Seed, spend: Spend) -> OwnerAction {
     let items = session.context.items();
     let starts: Vec<EntryNo> = items.iter().map(|(n, _)| *n).filter(|n| whole_from(session, *n)).collect();
     let end = session.state.head + 1;
-    let keep_from = pick(&starts, seed).filter(|_| seed.how % 2 == 0).unwrap_or(end);
+    let keep_from = pick(&starts, seed).filter(|_| seed.how.is_multiple_of(2)).unwrap_or(end);
     let summary = if seed.how % 16 == 3 { " " } else { "summary" }.to_owned();
     OwnerAction::Compact { basis: basis(session, seed), summary, keep_from, spend }
 }

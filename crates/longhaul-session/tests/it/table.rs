@@ -119,7 +119,9 @@ fn states(at: Standing) -> Vec<Session> {
             let deadlines = vec![(CallId::from("a"), deadline.now)];
             deadline.own(OwnerAction::AwaitAction { deadlines }).acquire();
             let goal = with(&client, set_goal(1, "objective", Budget::default()));
-            vec![with(&client, send("queued")), Session::awaiting(Place::Approval), client, deadline, goal]
+            let (two, asked) = (awaiting_two(Place::Client), awaiting_two(Place::Approval));
+            let approval = Session::awaiting(Place::Approval);
+            vec![with(&client, send("queued")), approval, client, deadline, goal, two, asked]
         }
         Standing::Is(Failed) => {
             let mut queued = Session::running();
@@ -133,6 +135,15 @@ fn states(at: Standing) -> Vec<Session> {
             waiting.chain([Session::failed()]).map(|session| with(&session, Command::Archive)).collect()
         }
     }
+}
+
+/// A session that awaits an answer to `a`, the deadline of which has passed, and to a question.
+fn awaiting_two(place: Place) -> Session {
+    let mut session = Session::running();
+    session.model(&[CallFact { place, ..call("a") }, CallFact { place: Place::Question, ..call("b") }]);
+    let deadlines = vec![(CallId::from("a"), session.now)];
+    session.own(OwnerAction::AwaitAction { deadlines }).acquire();
+    session
 }
 
 fn waiting_states() -> Vec<Session> {

@@ -5,7 +5,7 @@ use longhaul_session::entry::{Mode, Place};
 use longhaul_session::goal::{Budget, GoalStatus};
 use longhaul_session::id::{EntryNo, Timestamp};
 use longhaul_session::item::Outcome;
-use longhaul_session::state::{PendingCall, Status};
+use longhaul_session::state::{PendingCall, SessionState, Status};
 
 use super::Scenario;
 use super::reply::{Reply, ran};
@@ -123,7 +123,9 @@ fn claimable(world: &World) -> bool {
 
 fn owner_lives(world: &World) -> bool {
     let owner = world.state.owner;
-    owner.is_some_and(|owner| world.runners.iter().flatten().any(|runner| runner.epoch == owner.epoch && !runner.zombie))
+    owner.is_some_and(|owner| {
+        world.runners.iter().flatten().any(|runner| runner.epoch == owner.epoch && !runner.zombie)
+    })
 }
 
 fn next_instant(world: &World) -> Option<Timestamp> {
@@ -236,11 +238,9 @@ pub(super) fn perform(world: &mut World, action: Action, scenario: &Scenario) ->
         Action::Release(slot) => runner::release(world, slot)?,
         Action::GiveUp(slot) => runner::give_up(world, slot)?,
         Action::Tick => world.now = next_instant(world).unwrap_or(world.now),
-        Action::Submit(_)
-        | Action::SubmitAll
-        | Action::Allow(_)
-        | Action::Deny(_)
-        | Action::Value(_) => return answer(world, action),
+        Action::Submit(_) | Action::SubmitAll | Action::Allow(_) | Action::Deny(_) | Action::Value(_) => {
+            return answer(world, action);
+        }
         Action::Look(place) => {
             world.evidence = history(world, place).and_then(|at| world.context.user_message(at));
         }
@@ -263,9 +263,7 @@ fn answer(world: &mut World, action: Action) -> Result<bool, Broken> {
         Action::Submit(place) => {
             Command::SubmitToolResults { results: vec![result(&world.state.pending[place])] }
         }
-        Action::Allow(place) => {
-            Command::Answer { call: call(place), answer: Answer::Allow, remember: false }
-        }
+        Action::Allow(place) => Command::Answer { call: call(place), answer: Answer::Allow, remember: false },
         Action::Deny(place) => {
             let answer = Answer::Deny { reason: None };
             Command::Answer { call: call(place), answer, remember: false }
@@ -350,6 +348,6 @@ fn command(world: &mut World, wish: Wish, place: usize, raised: Budget) -> Optio
 }
 
 /// Tells whether the goal is being worked on.
-pub(super) fn goal_is_active(world: &World) -> bool {
-    world.state.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active)
+pub(super) fn goal_is_active(state: &SessionState) -> bool {
+    state.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active)
 }

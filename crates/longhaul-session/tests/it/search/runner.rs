@@ -55,10 +55,14 @@ pub(super) fn ask(world: &mut World, slot: usize, size: Size, scenario: &Scenari
             begin(world, slot, Task::Tools(planned.chain(lost).collect()));
         }
         Work::CallModel => {
-            let forgotten = world.untold && goal_is_active(world);
+            let forgotten = world.untold && goal_is_active(&world.state);
             let what = || "the model is called before it is told of its objective".to_owned();
             hold(!forgotten, "Steering", what)?;
-            hold(world.state.pending.is_empty(), "Answered", || "the model is called with calls open".to_owned())?;
+            let early = world.state.retry.is_some_and(|retry| retry.not_before > world.now);
+            hold(!early, "Progress", || "the model is called before the retry's time".to_owned())?;
+            hold(world.state.pending.is_empty(), "Answered", || {
+                "the model is called with calls open".to_owned()
+            })?;
             begin(world, slot, Task::Model);
         }
         Work::Compact => begin(world, slot, Task::Compaction),
@@ -140,6 +144,7 @@ pub(super) fn start(world: &mut World, slot: usize, place: usize) -> Result<(), 
     hold(once, "Effects", || format!("call {id} is started a second time"))?;
     let denied = matches!(call.told, Some(Outcome::NotRun | Outcome::Denied | Outcome::Rejected));
     hold(!denied, "Effects", || format!("call {id} is started after the model was told {:?}", call.told))?;
+    hold(!call.crowded, "Effects", || format!("call {id} is started beside one that must be alone"))?;
     hold(!call.forbidden, "Effects", || format!("call {id} is started without a person's yes"))
 }
 
@@ -178,7 +183,8 @@ pub(super) fn commit(world: &mut World, slot: usize, word: Word) -> Result<bool,
     }
     let step = Box::new(Step::Tools { results, goal });
     let spend = tool_spend(me.goal);
-    let committed = append_work(world, slot, OwnerAction::CommitStep { basis: me.basis, step, spend }, spend)?;
+    let committed =
+        append_work(world, slot, OwnerAction::CommitStep { basis: me.basis, step, spend }, spend)?;
     if committed && !open.is_empty() {
         let basis = world.basis();
         world.runners[slot] = Some(Runner { basis, task: Task::Tools(open), ..me });
@@ -206,11 +212,14 @@ pub(super) fn reply(world: &mut World, slot: usize, reply: Reply) -> Result<bool
             OwnerAction::BeginRetry { basis: me.basis, failure, retry, spend }
         }
         // A failure that is not repeated is appended only by a runner whose work is still valid.
-        Some(failure) if me.basis == world.basis() => OwnerAction::Fail { failure, cut: Cut::default(), spend },
+        Some(failure) if me.basis == world.basis() => {
+            OwnerAction::Fail { failure, cut: Cut::default(), spend }
+        }
         Some(_) => return Ok(false),
     };
-    append_work(world, slot, action, spend)?;
-    Ok(true)
+    let committed = append_work(world, slot, action, spend)?;
+    let dropped = world.runners[slot].as_ref().is_none_or(Runner::is_idle);
+    Ok(committed || dropped)
 }
 
 /// Messages that the model has not answered are kept; where all is answered, nothing is.
@@ -247,8 +256,10 @@ fn append_work(world: &mut World, slot: usize, action: OwnerAction, spend: Spend
         }
         Err(refusal) => {
             let excused = me.zombie || me.spoiled;
-            hold(excused, "Once", || format!("{name} is refused, though nobody made it obsolete: {refusal}"))?;
-            if matches!(refusal, Refusal::Fenced { .. }) {
+            hold(excused, "Once", || {
+                format!("{name} is refused, though nobody made it obsolete: {refusal}")
+            })?;
+            if me.zombie || matches!(refusal, Refusal::Fenced { .. }) {
                 world.runners[slot] = None;
             } else if world.state.status != Status::Interrupting {
                 settle(world, slot, spend)?;

@@ -22,7 +22,11 @@ pub(super) struct Broken {
 }
 
 /// Fails with the name of an invariant unless it holds.
-pub(super) fn hold(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> Result<(), Broken> {
+pub(super) fn hold(
+    holds: bool,
+    invariant: &'static str,
+    what: impl FnOnce() -> String,
+) -> Result<(), Broken> {
     if holds { Ok(()) } else { Err(Broken { invariant, what: what() }) }
 }
 
@@ -82,6 +86,8 @@ pub(super) struct Call {
     pub(super) exposed: bool,
     /// It needs a person's yes, and has none.
     pub(super) forbidden: bool,
+    /// It must not run: one of its step had to be alone.
+    pub(super) crowded: bool,
 }
 
 /// A message that was accepted and not removed since.
@@ -185,7 +191,9 @@ impl World {
         let name = command.name();
         match self.append(command)? {
             Ok(()) => Ok(()),
-            Err(refusal) => Err(Broken { invariant: "Progress", what: format!("{name} is refused: {refusal}") }),
+            Err(refusal) => {
+                Err(Broken { invariant: "Progress", what: format!("{name} is refused: {refusal}") })
+            }
         }
     }
 

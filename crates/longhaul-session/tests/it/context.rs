@@ -1,0 +1,180 @@
+//! What the model sees, by rule. That it can always be read back, and that calls and results stay paired,
+//! are properties, tested with the others.
+
+use longhaul_session::command::{Command, Cut, OwnerAction};
+use longhaul_session::context::Needed;
+use longhaul_session::id::{Digest, EntryNo};
+use longhaul_session::item::{Item, Outcome};
+use longhaul_session::usage::Spend;
+
+use crate::driver::{Session, call, configuration, context_of, ids, read_back, send};
+
+fn texts(session: &Session) -> Vec<String> {
+    session.context.items().iter().map(|(_, item)| text(item)).collect()
+}
+
+fn text(item: &Item) -> String {
+    match item {
+        Item::User { text } => format!("user: {text}"),
+        Item::Assistant { text, .. } => format!("assistant: {text}"),
+        Item::Reasoning { text, .. } => format!("reasoning: {text}"),
+        Item::ToolCall(call) => format!("call {}", call.id),
+        Item::ToolResult(result) => format!("result {}", result.call),
+        Item::Summary { text } => format!("summary: {text}"),
+        Item::ContextFile { path, .. } => format!("file {path}"),
+        Item::Steering { .. } => "steering".to_owned(),
+        Item::Opaque { .. } => "opaque".to_owned(),
+        Item::Redacted => "redacted".to_owned(),
+    }
+}
+
+fn at(session: &Session, n: EntryNo) -> usize {
+    assert!(n <= session.state.head, "the entry is there");
+    usize::try_from(n).expect("a test's log is short") - 1
+}
+
+#[test]
+fn messages_enter_when_their_turn_begins_and_not_when_they_are_queued() {
+    let mut session = Session::running();
+    session.send("later");
+    assert_eq!(texts(&session), ["user: begin"]);
+    session.model(&[]).finish();
+    assert_eq!(texts(&session), ["user: begin", "assistant: Done.", "user: later"]);
+}
+
+#[test]
+fn a_compaction_puts_its_summary_before_what_is_kept() {
+    let mut session = Session::running();
+    session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]).model(&[]).send("more").finish();
+    let keep_from = session.state.history_at;
+    session.compact_from(keep_from);
+    assert_eq!(texts(&session), ["summary: What was done.", "user: more"]);
+}
+
+#[test]
+fn a_cleared_context_is_empty_and_keeps_prompt_and_configuration() {
+    let mut session = Session::finished();
+    session.run(Command::ClearContext);
+    assert_eq!(texts(&session), Vec::<String>::new());
+    assert_eq!(session.context.request().system, "You work.");
+    assert_eq!(session.context.configuration().map(|it| it.agent.as_str()), Some("tester"));
+}
+
+#[test]
+fn an_edit_replaces_the_message_and_keeps_files_that_came_after_it() {
+    let mut session = Session::running();
+    let digest = Digest::of(b"files");
+    let file = Item::ContextFile { path: "AGENTS.md".to_owned(), digest, text: String::new() };
+    session.own(OwnerAction::CommitContext { items: vec![file], digest }).model(&[]);
+    let target = session.context.last_user_message().unwrap();
+    session.run(Command::Edit { target, text: "better".to_owned() });
+    assert_eq!(texts(&session), ["file AGENTS.md", "user: better"]);
+}
+
+#[test]
+fn the_newest_configuration_is_in_force() {
+    let mut session = Session::created();
+    let mut changed = configuration();
+    changed.agent = "another".to_owned();
+    session.run(Command::Configure(Box::new(changed)));
+    assert_eq!(session.context.configuration().map(|it| it.agent.as_str()), Some("another"));
+}
+
+#[test]
+fn only_a_message_of_a_person_in_this_history_is_evidence_for_an_edit() {
+    let mut session = Session::running();
+    session.model(&[]);
+    let message = session.context.user_message(2).unwrap();
+    assert_eq!((message.entry(), message.as_of()), (2, session.state.head));
+    assert_eq!(session.context.user_message(session.state.head), None);
+    session.compact();
+    assert_eq!(session.context.user_message(2), None);
+}
+
+#[test]
+fn after_a_compaction_only_what_the_model_sees_is_read_back() {
+    let mut session = Session::running();
+    session.send("later").model(&[]).compact().finish();
+    let needed = Needed::of(&session.state);
+    let boundary = session.state.boundary;
+    assert_eq!(
+        (needed.single.as_slice(), needed.range.clone()),
+        ([1, 4].as_slice(), boundary..=boundary + 1)
+    );
+    let records: Vec<_> = needed.range.clone().map(|n| &session.entries[at(&session, n)].record).collect();
+    assert_eq!(needed.promoted_before(&records), [5]);
+    assert_eq!(read_back(&session.entries, &session.state), session.context);
+}
+
+#[test]
+fn a_redaction_makes_it_stale_until_it_is_read_back() {
+    let mut session = Session::finished();
+    session.run(Command::Redact { entry: 2 });
+    assert!(session.context.is_stale());
+    session.entries[1].content = None;
+    let read = read_back(&session.entries, &session.state).read_back();
+    assert!(!read.is_stale());
+    assert_eq!(*read.items()[0].1, Item::Redacted);
+}
+
+#[test]
+fn a_redacted_step_keeps_its_calls_and_results_without_their_words() {
+    let mut session = Session::running();
+    session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
+    session.entries.iter_mut().rev().take(2).for_each(|entry| entry.content = None);
+    session.context = context_of(&session.entries);
+    assert_eq!(texts(&session), ["user: begin", "redacted", "call a", "result a"]);
+    assert_eq!(session.context.call(&"a".into()).map(|call| call.arguments.as_str()), Some("{}"));
+}
+
+#[test]
+fn broken_pairing_is_found_in_every_form() {
+    let mut session = Session::running();
+    session.model(&[call("a")]);
+    let open = ids(&["a"]);
+    let open: Vec<_> = open.iter().collect();
+    assert_eq!(session.context.broken_pairing(&open), None);
+    assert!(session.context.broken_pairing(&[]).is_some(), "an open call that is not said to be open");
+    let model = session.entries.last().unwrap().clone();
+    let mut twice = session.context.clone();
+    twice.apply(&model);
+    assert!(twice.broken_pairing(&open).is_some(), "a call after an unanswered one");
+    let mut orphan = session.clone();
+    orphan.tools(&[("a", Outcome::Ok)]);
+    let results = orphan.entries.last().unwrap().clone();
+    orphan.context.apply(&results);
+    assert!(orphan.context.broken_pairing(&[]).is_some(), "a second result");
+    let mut spoken = Session::created();
+    spoken.run(send("begin"));
+    let mut message = spoken.entries.last().unwrap().clone();
+    message.record.n = session.state.head + 1;
+    session.context.apply(&message);
+    assert!(session.context.broken_pairing(&open).is_some(), "a message before the result");
+}
+
+#[test]
+fn the_same_log_gives_the_same_request() {
+    let mut session = Session::running();
+    session.model(&[call("a")]).run(Command::Interrupt { drop_queue: false });
+    let partial = vec![Item::Assistant { text: "So far".to_owned(), partial: true }];
+    session.own(OwnerAction::FinishInterruption { cut: Cut::default(), partial, spend: Spend::default() });
+    assert_eq!(texts(&session), ["user: begin", "call a", "result a", "assistant: So far"]);
+    assert_eq!(context_of(&session.entries).request(), session.context.request());
+}
+
+#[test]
+fn a_request_extends_the_one_before_it() {
+    let mut session = Session::running();
+    let mut before = session.context.request();
+    session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]).model(&[]).send("more").finish();
+    for step in 0..3 {
+        let now = session.context.request();
+        assert_eq!(
+            (now.system, &now.items[..before.items.len()]),
+            (before.system, &before.items[..]),
+            "{step}"
+        );
+        before = session.context.request();
+        session.model(&[call(&format!("call {step}"))]).tools(&[(&format!("call {step}"), Outcome::Ok)]);
+    }
+}

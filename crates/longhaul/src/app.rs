@@ -1,0 +1,116 @@
+//! The program's parts put together: the store in its home, the engine, and how sessions are named.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use longhaul_engine::{Engine, Models as _, SystemHost, Worker};
+use longhaul_session::agent::ModelChoice;
+use longhaul_session::id::{SessionId, WorkerId};
+use longhaul_store::{Filter, Page, SqliteStore, Store, WorkerInfo};
+use longhaul_tools::toolbox::Toolbox;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Options;
+use crate::environment;
+use crate::models::AllModels;
+
+/// The one place of sessions on this machine.
+const PLACE: &str = "local";
+/// The name of the database in its home.
+const DATABASE: &str = "sessions.db";
+/// The most sessions an ambiguous name lists.
+const LISTED: usize = 5;
+
+/// The program's parts.
+pub(crate) struct App {
+    pub(crate) options: Options,
+    pub(crate) home: PathBuf,
+    pub(crate) engine: Engine,
+}
+
+impl App {
+    /// Opens the store, making its home if there is none.
+    pub(crate) fn open(options: Options) -> anyhow::Result<Self> {
+        let home = options.home.clone().map_or_else(environment::home, Ok)?;
+        std::fs::create_dir_all(&home).with_context(|| {
+            format!("the home of the sessions, {}, cannot be made; use --home for another", home.display())
+        })?;
+        let home = home.canonicalize().unwrap_or(home);
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(home.join(DATABASE))?);
+        let engine = Engine::new(store, Arc::new(SystemHost::new()), Arc::new(AllModels), Toolbox::builtin());
+        Ok(App { options, home, engine })
+    }
+
+    /// Returns the place of sessions made here.
+    pub(crate) fn place(&self) -> String {
+        PLACE.to_owned()
+    }
+
+    /// Makes this process a worker.
+    pub(crate) async fn worker(&self, shutdown: CancellationToken) -> anyhow::Result<Worker> {
+        let host = self.engine.host();
+        let info = WorkerInfo {
+            worker: WorkerId(uuid::Uuid::new_v4()),
+            place: self.place(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            address: None,
+            started: host.now(),
+            alive: true,
+        };
+        Ok(Worker::start(self.engine.clone(), info, shutdown).await?)
+    }
+
+    /// Checks that a model can be had before anything is stored.
+    pub(crate) fn check_model(&self, choice: &ModelChoice) -> anyhow::Result<()> {
+        match AllModels.model(choice) {
+            Ok(_) => Ok(()),
+            Err(failure) => bail!("{}", failure.message),
+        }
+    }
+
+    /// Finds the session that a person means.
+    pub(crate) async fn find(&self, name: &str) -> anyhow::Result<SessionId> {
+        let store = self.engine.store();
+        let list = |filter, limit| store.list(filter, Page { after: None, limit });
+        if name == "@last" {
+            let newest = list(Filter::default(), 1).await?;
+            let newest = newest.first().map(|row| row.session);
+            return newest.with_context(|| {
+                format!("there is no session in {} yet; start one with `longhaul run`", self.home.display())
+            });
+        }
+        let by_name = Filter { name: Some(name.to_owned()), ..Filter::default() };
+        let mut found = list(by_name, LISTED + 1).await?;
+        if found.is_empty() && is_prefix(name) {
+            let by_id = Filter { id_prefix: Some(name.to_owned()), ..Filter::default() };
+            found = list(by_id, LISTED + 1).await?;
+        }
+        match &found[..] {
+            [] => bail!(
+                "there is no session {name:?} in {}; `longhaul ls --all` lists what there is",
+                self.home.display()
+            ),
+            [one] => Ok(one.session),
+            several => {
+                let ids: Vec<String> =
+                    several.iter().take(LISTED).map(|row| row.session.to_string()).collect();
+                let more = if several.len() > LISTED { ", …" } else { "" };
+                bail!("{name:?} names several sessions: {}{more}; give more of the id", ids.join(", "))
+            }
+        }
+    }
+}
+
+fn is_prefix(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|digit| digit.is_ascii_hexdigit() || digit == '-')
+}
+
+/// Returns a path as text, or says that it cannot be one.
+pub(crate) fn path_text(path: &Path) -> anyhow::Result<String> {
+    path.to_str().map(str::to_owned).with_context(|| {
+        format!("the path {} is not valid UTF-8, which a session cannot keep", path.display())
+    })
+}

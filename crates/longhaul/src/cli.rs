@@ -1,0 +1,189 @@
+//! The command line: what can be typed. What it does is in the modules of the commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Sessions are named by the first digits of their id, by their name, or @last.
+
+Exit codes: 0 complete, 1 error, 2 wrong usage, 3 budget used up, 4 goal blocked,
+5 waiting for an answer, 130 interrupted.";
+
+/// Runs LLM agents that work for hours and days, and loses nothing on the way.
+#[derive(Debug, Parser)]
+#[command(name = "longhaul", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// Where sessions are kept [default: $LONGHAUL_HOME, or longhaul below $XDG_DATA_HOME]
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    pub(crate) home: Option<PathBuf>,
+    /// Write JSON lines for programs instead of text for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
+    pub(crate) color: When,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a session in this directory and stream it until it rests
+    ///
+    /// Ctrl-C interrupts the turn; a second Ctrl-C stops the program, and the session can be resumed.
+    #[command(after_help = "Example: longhaul run --script script.toml \"make the tests pass\"")]
+    Run(Run),
+    /// See it work: a real run with real tools and a scripted model, offline, in a scratch directory
+    Demo(Demo),
+    /// Go on with a session: drive it until it rests, or watch the worker that does
+    Resume(Resume),
+    /// Say something to the agent of a session
+    Send(Send),
+    /// Stop what a session is doing; what is queued goes on afterwards
+    Interrupt(Interrupt),
+    /// List sessions, the last active first
+    Ls(Ls),
+    /// Show a session: what it is doing, what it has spent, what is next
+    Show(Show),
+    /// Print the log of a session, one line an entry
+    Log(Log),
+    /// Check logs: the hash chain, the stored state against the fold, the totals, calls and results
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// What the agent is to do
+    pub(crate) message: String,
+    /// The script (TOML) of the scripted model, the only model there is yet; no language model is involved
+    #[arg(long, value_name = "FILE")]
+    pub(crate) script: PathBuf,
+    /// The directory the agent works in
+    #[arg(long, value_name = "DIRECTORY", default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// A name for the session
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// How often in a row a worker may die without progress before the session fails
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_crashes: u32,
+    /// How many model calls a turn may make
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_steps: u32,
+    /// Tools the agent may not use, separated by commas
+    #[arg(long, value_name = "TOOLS", value_delimiter = ',')]
+    pub(crate) deny: Vec<String>,
+    /// Only create the session; another process drives it
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Kill the worker with SIGKILL in the middle of a model stream and of a tool call, and go on
+    #[arg(long)]
+    pub(crate) crash: bool,
+    /// Where to lay out the demo; must not exist yet [default: a new directory for temporary files]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    /// The session
+    #[arg(default_value = "@last")]
+    pub(crate) session: String,
+    /// First show what there is after this entry [default: the newest]
+    #[arg(long, value_name = "ENTRY")]
+    pub(crate) after: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// The session
+    pub(crate) session: String,
+    /// What to say
+    pub(crate) message: String,
+    /// Stop what is under way for it; otherwise it waits until the turn has ended
+    #[arg(long)]
+    pub(crate) interrupt: bool,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Makes it safe to send again: the same id is done once
+    #[arg(long, value_name = "ID")]
+    pub(crate) request_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Interrupt {
+    /// The session
+    #[arg(default_value = "@last")]
+    pub(crate) session: String,
+    /// Also remove what is queued
+    #[arg(long)]
+    pub(crate) drop_queue: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Also list archived sessions
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// List at most this many
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: u16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The session
+    #[arg(default_value = "@last")]
+    pub(crate) session: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// The session
+    #[arg(default_value = "@last")]
+    pub(crate) session: String,
+    /// Begin after this entry
+    #[arg(long, value_name = "ENTRY", default_value_t = 0)]
+    pub(crate) after: u64,
+    /// Only the last entries
+    #[arg(long, value_name = "N", conflicts_with = "after")]
+    pub(crate) tail: Option<u64>,
+    /// Go on as entries are added
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The session
+    #[arg(default_value = "@last", conflicts_with = "all")]
+    pub(crate) session: String,
+    /// Every session
+    #[arg(long)]
+    pub(crate) all: bool,
+}

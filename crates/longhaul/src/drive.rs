@@ -1,0 +1,179 @@
+//! Driving a session until it rests, or watching the live worker that does, with the person at the keys.
+
+use std::process::ExitCode;
+
+use longhaul_engine::{Driven, Snapshot, Watcher, Worker};
+use longhaul_session::command::Command;
+use longhaul_session::goal::GoalStatus;
+use longhaul_session::id::{EntryNo, SessionId};
+use longhaul_session::state::Status;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::line::Line;
+use crate::render::Renderer;
+use crate::summary;
+
+/// How often a watched session is looked at, should its worker die.
+const LOOK_MS: u64 = 500;
+
+/// Shows a session from the entry after `after` on, and drives it until it rests.
+pub(crate) async fn drive(app: &App, session: SessionId, after: EntryNo) -> anyhow::Result<ExitCode> {
+    let shutdown = CancellationToken::new();
+    let mut keys = Keys::listen(shutdown.clone())?;
+    let worker = app.worker(shutdown.clone()).await?;
+    let mut watcher = app.engine.watch(session, after);
+    let mut renderer = Renderer::new(app.options.json);
+    let mut told = false;
+    let driven = loop {
+        match step(app, &worker, session, &mut watcher, &mut renderer, &mut keys).await {
+            Ok(Driven::OwnedBy(_)) => {
+                if !std::mem::replace(&mut told, true) {
+                    renderer.say("  a live worker runs this session; watching it")?;
+                }
+            }
+            Ok(driven) => break driven,
+            Err(error) => {
+                // The reader of our output is gone, or the store failed: the session is given back.
+                shutdown.cancel();
+                return Err(error);
+            }
+        }
+    };
+    while let Some(event) = watcher.try_next().await? {
+        renderer.show(&event.into())?;
+    }
+    renderer.settle()?;
+    let snapshot = app.engine.snapshot(session).await?;
+    conclude(app, &mut renderer, &snapshot, &driven, keys.interrupted)
+}
+
+/// Drives or watches for a while; everything that happens is shown.
+async fn step(
+    app: &App,
+    worker: &Worker,
+    session: SessionId,
+    watcher: &mut Watcher,
+    renderer: &mut Renderer,
+    keys: &mut Keys,
+) -> anyhow::Result<Driven> {
+    let driving = async {
+        let driven = worker.drive(session).await?;
+        if matches!(driven, Driven::OwnedBy(_)) {
+            app.engine.host().sleep_ms(LOOK_MS).await;
+        }
+        Ok::<_, longhaul_engine::Error>(driven)
+    };
+    // A task of its own: a runner that is giving its session back must not be dropped half-way.
+    tokio::pin!(driving);
+    loop {
+        tokio::select! {
+            driven = &mut driving => return Ok(driven?),
+            event = watcher.next() => renderer.show(&event?.into())?,
+            pressed = keys.pressed() => match pressed {
+                Pressed::Interrupt => {
+                    renderer.say("  interrupting; press Ctrl-C again to stop the program")?;
+                    let interrupt = Command::Interrupt { drop_queue: false };
+                    // A refusal means that it rests already.
+                    app.engine.command(session, interrupt, None).await?.ok();
+                }
+                Pressed::Stop => renderer.say("  stopping; the session can be resumed")?,
+            },
+        }
+    }
+}
+
+fn conclude(
+    app: &App,
+    renderer: &mut Renderer,
+    snapshot: &Snapshot,
+    driven: &Driven,
+    interrupted: bool,
+) -> anyhow::Result<ExitCode> {
+    let state = &snapshot.state;
+    let session = snapshot.row.session;
+    let (code, error) = match driven {
+        Driven::Stopped => (130, None),
+        Driven::Failed(failure) => (1, Some(failure.clone())),
+        Driven::RequiresAction => (5, None),
+        Driven::Waiting | Driven::OwnedBy(_) => (if interrupted { 130 } else { goal_code(snapshot) }, None),
+    };
+    if app.options.json {
+        renderer.show(&Line::Result {
+            session: session.to_string(),
+            status: state.status.name().to_owned(),
+            exit: code,
+            error: error.map(|failure| failure.message),
+        })?;
+        return Ok(ExitCode::from(code));
+    }
+    let usage = state.ledger.measured;
+    let spent = format!(
+        "{} in, {} out, {} of work",
+        summary::tokens(usage.input),
+        summary::tokens(usage.output),
+        summary::duration(state.ledger.active_ms)
+    );
+    let id = summary::short_id(session);
+    match (driven, error) {
+        (_, Some(failure)) => {
+            renderer.say(&format!("failed: {}\n  {}", failure.message, failure.class.advice()))?;
+        }
+        (Driven::Stopped, None) => {
+            renderer.say(&format!("stopped · {spent}\n  go on with: longhaul resume {id}"))?;
+        }
+        (_, None) if state.status == Status::RequiresAction => {
+            renderer.say(&format!("waiting for an answer · {spent}"))?;
+        }
+        (_, None) => {
+            let done = if interrupted { "interrupted" } else { "done" };
+            renderer.say(&format!("{done} · {spent} · session {id}"))?;
+        }
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// Returns the exit code that a resting session's goal means.
+fn goal_code(snapshot: &Snapshot) -> u8 {
+    match snapshot.state.goal.as_ref().map(|goal| goal.status) {
+        None | Some(GoalStatus::Complete | GoalStatus::Paused) => 0,
+        Some(GoalStatus::Active) => 5,
+        Some(GoalStatus::Blocked) => 4,
+        Some(GoalStatus::BudgetLimited | GoalStatus::UsageLimited) => 3,
+    }
+}
+
+/// What a person or the system asks of the program while it runs.
+enum Pressed {
+    Interrupt,
+    Stop,
+}
+
+/// Listens for signals. The first Ctrl-C interrupts the turn, the second stops the program, as does TERM.
+struct Keys {
+    interrupt: Signal,
+    terminate: Signal,
+    shutdown: CancellationToken,
+    interrupted: bool,
+}
+
+impl Keys {
+    fn listen(shutdown: CancellationToken) -> anyhow::Result<Self> {
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Keys { interrupt, terminate, shutdown, interrupted: false })
+    }
+
+    async fn pressed(&mut self) -> Pressed {
+        tokio::select! {
+            _ = self.interrupt.recv() => {
+                if !std::mem::replace(&mut self.interrupted, true) {
+                    return Pressed::Interrupt;
+                }
+            }
+            _ = self.terminate.recv() => {}
+        }
+        self.shutdown.cancel();
+        Pressed::Stop
+    }
+}

@@ -1,0 +1,53 @@
+//! What the program takes from its environment: read here, once, and nowhere else.
+
+use std::path::PathBuf;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::When;
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Returns where sessions are kept when no option says so.
+pub(crate) fn home() -> anyhow::Result<PathBuf> {
+    if let Some(home) = variable("LONGHAUL_HOME") {
+        return Ok(home);
+    }
+    let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
+    let below_home = || variable("HOME").map(|home| home.join(".local/share"));
+    let data = data.or_else(below_home).ok_or_else(|| {
+        anyhow::anyhow!("there is no place for sessions: neither HOME nor LONGHAUL_HOME is set; use --home")
+    })?;
+    Ok(data.join("longhaul"))
+}
+
+/// Returns a directory for temporary files.
+pub(crate) fn temporary_directory() -> PathBuf {
+    variable("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"))
+}
+
+/// Returns whether a program of that name is on the path.
+pub(crate) fn has_program(name: &str) -> bool {
+    let path = variable("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
+}
+
+/// Sends traces to standard error; `LONGHAUL_LOG` says which, warnings of none by default.
+pub(crate) fn set_up_tracing() {
+    let wanted = variable("LONGHAUL_LOG").and_then(|value| value.into_os_string().into_string().ok());
+    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or("off")).unwrap_or_default();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Decides about colours for all output of the process.
+pub(crate) fn set_up_colours(when: When) {
+    match when {
+        // The default looks at the terminal, NO_COLOR and CLICOLOR_FORCE.
+        When::Auto => {}
+        When::Always => anstream::ColorChoice::Always.write_global(),
+        When::Never => anstream::ColorChoice::Never.write_global(),
+    }
+}

@@ -1,0 +1,232 @@
+//! The commands that look and change nothing: `ls`, `show`, `log`, `verify`.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use longhaul_engine::{Event, Snapshot};
+use longhaul_session::entry::Entry;
+use longhaul_session::id::SessionId;
+use longhaul_store::{Filter, Page, Row};
+use serde_json::json;
+
+use crate::app::App;
+use crate::cli;
+use crate::line::Line;
+use crate::summary;
+
+/// Entries read at once.
+const BATCH: u64 = 500;
+/// The widest a line of the log is on paper; a terminal may be narrower.
+const LOG_COLUMNS: usize = 160;
+
+/// Lists sessions, the last active first.
+pub(crate) async fn ls(app: &App, args: cli::Ls) -> anyhow::Result<ExitCode> {
+    let filter = Filter { archived: (!args.all).then_some(false), ..Filter::default() };
+    let rows = app.engine.store().list(filter, Page { after: None, limit: usize::from(args.limit) }).await?;
+    let mut out = anstream::stdout();
+    if rows.is_empty() && !app.options.json {
+        writeln!(out, "No sessions in {}. Start one with `longhaul run`.", app.home.display())?;
+    }
+    for row in rows {
+        let snapshot = app.engine.snapshot(row.session).await?;
+        let owned = is_owned(app, &snapshot.row).await?;
+        if app.options.json {
+            writeln!(out, "{}", overview(&snapshot, owned))?;
+            continue;
+        }
+        let state = &snapshot.state;
+        writeln!(
+            out,
+            "{}  {:<21}  {:>12}  {:>11}  {}",
+            summary::short_id(row.session),
+            summary::status(state, owned),
+            summary::ago(row.updated, app.engine.host().now()),
+            format!("{} entries", state.head),
+            row.name.as_deref().or(row.labels.get("directory").map(String::as_str)).unwrap_or_default(),
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn is_owned(app: &App, row: &Row) -> anyhow::Result<bool> {
+    Ok(match row.owner {
+        Some(owner) => app.engine.store().owner_is_alive(owner).await?,
+        None => false,
+    })
+}
+
+fn overview(snapshot: &Snapshot, owned: bool) -> serde_json::Value {
+    let (row, state) = (&snapshot.row, &snapshot.state);
+    json!({
+        "session": row.session,
+        "name": row.name,
+        "status": state.status,
+        "archived": state.archived,
+        "owned": owned,
+        "head": row.head,
+        "head_hash": row.head_hash,
+        "directory": row.labels.get("directory"),
+        "created": row.created,
+        "updated": row.updated,
+        "turn": state.turn.number,
+        "queue": state.queue.len(),
+        "ledger": state.ledger,
+        "goal": state.goal,
+        "last_error": state.last_error,
+    })
+}
+
+/// Shows one session.
+pub(crate) async fn show(app: &App, args: cli::Show) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    let snapshot = app.engine.snapshot(session).await?;
+    let owned = is_owned(app, &snapshot.row).await?;
+    let mut out = anstream::stdout();
+    if app.options.json {
+        writeln!(out, "{}", overview(&snapshot, owned))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    out.write_all(described(app, &snapshot, owned).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
+    let (row, state) = (&snapshot.row, &snapshot.state);
+    let now = app.engine.host().now();
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        writeln!(text, "{name:<10} {value}").ok();
+    };
+    line("session", row.session.to_string());
+    if let Some(name) = &row.name {
+        line("name", name.clone());
+    }
+    line("status", summary::status(state, owned));
+    if let Some(failure) = &state.last_error {
+        line("error", format!("{} {}", failure.message, failure.class.advice()));
+    }
+    if let Some(directory) = row.labels.get("directory") {
+        line("directory", directory.clone());
+    }
+    let updated = summary::ago(row.updated, now);
+    line("log", format!("{} entries, the last {updated}, hash {}", row.head, &row.head_hash.to_hex()[..16]));
+    let turn = &state.turn;
+    let (steps, calls) = (u64::from(turn.steps), u64::from(turn.tool_calls));
+    line(
+        "turn",
+        format!("{}: {}, {}", turn.number, summary::count(steps, "step"), summary::count(calls, "call")),
+    );
+    for call in &state.pending {
+        line("open call", format!("{} {}", call.tool, call.id));
+    }
+    if !state.queue.is_empty() {
+        line("queue", summary::count(state.queue.len() as u64, "message"));
+    }
+    let ledger = &state.ledger;
+    let (input, output) = (ledger.measured.input, ledger.measured.output);
+    let work = summary::duration(ledger.active_ms);
+    line("spent", format!("{} in, {} out, {work} of work", summary::tokens(input), summary::tokens(output)));
+    let lost = ledger.estimated.input + ledger.estimated.output;
+    if lost > 0 {
+        line(
+            "lost",
+            format!("about {} tokens in attempts cut by a crash (estimated)", summary::tokens(lost)),
+        );
+    }
+    if let Some(goal) = &state.goal {
+        line("goal", format!("{:?}: {}", goal.status, summary::one_line(&goal.objective)));
+    }
+    if !owned && state.claimable_at().is_some() {
+        line("next", format!("longhaul resume {}", summary::short_id(row.session)));
+    }
+    text
+}
+
+/// Prints the log.
+pub(crate) async fn log(app: &App, args: cli::Log) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    let head = app.engine.snapshot(session).await?.row.head;
+    let after = args.tail.map_or(args.after, |tail| head.saturating_sub(tail));
+    let mut next = after + 1;
+    while next <= head {
+        let entries = app.engine.entries(session, next..=head.min(next + BATCH - 1)).await?;
+        next += entries.len().max(1) as u64;
+        for entry in entries {
+            print_entry(app, entry)?;
+        }
+    }
+    if args.follow {
+        let mut watcher = app.engine.watch(session, head.max(after));
+        loop {
+            if let Event::Entry(entry) = watcher.next().await? {
+                print_entry(app, *entry)?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_entry(app: &App, entry: Entry) -> anyhow::Result<()> {
+    let mut out = anstream::stdout();
+    if app.options.json {
+        let line = Line::from(Event::Entry(Box::new(entry)));
+        writeln!(out, "{}", serde_json::to_string(&line)?)?;
+        return Ok(());
+    }
+    let record = &entry.record;
+    let time = jiff::Timestamp::from_millisecond(record.at.0)?.to_zoned(jiff::tz::TimeZone::system());
+    let content = entry.content.as_ref().map(|payload| &payload.content);
+    let text = format!(
+        "{:>5}  {}  {:<16} {}",
+        record.n,
+        time.strftime("%H:%M:%S"),
+        record.fact.kind(),
+        summary::entry(record, content)
+    );
+    let columns = console::Term::stdout().size_checked().map_or(LOG_COLUMNS, |(_, columns)| columns.into());
+    writeln!(out, "{}", console::truncate_str(text.trim_end(), columns, "…"))?;
+    Ok(())
+}
+
+/// Checks logs, and says exactly what is wrong.
+pub(crate) async fn verify(app: &App, args: cli::Verify) -> anyhow::Result<ExitCode> {
+    let sessions = if args.all { all(app).await? } else { vec![app.find(&args.session).await?] };
+    let mut out = anstream::stdout();
+    let mut broken = 0;
+    for session in &sessions {
+        let head = app.engine.snapshot(*session).await.map(|snapshot| snapshot.row.head);
+        let problems = match app.engine.verify(*session).await {
+            Ok(problems) => problems,
+            Err(error) => vec![error.to_string()],
+        };
+        broken += u64::from(!problems.is_empty());
+        if app.options.json {
+            writeln!(out, "{}", json!({ "session": session, "head": head.ok(), "problems": problems }))?;
+            continue;
+        }
+        if problems.is_empty() {
+            let head = head.unwrap_or_default();
+            writeln!(out, "{session}  ok, {head} entries: chain, fold, totals, calls and results")?;
+        }
+        for problem in problems {
+            writeln!(out, "{session}  {problem}")?;
+        }
+    }
+    if !app.options.json && sessions.len() > 1 {
+        writeln!(out, "{}, {broken} broken", summary::count(sessions.len() as u64, "session"))?;
+    }
+    Ok(ExitCode::from(u8::from(broken > 0)))
+}
+
+async fn all(app: &App) -> anyhow::Result<Vec<SessionId>> {
+    let mut sessions = Vec::new();
+    let mut after = None;
+    loop {
+        let page = app.engine.store().list(Filter::default(), Page { after, limit: 1_000 }).await?;
+        let Some(last) = page.last() else { return Ok(sessions) };
+        after = Some(last.cursor());
+        sessions.extend(page.iter().map(|row| row.session));
+    }
+}

@@ -1,0 +1,293 @@
+//! What a person sees while a session runs: streamed text, a line for each tool call, a spinner while
+//! there is nothing to see. Programs get the same as JSON lines.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use longhaul_engine::Live;
+use longhaul_model::Part;
+use longhaul_session::entry::{Content, Fact, Record, ResultFact};
+use longhaul_session::id::CallId;
+use longhaul_session::item::{Item, Outcome};
+
+use crate::line::Line;
+use crate::summary;
+
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+const NOTE: Style = AnsiColor::Yellow.on_default();
+
+/// Columns assumed where the output is no terminal.
+const DEFAULT_COLUMNS: usize = 100;
+
+/// Shows a session to a person, or to a program.
+pub(crate) struct Renderer {
+    json: bool,
+    spinner: ProgressBar,
+    spins: bool,
+    /// Text of the attempt under way that is on the screen and not committed.
+    streamed: String,
+    /// The cursor is in the middle of a line.
+    mid_line: bool,
+    calls: HashMap<CallId, String>,
+    tokens: u64,
+}
+
+impl Renderer {
+    pub(crate) fn new(json: bool) -> Self {
+        let terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+        let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let style = ProgressStyle::with_template("{spinner} {wide_msg}  {elapsed}");
+        spinner.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        Renderer {
+            json,
+            spinner,
+            spins: terminal && !json,
+            streamed: String::new(),
+            mid_line: false,
+            calls: HashMap::new(),
+            tokens: 0,
+        }
+    }
+
+    /// Shows one event.
+    pub(crate) fn show(&mut self, line: &Line) -> std::io::Result<()> {
+        if self.json {
+            let text = serde_json::to_string(line)?;
+            return self.print(format_args!("{text}\n"));
+        }
+        match line {
+            Line::Entry { record, content } => self.entry(record, content.as_deref()),
+            Line::Live { part, .. } => self.live(part),
+            Line::PreviewReset { .. } => self.reset(),
+            Line::Result { .. } => Ok(()),
+        }
+    }
+
+    /// Shows a line for people; programs do not get it.
+    pub(crate) fn say(&mut self, text: &str) -> std::io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        self.end_line()?;
+        self.print(format_args!("{text}\n"))
+    }
+
+    /// Takes away what only makes sense while something is under way.
+    pub(crate) fn settle(&mut self) -> std::io::Result<()> {
+        self.rest();
+        self.end_line()
+    }
+
+    fn live(&mut self, part: &Live) -> std::io::Result<()> {
+        match part {
+            Live::ModelStarted => self.wait("thinking"),
+            Live::Model { part: Part::Text { text } } => {
+                self.streamed.push_str(text);
+                self.text(text)?;
+            }
+            Live::Model { part: Part::ToolCallStarted { name, .. } } => {
+                self.wait(&format!("preparing {name}"))
+            }
+            Live::Model { .. } => {}
+            Live::ToolStarted { call, tool } => {
+                let about = self.calls.get(call).cloned().unwrap_or_else(|| tool.clone());
+                self.wait(&about);
+            }
+            Live::ToolLine { line, .. } => self.spinner.set_message(summary::one_line(line)),
+            Live::ToolEnded { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self) -> std::io::Result<()> {
+        if !self.streamed.is_empty() {
+            self.end_line()?;
+            self.print(format_args!("  {DIM}(that answer was cut off and does not count){DIM:#}\n"))?;
+            self.streamed.clear();
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds are bookkeeping; `log` shows them")]
+    fn entry(&mut self, record: &Record, content: Option<&Content>) -> std::io::Result<()> {
+        let items = content.map(Content::items).unwrap_or_default();
+        match &record.fact {
+            Fact::Message | Fact::Edited { .. } => self.message(items, "")?,
+            Fact::Queued => self.message(items, " (queued)")?,
+            Fact::ModelStep { charge, .. } => {
+                self.tokens += charge.spend.usage.input + charge.spend.usage.output;
+                self.answer(items)?;
+            }
+            Fact::ToolStep { results, .. } | Fact::Answered { results, .. } => {
+                self.results(results, items)?
+            }
+            Fact::Retry { failure, retry, .. } => {
+                let wait = summary::duration(retry.not_before.since_ms(record.at));
+                let why = summary::one_line(&failure.message);
+                self.note("↻", &format!("{why}; trying again in {wait}"))?;
+                self.wait("waiting to try again");
+            }
+            Fact::Acquired { lost: true, .. } => {
+                self.rest();
+                self.reset()?;
+                self.note("⟳", "taken over from a worker that was lost")?;
+            }
+            Fact::Compacted { .. } => self.note("≡", "earlier history was summarised")?,
+            Fact::CompactionFailed { failure, .. } => {
+                self.note("≡", &format!("summarising failed: {}", summary::one_line(&failure.message)))?;
+            }
+            Fact::Interrupted { results, .. } => {
+                self.results(results, items)?;
+                self.note("■", "interrupted")?;
+            }
+            Fact::Failed { results, .. } => self.results(results, items)?,
+            Fact::Steering { .. } => self.note("→", "the agent was told what changed")?,
+            Fact::TurnFinished { .. } => self.settle()?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, items: &[Item], note: &str) -> std::io::Result<()> {
+        for item in items {
+            if let Item::User { text } = item {
+                self.end_line()?;
+                self.print(format_args!("{BOLD}› {}{BOLD:#}{DIM}{note}{DIM:#}\n", clean(text)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints what was not streamed of a committed answer, and notes its calls.
+    fn answer(&mut self, items: &[Item]) -> std::io::Result<()> {
+        let streamed = std::mem::take(&mut self.streamed);
+        let mut whole = String::new();
+        for item in items {
+            if let Item::Assistant { text, .. } = item {
+                whole.push_str(text);
+            } else if let Item::ToolCall(call) = item {
+                let about = format!("{} {}", call.name, summary::call(&call.arguments));
+                self.calls.insert(call.id.clone(), about.trim_end().to_owned());
+            }
+        }
+        match whole.strip_prefix(&streamed) {
+            Some(rest) if !rest.is_empty() => self.text(rest)?,
+            Some(_) | None => {}
+        }
+        self.rest();
+        self.end_line()
+    }
+
+    fn results(&mut self, results: &[ResultFact], items: &[Item]) -> std::io::Result<()> {
+        self.rest();
+        self.end_line()?;
+        for result in results {
+            let about = self.calls.remove(&result.call).unwrap_or_else(|| result.call.to_string());
+            let took = summary::ran(result).unwrap_or_default();
+            let (mark, style) = match result.outcome {
+                Outcome::Ok => ("✓", GOOD),
+                Outcome::Error | Outcome::TimedOut | Outcome::Rejected | Outcome::Denied => ("✗", BAD),
+                Outcome::NotRun
+                | Outcome::Stopped
+                | Outcome::Cancelled
+                | Outcome::Unknown
+                | Outcome::Foreign
+                | Outcome::Expired => ("!", NOTE),
+            };
+            let how = if result.outcome == Outcome::Ok {
+                took
+            } else {
+                let how = summary::outcome(result.outcome);
+                if took.is_empty() { how.to_owned() } else { format!("{how}, {took}") }
+            };
+            let room = columns().saturating_sub(console::measure_text_width(&how) + 7).max(10);
+            let about = console::truncate_str(&about, room, "…").into_owned();
+            self.print(format_args!("  {style}{mark}{style:#} {about}  {DIM}{how}{DIM:#}\n"))?;
+            if result.outcome != Outcome::Ok {
+                self.why(&result.call, items)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints the last line of what a failed call said.
+    fn why(&mut self, call: &CallId, items: &[Item]) -> std::io::Result<()> {
+        let mut all = items.iter().filter_map(Item::tool_result);
+        let output = all.find(|result| result.call == *call).map(|result| result.output.as_str());
+        let last = output.and_then(|output| output.lines().rev().find(|line| !line.trim().is_empty()));
+        if let Some(line) = last {
+            let line = summary::one_line(line);
+            let line = console::truncate_str(&line, columns().saturating_sub(5), "…");
+            self.print(format_args!("    {DIM}{line}{DIM:#}\n"))?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, mark: &str, text: &str) -> std::io::Result<()> {
+        self.rest();
+        self.end_line()?;
+        self.print(format_args!("  {NOTE}{mark}{NOTE:#} {text}\n"))
+    }
+
+    /// Streams text as it is, but for what would steer the terminal.
+    fn text(&mut self, text: &str) -> std::io::Result<()> {
+        self.rest();
+        let text = clean(text);
+        self.print(format_args!("{text}"))?;
+        if let Some(last) = text.chars().last() {
+            self.mid_line = last != '\n';
+        }
+        Ok(())
+    }
+
+    fn end_line(&mut self) -> std::io::Result<()> {
+        if std::mem::take(&mut self.mid_line) { self.print(format_args!("\n")) } else { Ok(()) }
+    }
+
+    /// Spins with a message, on a terminal only, and only where a line begins.
+    fn wait(&mut self, message: &str) {
+        if !self.spins || self.mid_line {
+            return;
+        }
+        self.spinner.reset_elapsed();
+        let used = if self.tokens > 0 {
+            format!(" · {} tokens", summary::tokens(self.tokens))
+        } else {
+            String::new()
+        };
+        self.spinner.set_message(format!("{message}{used}"));
+        self.spinner.set_draw_target(ProgressDrawTarget::stderr());
+        self.spinner.enable_steady_tick(Duration::from_millis(100));
+    }
+
+    fn rest(&mut self) {
+        if self.spins {
+            self.spinner.disable_steady_tick();
+            self.spinner.set_draw_target(ProgressDrawTarget::hidden());
+        }
+    }
+
+    fn print(&mut self, text: std::fmt::Arguments<'_>) -> std::io::Result<()> {
+        let mut out = anstream::stdout();
+        let written = self.spinner.suspend(|| out.write_fmt(text));
+        written.and_then(|()| out.flush())
+    }
+}
+
+/// Keeps line breaks and tabs and drops all other control characters.
+fn clean(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control() || matches!(letter, '\n' | '\t')).collect()
+}
+
+fn columns() -> usize {
+    match console::Term::stdout().size_checked() {
+        Some((_, columns)) => usize::from(columns).max(20),
+        None => DEFAULT_COLUMNS,
+    }
+}

@@ -1,0 +1,148 @@
+//! The commands that give a session work: `run`, `resume`, `send`, `interrupt`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use longhaul_engine::NewSession;
+use longhaul_session::agent::{
+    Configuration, Limits, ModelChoice, Permission, ScopeEffect, ScopeRule, ToolPermission, ToolSetting,
+};
+use longhaul_session::command::{Command, First};
+use longhaul_session::id::{EntryNo, SessionId};
+use longhaul_store::RequestId;
+
+use crate::app::{App, path_text};
+use crate::cli;
+use crate::drive::drive;
+use crate::models::SCRIPTED;
+use crate::render::Renderer;
+use crate::summary;
+
+/// Starts a session and drives it until it rests.
+pub(crate) async fn run(app: &App, args: cli::Run) -> anyhow::Result<ExitCode> {
+    if args.message.trim().is_empty() {
+        bail!("there is nothing to do: the message is empty");
+    }
+    let configuration = configuration(&args)?;
+    app.check_model(&configuration.model)?;
+    let head = header(&configuration);
+    let session = create(app, configuration, args.name, args.message).await?;
+    if args.detach {
+        let mut renderer = Renderer::new(false);
+        renderer.say(&session.to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut renderer = Renderer::new(app.options.json);
+    renderer.say(&format!("session {} · {head}", summary::short_id(session)))?;
+    drive(app, session, 0).await
+}
+
+/// Makes a session with a first message.
+pub(crate) async fn create(
+    app: &App,
+    configuration: Configuration,
+    name: Option<String>,
+    message: String,
+) -> anyhow::Result<SessionId> {
+    let labels = BTreeMap::from([("directory".to_owned(), configuration.directory.clone())]);
+    let first = First::Message(message);
+    let new = NewSession { configuration, place: app.place(), name, labels, first };
+    Ok(app.engine.create(new).await??.session)
+}
+
+/// Says which model and directory a session has. A script is called a script.
+fn header(configuration: &Configuration) -> String {
+    format!(
+        "scripted model {} (no language model is involved)\n  in {}",
+        configuration.model.name, configuration.directory
+    )
+}
+
+fn configuration(args: &cli::Run) -> anyhow::Result<Configuration> {
+    let directory = args.dir.canonicalize().with_context(|| {
+        format!("the working directory {} cannot be used; choose one with --dir", args.dir.display())
+    })?;
+    if !directory.is_dir() {
+        bail!("{} is not a directory; choose one with --dir", directory.display());
+    }
+    let script = args.script.canonicalize().with_context(|| {
+        format!("the script {} cannot be read; --script names a TOML file", args.script.display())
+    })?;
+    let tools = longhaul_tools::toolbox::Toolbox::builtin();
+    if let Some(unknown) = args.deny.iter().find(|name| tools.get(name).is_none()) {
+        let names: Vec<String> = tools.specs().into_iter().map(|spec| spec.name).collect();
+        bail!("--deny names no tool: {unknown:?}; the tools are {}", names.join(", "));
+    }
+    let deny = |name: &String| ToolSetting {
+        name: name.clone(),
+        permission: ToolPermission::Deny,
+        max_output_bytes: None,
+        time_limit_ms: None,
+    };
+    let limits = Limits { max_crashes: args.max_crashes, max_steps: args.max_steps, ..Limits::default() };
+    Ok(Configuration {
+        tools: args.deny.iter().map(deny).collect(),
+        limits,
+        ..scripted(&script, &directory)?
+    })
+}
+
+/// Makes the configuration of an agent that plays a script and may write in its directory.
+pub(crate) fn scripted(script: &Path, directory: &Path) -> anyhow::Result<Configuration> {
+    let model = ModelChoice {
+        provider: SCRIPTED.to_owned(),
+        name: path_text(script)?,
+        window_tokens: 128_000,
+        parameters: serde_json::Value::Null,
+    };
+    let scope = ScopeRule {
+        effect: ScopeEffect::Allow,
+        target: ".".to_owned(),
+        permission: Permission::Write,
+        recursive: true,
+    };
+    Ok(Configuration {
+        agent: "default".to_owned(),
+        model,
+        directory: path_text(directory)?,
+        instructions: None,
+        scope: vec![scope],
+        tools: Vec::new(),
+        limits: Limits::default(),
+    })
+}
+
+/// Goes on with a session.
+pub(crate) async fn resume(app: &App, args: cli::Resume) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    let head = app.engine.snapshot(session).await?.row.head;
+    drive(app, session, args.after.map_or(head, |after| after.min(head))).await
+}
+
+/// Says something, and drives the session unless a live worker does.
+pub(crate) async fn send(app: &App, args: cli::Send) -> anyhow::Result<ExitCode> {
+    if args.message.trim().is_empty() {
+        bail!("there is nothing to send: the message is empty");
+    }
+    let session = app.find(&args.session).await?;
+    let request = args.request_id.map(RequestId::new).transpose()?;
+    let head = app.engine.snapshot(session).await?.row.head;
+    let send = Command::Send { text: args.message, interrupt: args.interrupt };
+    app.engine.command(session, send, request.as_ref()).await??;
+    go_on(app, session, head, args.detach).await
+}
+
+/// Stops what a session is doing. Where no worker lives to do so, this process does.
+pub(crate) async fn interrupt(app: &App, args: cli::Interrupt) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    let head = app.engine.snapshot(session).await?.row.head;
+    let interrupt = Command::Interrupt { drop_queue: args.drop_queue };
+    app.engine.command(session, interrupt, None).await??;
+    go_on(app, session, head, false).await
+}
+
+async fn go_on(app: &App, session: SessionId, head: EntryNo, detach: bool) -> anyhow::Result<ExitCode> {
+    if detach { Ok(ExitCode::SUCCESS) } else { drive(app, session, head).await }
+}
