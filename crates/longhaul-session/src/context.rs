@@ -108,6 +108,7 @@ impl Context {
             Fact::Cleared => self.retain(|_, _| false),
             Fact::Interrupting { dropped, .. } => self.queued.retain(|at, _| !dropped.contains(at)),
             Fact::Redacted { .. } => self.stale = true,
+            Fact::Reconciled { .. } => self.drop_unanswered(),
             Fact::Forked { .. } | Fact::Imported { .. } => self.queued.clear(),
             _ => {}
         }
@@ -133,6 +134,13 @@ impl Context {
         let (history, bytes) = (std::mem::take(&mut self.items), self.bytes);
         self.apply(entry);
         (self.items, self.bytes) = (history, bytes);
+    }
+
+    /// Drops calls without a result: a state that was put right awaits none.
+    fn drop_unanswered(&mut self) {
+        let result = |item: &Item| if let Item::ToolResult(it) = item { Some(it.call.clone()) } else { None };
+        let answered: Vec<CallId> = self.items.iter().filter_map(|(_, item)| result(item)).collect();
+        self.retain(|_, item| item.tool_call().is_none_or(|call| answered.contains(&call.id)));
     }
 
     fn extend(&mut self, n: EntryNo, items: Vec<Item>) {

@@ -412,6 +412,7 @@ impl SessionState {
             let tokens = estimate.budget_tokens();
             goal.used.tokens = goal.used.tokens.saturating_add(tokens);
             goal.used.estimated_tokens = goal.used.estimated_tokens.saturating_add(tokens);
+            goal.used.cost_micros = goal.used.cost_micros.saturating_add(estimate.cost_micros);
         }
         self.epoch = owner.epoch;
         self.owner = Some(owner);

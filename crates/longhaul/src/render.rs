@@ -28,8 +28,10 @@ const DEFAULT_COLUMNS: usize = 100;
 /// Shows a session to a person, or to a program.
 pub(crate) struct Renderer {
     json: bool,
-    spinner: ProgressBar,
+    spinner: Option<ProgressBar>,
     spins: bool,
+    /// What the spinner waits for.
+    waits_for: String,
     /// Text of the attempt under way that is on the screen and not committed.
     streamed: String,
     /// The cursor is in the middle of a line.
@@ -41,13 +43,11 @@ pub(crate) struct Renderer {
 impl Renderer {
     pub(crate) fn new(json: bool) -> Self {
         let terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
-        let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        let style = ProgressStyle::with_template("{spinner} {wide_msg}  {elapsed}");
-        spinner.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         Renderer {
             json,
-            spinner,
+            spinner: None,
             spins: terminal && !json,
+            waits_for: String::new(),
             streamed: String::new(),
             mid_line: false,
             calls: HashMap::new(),
@@ -99,7 +99,11 @@ impl Renderer {
                 let about = self.calls.get(call).cloned().unwrap_or_else(|| tool.clone());
                 self.wait(&about);
             }
-            Live::ToolLine { line, .. } => self.spinner.set_message(summary::one_line(line)),
+            Live::ToolLine { line, .. } => {
+                if let Some(spinner) = &self.spinner {
+                    spinner.set_message(format!("{} · {}", self.waits_for, summary::one_line(line)));
+                }
+            }
             Live::ToolEnded { .. } => {}
         }
         Ok(())
@@ -185,7 +189,6 @@ impl Renderer {
     }
 
     fn results(&mut self, results: &[ResultFact], items: &[Item]) -> std::io::Result<()> {
-        self.rest();
         self.end_line()?;
         for result in results {
             let about = self.calls.remove(&result.call).unwrap_or_else(|| result.call.to_string());
@@ -230,7 +233,6 @@ impl Renderer {
     }
 
     fn note(&mut self, mark: &str, text: &str) -> std::io::Result<()> {
-        self.rest();
         self.end_line()?;
         self.print(format_args!("  {NOTE}{mark}{NOTE:#} {text}\n"))
     }
@@ -255,28 +257,29 @@ impl Renderer {
         if !self.spins || self.mid_line {
             return;
         }
-        self.spinner.reset_elapsed();
-        let used = if self.tokens > 0 {
-            format!(" · {} tokens", summary::tokens(self.tokens))
-        } else {
-            String::new()
-        };
-        self.spinner.set_message(format!("{message}{used}"));
-        self.spinner.set_draw_target(ProgressDrawTarget::stderr());
-        self.spinner.enable_steady_tick(Duration::from_millis(100));
+        self.rest();
+        message.clone_into(&mut self.waits_for);
+        if self.tokens > 0 {
+            self.waits_for.push_str(&format!(" · {} tokens", summary::tokens(self.tokens)));
+        }
+        let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{spinner} {wide_msg}  {elapsed}");
+        spinner.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        spinner.set_message(self.waits_for.clone());
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        self.spinner = Some(spinner);
     }
 
     fn rest(&mut self) {
-        if self.spins {
-            self.spinner.disable_steady_tick();
-            self.spinner.set_draw_target(ProgressDrawTarget::hidden());
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
         }
     }
 
     fn print(&mut self, text: std::fmt::Arguments<'_>) -> std::io::Result<()> {
+        self.rest();
         let mut out = anstream::stdout();
-        let written = self.spinner.suspend(|| out.write_fmt(text));
-        written.and_then(|()| out.flush())
+        out.write_fmt(text).and_then(|()| out.flush())
     }
 }
 

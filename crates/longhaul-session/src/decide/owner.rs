@@ -55,6 +55,9 @@ pub(super) fn apply(draft: &mut Draft, epoch: Epoch, action: OwnerAction) -> Res
             if summary.trim().is_empty() {
                 return Err(Refusal::Invalid("the summary is empty"));
             }
+            if keep_from < draft.state.context_from || keep_from > draft.state.head + 1 {
+                return Err(Refusal::Invalid("what is to be kept is not in the present context"));
+            }
             let charge = charge(&draft.state, spend);
             draft.push_items(Fact::Compacted { keep_from, charge }, vec![Item::Summary { text: summary }])
         }

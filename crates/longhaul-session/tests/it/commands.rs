@@ -435,7 +435,13 @@ fn a_compaction_needs_a_summary_and_something_to_compact() {
         spend: Spend::default(),
     };
     assert_eq!(session.refusal(session.owned(compact)), Refusal::Invalid("the summary is empty"));
-    session.model(&[]).compact().finish();
+    session.model(&[]).compact();
+    for keep_from in [session.state.boundary - 1, session.state.head + 2] {
+        let (basis, summary, spend) = (session.basis(), "summary".to_owned(), Spend::default());
+        let outside = OwnerAction::Compact { basis, summary, keep_from, spend };
+        assert!(matches!(session.refusal(session.owned(outside)), Refusal::Invalid(_)));
+    }
+    session.finish();
     assert!(matches!(session.refusal(Command::RequestCompaction), Refusal::Invalid(_)));
 }
 
@@ -503,6 +509,9 @@ fn a_state_that_breaks_its_invariants_is_put_right_and_says_what_was_wrong() {
         let decision = decide(&state, Command::Reconcile, broken.now).expect("it is broken");
         assert_eq!(decision.state.broken_invariant(), None, "{wrong}");
         assert_eq!(decision.state.status, Status::Failed);
+        let mut context = broken.context.clone();
+        decision.entries.iter().for_each(|entry| context.apply(entry));
+        assert_eq!(context.broken_pairing(&[]), None);
         assert_eq!(decision.state.last_error.map(|error| error.message).as_deref(), Some(wrong));
     }
     assert!(matches!(broken.refusal(Command::Reconcile), Refusal::NotNow { .. }));

@@ -348,11 +348,12 @@ fn a_failed_turn_blocks_the_goal_and_a_spent_quota_limits_it() {
 #[test]
 fn after_a_crash_an_active_goal_just_goes_on() {
     let mut session = pursuing(Budget::default());
-    let estimate = Usage { input: 7, ..Usage::default() };
+    let estimate = Usage { input: 7, cost_micros: 3, ..Usage::default() };
     let lost = session.state.owner;
     session.run(Command::Acquire { worker: crate::driver::worker(), lost, estimate });
     assert_eq!((session.goal().status, session.owed()), (GoalStatus::Active, Work::CallModel));
     assert_eq!((session.goal().used.tokens, session.goal().used.estimated_tokens), (7, 7));
+    assert_eq!(session.goal().used.cost_micros, 3);
     assert_eq!((session.state.ledger.estimated.input, session.state.ledger.measured.input), (7, 0));
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn specimens() -> Vec<Entry> {
 
 fn entry(n: EntryNo, fact: Fact, content: Option<Content>) -> Entry {
     let content = content.map(Payload::new);
-    let by = if n % 2 == 0 { Actor::User } else { Actor::Worker { worker: worker(), epoch: 3 } };
+    let by = if n.is_multiple_of(2) { Actor::User } else { Actor::Worker { worker: worker(), epoch: 3 } };
     let digest = content.as_ref().map(|payload| payload.digest);
     let record = Record { v: 1, n, at: Timestamp(1_700_000_000_123), by, content: digest, fact };
     Entry { record, content }

@@ -57,6 +57,7 @@ pub(super) enum Size {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     Nothing,
+    Create,
     Complete,
     Blocked,
 }

@@ -153,7 +153,7 @@ fn search_goals() {
             Wish::Plan,
             Wish::Work,
         ],
-        words: &[Word::Nothing, Word::Complete, Word::Blocked],
+        words: &[Word::Nothing, Word::Create, Word::Complete, Word::Blocked],
         ..Scenario::new("goals", 2, 1, 2)
     });
 }
@@ -181,5 +181,32 @@ fn search_compaction() {
         sizes: &[Size::Small, Size::Idle, Size::Over],
         files: Some(Digest([9; 32])),
         ..Scenario::new("compaction", 2, 1, 2)
+    });
+}
+
+/// A little of everything, for what only shows where two features meet.
+#[test]
+fn search_everything() {
+    check(&Scenario {
+        start: Start::Goal,
+        budget: Budget { tokens: Some(25), continuations: Some(2), ..Budget::default() },
+        replies: &[Reply::OnceAndClient, Reply::OnceAndApproval, Reply::Overloaded],
+        wishes: &[
+            Wish::Send,
+            Wish::SendNow,
+            Wish::Edit,
+            Wish::Promote,
+            Wish::Interrupt,
+            Wish::InterruptAll,
+            Wish::Compaction,
+            Wish::Clear,
+            Wish::SetGoal(1),
+            Wish::RaiseBudget,
+            Wish::PauseGoal,
+            Wish::ResumeGoal,
+            Wish::Plan,
+        ],
+        sizes: &[Size::Small, Size::Over],
+        ..Scenario::new("everything", 2, 1, 1)
     });
 }

@@ -7,7 +7,7 @@
 )]
 
 use longhaul_session::command::{Command, OwnerAction, Refusal};
-use longhaul_session::entry::{Entry, Fact, Mode, Next, Place, ResultFact};
+use longhaul_session::entry::{Entry, Fact, Mode, ModelGoal, Next, Place, ResultFact};
 use longhaul_session::evolve::evolve;
 use longhaul_session::goal::{Goal, GoalStatus};
 use longhaul_session::id::{CallId, EntryNo};
@@ -220,7 +220,9 @@ fn steering(world: &mut World, before: &SessionState, fact: &Fact) {
             let active = before.goal.as_ref().filter(pursued);
             world.untold |= active.is_some_and(|goal| !shows(world, &goal.objective));
         }
+        // The model knows the goal that it set itself.
         Fact::Steering { objective_changed: true, .. }
+        | Fact::ToolStep { goal: Some(ModelGoal::Created(_)), .. }
         | Fact::TurnFinished { next: Next::Continue, .. }
         | Fact::Interrupted { next: Next::Continue, .. }
         | Fact::Goal { next: Some(Next::Continue), .. }

@@ -2,10 +2,11 @@
 //! here stands only what a driver must keep to, which is the engine's part of the bargain.
 
 use longhaul_session::command::{Basis, Command, Cut, OwnerAction, Refusal, Step};
+use longhaul_session::context::Context;
 use longhaul_session::entry::{FinishReason, ModelGoal, Place};
 use longhaul_session::failure::{FailureClass, Retry};
-use longhaul_session::goal::Goal;
-use longhaul_session::id::{CallId, Digest, Timestamp};
+use longhaul_session::goal::{Budget, Goal};
+use longhaul_session::id::{CallId, Digest, EntryNo, Timestamp};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::owed::{View, Work, owed};
 use longhaul_session::state::{Newest, Status};
@@ -14,7 +15,7 @@ use longhaul_session::usage::Spend;
 use super::Scenario;
 use super::action::{Size, Word, goal_is_active};
 use super::reply::{Reply, estimate, failure, model_spend, model_step, ran, tool_spend};
-use super::world::{Broken, Progress, Runner, Task, World, hold, worker};
+use super::world::{Broken, OBJECTIVES, Progress, Runner, Task, World, hold, worker};
 
 /// A worker takes the session. An owner that still lives has lost its lease and may not know it.
 pub(super) fn claim(world: &mut World, slot: usize) -> Result<(), Broken> {
@@ -166,6 +167,12 @@ pub(super) fn commit(world: &mut World, slot: usize, word: Word) -> Result<bool,
     let Task::Tools(calls) = &me.task else { return Ok(false) };
     let goal = match word {
         Word::Nothing => None,
+        Word::Create if world.state.goal.as_ref().is_some_and(Goal::is_unfinished) => return Ok(false),
+        Word::Create => {
+            let (id, objective) = (world.next_goal(), OBJECTIVES[1].to_owned());
+            let budget = Budget { continuations: Some(1), ..Budget::default() };
+            Some(ModelGoal::Created(Box::new(Goal::new(id, objective, budget, Vec::new(), world.now))))
+        }
         Word::Complete | Word::Blocked if !world.state.goal.as_ref().is_some_and(Goal::is_unfinished) => {
             return Ok(false);
         }
@@ -226,11 +233,22 @@ pub(super) fn reply(world: &mut World, slot: usize, reply: Reply) -> Result<bool
 pub(super) fn compacted(world: &mut World, slot: usize) -> Result<bool, Broken> {
     let me = runner(world, slot);
     let unanswered = world.context.last_user_message().filter(|_| world.state.newest != Newest::Response);
-    let keep_from = unanswered.map_or(world.state.head + 1, |message| message.entry());
+    let from = unanswered.map(|message| with_calls(&world.context, message.entry()));
+    let keep_from = from.unwrap_or(world.state.head + 1);
     let spend = model_spend(me.goal);
     let summary = "so far".to_owned();
     append_work(world, slot, OwnerAction::Compact { basis: me.basis, summary, keep_from, spend }, spend)?;
     Ok(true)
+}
+
+/// An entry that ends an interruption holds results beside the message it promotes: their calls stay too.
+fn with_calls(context: &Context, from: EntryNo) -> EntryNo {
+    let items = || context.items().iter();
+    let answers = |id: &CallId| {
+        items().any(|(at, item)| matches!(&**item, Item::ToolResult(it) if *at == from && it.call == *id))
+    };
+    let first = items().find(|(_, item)| matches!(&**item, Item::ToolCall(call) if answers(&call.id)));
+    first.map_or(from, |(at, _)| from.min(*at))
 }
 
 pub(super) fn compaction_failed(world: &mut World, slot: usize) -> Result<bool, Broken> {

@@ -1,0 +1,18 @@
+//! What the engine promises, by behaviour.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
+mod approvals;
+mod attempts;
+mod compaction;
+mod crashes;
+mod faults;
+mod forks;
+mod goals;
+mod interrupts;
+mod parallel;
+mod retries;
+mod shutdown;
+mod turns;
+mod watching;
+mod wire;
+mod world;

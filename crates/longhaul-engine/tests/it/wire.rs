@@ -1,0 +1,184 @@
+//! The store under test: SQLite, behind a wire that can be counted, broken and stalled.
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use longhaul_session::id::{Digest, EntryNo, SessionId, Timestamp, WorkerId};
+use longhaul_session::log::SealedEntry;
+use longhaul_store::{
+    Announced, Append, Appended, Deleted, Error, Filter, Hint, Page, RequestId, Row, SqliteStore, Store,
+    WorkerInfo,
+};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct Wire {
+    pub(crate) inner: Arc<SqliteStore>,
+    pub(crate) appends: AtomicU64,
+    pub(crate) loads: AtomicU64,
+    /// Nobody is told of what others wrote; only polling finds it.
+    pub(crate) mute: AtomicBool,
+    faults: Mutex<Faults>,
+}
+
+#[derive(Default)]
+struct Faults {
+    /// So many of the next appends and reads fail like this.
+    fail: Option<(u32, Error)>,
+    /// Appends wait for this.
+    stall: Option<CancellationToken>,
+}
+
+impl Wire {
+    pub(crate) fn new(inner: SqliteStore) -> Self {
+        Wire {
+            inner: Arc::new(inner),
+            appends: AtomicU64::new(0),
+            loads: AtomicU64::new(0),
+            mute: AtomicBool::new(false),
+            faults: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn fail_next(&self, times: u32, error: Error) {
+        self.faults.lock().unwrap().fail = Some((times, error));
+    }
+
+    /// Stalls appends until the returned token is cancelled.
+    pub(crate) fn stall(&self) -> CancellationToken {
+        let token = CancellationToken::new();
+        self.faults.lock().unwrap().stall = Some(token.clone());
+        token
+    }
+
+    fn fault(&self) -> Result<(), Error> {
+        let mut faults = self.faults.lock().unwrap();
+        let Some((left, error)) = &mut faults.fail else { return Ok(()) };
+        if *left == 0 {
+            return Ok(());
+        }
+        *left -= 1;
+        Err(error.clone())
+    }
+
+    /// Waits on a thread that may block: paused time stands still for it, as it does not for a thread
+    /// of the store's own.
+    async fn steady<T: Send + 'static, F: Future<Output = T>>(
+        &self,
+        call: impl FnOnce(Arc<SqliteStore>) -> F + Send + 'static,
+    ) -> T {
+        let inner = Arc::clone(&self.inner);
+        let wait = move || tokio::runtime::Handle::current().block_on(call(inner));
+        tokio::task::spawn_blocking(wait).await.unwrap()
+    }
+}
+
+pub(crate) fn busy() -> Error {
+    Error::Busy { database: "the test's".to_owned(), waited_ms: 5_000 }
+}
+
+pub(crate) fn broken() -> Error {
+    Error::Io {
+        database: "the test's".to_owned(),
+        doing: "writing".to_owned(),
+        detail: "no such luck".to_owned(),
+    }
+}
+
+#[async_trait]
+impl Store for Wire {
+    async fn create(
+        &self,
+        row: Row,
+        entries: Vec<SealedEntry>,
+        request: Option<RequestId>,
+    ) -> Result<Appended, Error> {
+        self.steady(move |inner| async move { inner.create(row, entries, request).await }).await
+    }
+
+    async fn load(&self, session: SessionId) -> Result<Option<Row>, Error> {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        self.fault()?;
+        self.inner.load(session).await
+    }
+
+    async fn append(&self, append: Append) -> Result<Appended, Error> {
+        let stall = self.faults.lock().unwrap().stall.clone();
+        if let Some(stall) = stall {
+            stall.cancelled().await;
+        }
+        self.fault()?;
+        self.appends.fetch_add(1, Ordering::Relaxed);
+        self.steady(move |inner| async move { inner.append(append).await }).await
+    }
+
+    async fn request(&self, session: SessionId, request: &RequestId) -> Result<Option<EntryNo>, Error> {
+        self.inner.request(session, request).await
+    }
+
+    async fn entries(
+        &self,
+        session: SessionId,
+        range: RangeInclusive<EntryNo>,
+    ) -> Result<Vec<SealedEntry>, Error> {
+        self.fault()?;
+        self.inner.entries(session, range).await
+    }
+
+    async fn list(&self, filter: Filter, page: Page) -> Result<Vec<Row>, Error> {
+        self.inner.list(filter, page).await
+    }
+
+    async fn claimable(&self, now: Timestamp, place: &str, limit: usize) -> Result<Vec<Row>, Error> {
+        self.fault()?;
+        self.inner.claimable(now, place, limit).await
+    }
+
+    async fn next_claimable_at(&self, now: Timestamp, place: &str) -> Result<Option<Timestamp>, Error> {
+        self.inner.next_claimable_at(now, place).await
+    }
+
+    async fn owner_is_alive(&self, worker: WorkerId) -> Result<bool, Error> {
+        self.inner.owner_is_alive(worker).await
+    }
+
+    async fn renew(&self, worker: WorkerId, sessions: &[SessionId]) -> Result<Vec<SessionId>, Error> {
+        self.inner.renew(worker, sessions).await
+    }
+
+    async fn announce(&self, worker: WorkerInfo) -> Result<Box<dyn Announced>, Error> {
+        self.steady(move |inner| async move { inner.announce(worker).await }).await
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerInfo>, Error> {
+        self.inner.workers().await
+    }
+
+    fn hints(&self) -> broadcast::Receiver<Hint> {
+        if self.mute.load(Ordering::Relaxed) {
+            let (sender, receiver) = broadcast::channel(1);
+            // Kept open for ever: a closed channel would be noticed.
+            std::mem::forget(sender);
+            return receiver;
+        }
+        self.inner.hints()
+    }
+
+    async fn put_artifact(&self, session: SessionId, bytes: Vec<u8>) -> Result<Digest, Error> {
+        self.steady(move |inner| async move { inner.put_artifact(session, bytes).await }).await
+    }
+
+    async fn artifact(&self, digest: Digest) -> Result<Option<Vec<u8>>, Error> {
+        self.inner.artifact(digest).await
+    }
+
+    async fn delete(&self, session: SessionId) -> Result<Deleted, Error> {
+        self.steady(move |inner| async move { inner.delete(session).await }).await
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.inner.close().await
+    }
+}
