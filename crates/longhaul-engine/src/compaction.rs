@@ -11,6 +11,7 @@ use longhaul_session::steering::SteeringReason;
 use longhaul_session::usage::Usage;
 
 use crate::Error;
+use crate::episode::Live;
 use crate::model_call::Attempt;
 use crate::runner::{Leftover, Runner};
 
@@ -36,20 +37,21 @@ impl Runner {
         request
             .items
             .push(Arc::new(Item::Steering { reason: SteeringReason::Compaction, text: REQUEST.to_owned() }));
-        let (summary, usage) = match self.attempt(&equipment, Arc::new(request), basis).await? {
-            Attempt::Answered(response, _) => (text_of(&response.items), response.usage),
-            Attempt::Failed(error)
-                if error.class.is_retryable() && error.class != FailureClass::ContextOverflow =>
-            {
-                return self.retry_or_fail(error, basis, goal).await;
-            }
-            Attempt::Failed(error) => {
-                let usage = error.usage.unwrap_or_default();
-                let failure = Failure { class: error.class, message: error.message };
-                return self.compaction_failed(failure, usage).await;
-            }
-            Attempt::Cut(leftover) => return self.abandon(leftover, goal).await,
-        };
+        let (summary, usage) =
+            match self.attempt(&equipment, Arc::new(request), basis, Live::SummaryStarted).await? {
+                Attempt::Answered(response, _) => (text_of(&response.items), response.usage),
+                Attempt::Failed(error)
+                    if error.class.is_retryable() && error.class != FailureClass::ContextOverflow =>
+                {
+                    return self.retry_or_fail(error, basis, goal).await;
+                }
+                Attempt::Failed(error) => {
+                    let usage = error.usage.unwrap_or_default();
+                    let failure = Failure { class: error.class, message: error.message };
+                    return self.compaction_failed(failure, usage).await;
+                }
+                Attempt::Cut(leftover) => return self.abandon(leftover, goal).await,
+            };
         if summary.trim().is_empty() {
             self.stage.end(false, self.engine.host.monotonic_ms());
             let message = "the summary was empty".to_owned();

@@ -31,6 +31,8 @@ pub struct EpisodeKey {
 pub enum Live {
     /// The model is being called.
     ModelStarted,
+    /// The model is being called for a summary of the history; its answer is no part of the conversation.
+    SummaryStarted,
     /// A part of its answer.
     Model {
         /// The part.
@@ -255,7 +257,7 @@ fn size(live: &Live) -> usize {
         // What a provider wants back unchanged can be large.
         Live::Model { part } => serde_json::to_vec(part).map_or(0, |bytes| bytes.len()),
         Live::ToolLine { line, .. } => line.len(),
-        Live::ModelStarted | Live::ToolStarted { .. } | Live::ToolEnded { .. } => 0,
+        Live::ModelStarted | Live::SummaryStarted | Live::ToolStarted { .. } | Live::ToolEnded { .. } => 0,
     };
     text + 64
 }

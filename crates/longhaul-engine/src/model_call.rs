@@ -39,7 +39,7 @@ impl Runner {
         let context = self.journal.context().await?;
         let (items, bytes) = (context.items().len() as u64, context.bytes());
         let request = Arc::new(context.request());
-        match self.attempt(&equipment, request, basis).await? {
+        match self.attempt(&equipment, request, basis, Live::ModelStarted).await? {
             Attempt::Answered(response, timing) => {
                 let measured = Measured { input_tokens: response.usage.input, items, bytes };
                 self.commit_answer(&equipment, response, measured, timing, basis, goal).await
@@ -55,11 +55,12 @@ impl Runner {
         equipment: &Equipment,
         request: Arc<Request>,
         basis: Basis,
+        opening: Live,
     ) -> Result<Attempt, Error> {
         let cancel = CancellationToken::new();
         let call = ModelCall { request, attempt: basis.attempt, cancel: cancel.clone() };
         self.stage.begin(self.episode(), self.state().head);
-        self.stage.add(Live::ModelStarted);
+        self.stage.add(opening);
         let host = Arc::clone(&self.engine.host);
         let (started, shutdown) = (host.monotonic_ms(), self.shutdown.clone());
         let (epoch, history_at) = (self.epoch, basis.history_at);

@@ -387,15 +387,19 @@ impl SessionState {
         }
     }
 
-    /// A goal set while the model is at work leaves the history alone: the model is told before its next call.
+    /// A goal set while the model is at work leaves the history alone: the model is told before its next call,
+    /// as it is when a queued message goes first.
     fn set_goal(&mut self, n: EntryNo, goal: Option<&Goal>, next: Option<Next>) {
         let (before, after) = (self.goal.as_ref(), goal);
         let same = before.map(|goal| &goal.objective) == after.map(|goal| &goal.objective);
         if before.map(|goal| goal.id) != after.map(|goal| goal.id) {
             self.steering_due.budget = None;
         }
-        self.steering_due.objective_changed |=
-            !same && (!self.status.is_resting() || !self.pending.is_empty());
+        // A goal that is woken may have been compacted away while it slept.
+        let pursued = |goal: Option<&Goal>| goal.is_some_and(|goal| goal.status == GoalStatus::Active);
+        let woken = pursued(after) && !pursued(before);
+        let busy = !self.status.is_resting() || !self.pending.is_empty();
+        self.steering_due.objective_changed |= (woken || !same) && (busy || next.is_some());
         self.goal = goal.cloned();
         if let Some(next) = next {
             self.go_on(n, next);

@@ -32,6 +32,8 @@ pub(crate) struct Renderer {
     spins: bool,
     /// What the spinner waits for.
     waits_for: String,
+    /// The attempt under way makes a summary, which is not shown.
+    summarising: bool,
     /// Text of the attempt under way that is on the screen and not committed.
     streamed: String,
     /// The cursor is in the middle of a line.
@@ -48,6 +50,7 @@ impl Renderer {
             spinner: None,
             spins: terminal && !json,
             waits_for: String::new(),
+            summarising: false,
             streamed: String::new(),
             mid_line: false,
             calls: HashMap::new(),
@@ -86,8 +89,15 @@ impl Renderer {
 
     fn live(&mut self, part: &Live) -> std::io::Result<()> {
         match part {
-            Live::ModelStarted => self.wait("thinking"),
-            Live::Model { part: Part::Text { text } } => {
+            Live::ModelStarted => {
+                self.summarising = false;
+                self.wait("thinking");
+            }
+            Live::SummaryStarted => {
+                self.summarising = true;
+                self.wait("summarising earlier history");
+            }
+            Live::Model { part: Part::Text { text } } if !self.summarising => {
                 self.streamed.push_str(text);
                 self.text(text)?;
             }

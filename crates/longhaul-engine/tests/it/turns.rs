@@ -75,8 +75,7 @@ async fn a_step_costs_the_same_early_and_late() {
     });
     let world = World::new(script, Toolbox::empty().with(mark)).in_memory();
     *store.lock().unwrap() = Some(Arc::clone(&world.store.inner));
-    let limits =
-        Limits { max_steps: 5_000, compact_above_tokens: u64::MAX / 16, ..Limits::default() };
+    let limits = Limits { max_steps: 5_000, compact_above_tokens: u64::MAX / 16, ..Limits::default() };
     let session = world.limited(limits).await;
     assert_eq!(world.run(session).await, Driven::Waiting);
     let marks = marks.lock().unwrap();
@@ -143,8 +142,7 @@ async fn an_exclusive_call_that_is_not_alone_runs_nothing() {
     let (alone, other) = (Probe::open(), Probe::open());
     let mut exclusive = spec("alone", EffectClass::Once);
     exclusive.exclusive = true;
-    let tools =
-        Toolbox::empty().with(alone.tool_of(exclusive)).with(other.tool("other", EffectClass::Once));
+    let tools = Toolbox::empty().with(alone.tool_of(exclusive)).with(other.tool("other", EffectClass::Once));
     let world = World::new(&calling(&["alone", "other"]), tools);
     let session = world.session("go").await;
     assert_eq!(world.run(session).await, Driven::Waiting);

@@ -161,7 +161,13 @@ impl World {
     }
 
     pub(crate) async fn create(&self, configuration: Configuration, first: First) -> SessionId {
-        let new = NewSession { configuration, place: "here".to_owned(), name: None, labels: BTreeMap::new(), first };
+        let new = NewSession {
+            configuration,
+            place: "here".to_owned(),
+            name: None,
+            labels: BTreeMap::new(),
+            first,
+        };
         self.engine.create(new).await.unwrap().unwrap().session
     }
 

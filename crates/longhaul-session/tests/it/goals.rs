@@ -185,6 +185,18 @@ fn a_goal_whose_budget_is_spent_does_not_go_on() {
 }
 
 #[test]
+fn what_is_spent_while_a_goal_is_complete_or_paused_does_not_limit_it() {
+    let mut complete = pursuing(token_budget(10));
+    complete.model(&[call("a")]).run_model_goal(ModelGoal::Completed);
+    complete.model_for(&[], complete.spend(10));
+    assert_eq!((complete.goal().status, complete.goal().used.tokens), (GoalStatus::Complete, 10));
+    let mut paused = pursuing(token_budget(10));
+    paused.run(Command::PauseGoal);
+    paused.model_for(&[], paused.spend(10));
+    assert_eq!((paused.goal().status, paused.goal().used.tokens), (GoalStatus::Paused, 10));
+}
+
+#[test]
 fn raising_a_budget_goes_on_at_once_and_keeps_the_meter() {
     let mut session = pursuing(token_budget(10));
     session.model_for(&[], session.spend(12)).finish();

@@ -238,7 +238,7 @@ async fn commands_run_side_by_side() {
 /// Plays the worker that is killed in the test below.
 #[tokio::test]
 #[ignore = "started by the test below"]
-async fn a_worker_that_runs_a_long_command() {
+async fn helper_worker_that_runs_a_long_command() {
     let world = World::new();
     println!("{}", world.directory.display());
     world.bash("trap '' TERM; sleep 600 & echo $! >pid; wait").await;
@@ -247,7 +247,7 @@ async fn a_worker_that_runs_a_long_command() {
 #[tokio::test]
 async fn a_command_does_not_outlive_a_killed_worker() {
     let mut worker = Command::new(std::env::current_exe().unwrap())
-        .args(["bash::a_worker_that_runs_a_long_command", "--exact", "--ignored", "--nocapture"])
+        .args(["bash::helper_worker_that_runs_a_long_command", "--exact", "--ignored", "--nocapture"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

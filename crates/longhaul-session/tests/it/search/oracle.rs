@@ -212,8 +212,10 @@ fn steering(world: &mut World, before: &SessionState, fact: &Fact) {
     let busy = !before.status.is_resting() || !before.pending.is_empty();
     let objective = |goal: Option<&Goal>| goal.map(|goal| goal.objective.clone());
     match fact {
-        Fact::Goal { goal, next: None } if busy => {
-            world.untold |= objective(before.goal.as_ref()) != objective(goal.as_ref());
+        Fact::Goal { goal, next } if busy && next.is_none() || matches!(next, Some(Next::Promote(_))) => {
+            let active = |goal: Option<&Goal>| goal.is_some_and(|goal| goal.status == GoalStatus::Active);
+            let woken = active(goal.as_ref()) && !active(before.goal.as_ref());
+            world.untold |= woken || objective(before.goal.as_ref()) != objective(goal.as_ref());
         }
         Fact::Compacted { .. } | Fact::Cleared => {
             let pursued = |goal: &&Goal| goal.status == GoalStatus::Active && before.mode == Mode::Default;

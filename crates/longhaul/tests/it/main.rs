@@ -1,0 +1,18 @@
+//! The program, run as a person or a script runs it: what it prints, what it leaves, how it ends.
+
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
+mod crash_limit;
+#[cfg(test)]
+mod demo;
+#[cfg(all(test, target_os = "linux"))]
+mod kill;
+#[cfg(test)]
+mod plain;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod signals;
+#[cfg(test)]
+mod world;

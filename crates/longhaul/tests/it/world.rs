@@ -1,0 +1,270 @@
+//! A home, a directory to work in, and the program run in them. What a run must do is left to the tests.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take, on a machine that has much else to do.
+const BOUND: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(10);
+
+/// A home and a directory to work in, removed at the end.
+pub(crate) struct World {
+    root: TempDir,
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// The exit code; the negative number of the signal that ended it.
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A run under way. It is killed when this is dropped.
+pub(crate) struct Running {
+    child: Child,
+    stdout: Receiver<Vec<u8>>,
+    stderr: Receiver<Vec<u8>>,
+    seen: Vec<u8>,
+    read: usize,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let root = TempDir::with_prefix("longhaul-it-").unwrap();
+        std::fs::create_dir(root.path().join("work")).unwrap();
+        World { root }
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.root.path().canonicalize().unwrap()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    /// Returns the path of a file of the directory to work in.
+    pub(crate) fn work(&self, name: &str) -> PathBuf {
+        self.path("work").join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Returns the program in the root, with an environment that has only what every user's has.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.bare(&["--home", "home"]);
+        command.args(args);
+        command
+    }
+
+    /// Returns the program in the root, without a home being named.
+    pub(crate) fn bare(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+        let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        command.env_clear().env("PATH", path).env("TZ", "UTC").env("HOME", self.root());
+        command.current_dir(self.root()).args(args);
+        command
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        self.start(args).finish()
+    }
+
+    /// Runs the program to its end, which must be a success.
+    pub(crate) fn succeed(&self, args: &[&str]) -> String {
+        let ran = self.run(args);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}: {}", ran.stdout);
+        ran.stdout
+    }
+
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
+        Running::start(self.command(args))
+    }
+
+    /// Makes a session with this script that no process drives yet. Returns its id.
+    pub(crate) fn create(&self, script: &str, args: &[&str]) -> String {
+        self.write("script.toml", script);
+        let all = [&["run", "--script", "script.toml", "--dir", "work", "--detach", "go"], args].concat();
+        self.succeed(&all).trim().to_owned()
+    }
+
+    /// Returns a session's overview.
+    pub(crate) fn show(&self, session: &str) -> Value {
+        serde_json::from_str(&self.succeed(&["--json", "show", session])).unwrap()
+    }
+
+    /// Returns a session's entries as they are printed for programs.
+    pub(crate) fn log(&self, session: &str) -> Vec<Value> {
+        let text = self.succeed(&["--json", "log", session]);
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Returns the kinds of a session's entries.
+    pub(crate) fn kinds(&self, session: &str) -> Vec<String> {
+        let kind = |entry: &Value| entry["record"]["fact"]["kind"].as_str().unwrap().to_owned();
+        self.log(session).iter().map(kind).collect()
+    }
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdout = collect(child.stdout.take().unwrap());
+        let stderr = collect(child.stderr.take().unwrap());
+        Running { child, stdout, stderr, seen: Vec::new(), read: 0 }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits until the output holds a text.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        while !self.output().contains(text) {
+            if !self.take_more(BOUND) {
+                let rest: Vec<u8> = self.stderr.iter().flatten().collect();
+                let rest = String::from_utf8_lossy(&rest);
+                panic!("the program ended without saying {text:?}:\n{}\n{rest}", self.output());
+            }
+        }
+    }
+
+    /// Returns the next whole line; `None` after the last.
+    pub(crate) fn next_line(&mut self) -> Option<String> {
+        loop {
+            if let Some(line) = self.ready_line() {
+                return Some(line);
+            }
+            if !self.take_more(BOUND) {
+                return None;
+            }
+        }
+    }
+
+    /// Returns the next whole line if it is there already.
+    pub(crate) fn ready_line(&mut self) -> Option<String> {
+        loop {
+            let rest = &self.seen[self.read..];
+            if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line = String::from_utf8(rest[..end].to_vec()).unwrap();
+                self.read += end + 1;
+                return Some(line);
+            }
+            self.seen.extend(self.stdout.try_recv().ok()?);
+        }
+    }
+
+    /// Waits for the end, and returns all that was written.
+    pub(crate) fn finish(mut self) -> Ran {
+        while self.take_more(BOUND) {}
+        let mut errors = Vec::new();
+        while let Ok(bytes) = self.stderr.recv_timeout(BOUND) {
+            errors.extend(bytes);
+        }
+        let status = self.wait();
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default();
+        Ran {
+            code: status.code().unwrap_or(-signal),
+            stdout: self.output(),
+            stderr: String::from_utf8(errors).unwrap(),
+        }
+    }
+
+    /// Ends the program with SIGKILL and returns the lines that were not read yet.
+    pub(crate) fn kill(mut self) -> Vec<String> {
+        self.child.kill().unwrap();
+        self.wait();
+        std::iter::from_fn(|| self.next_line()).collect()
+    }
+
+    /// Closes the reading end of its output, as `head` does when it has enough.
+    pub(crate) fn close_output(&mut self) {
+        self.stdout = channel().1;
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the program has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.expect("it was waited for")
+    }
+
+    fn output(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
+    fn take_more(&mut self, bound: Duration) -> bool {
+        match self.stdout.recv_timeout(bound) {
+            Ok(bytes) => {
+                self.seen.extend(bytes);
+                true
+            }
+            Err(RecvTimeoutError::Disconnected) => false,
+            Err(RecvTimeoutError::Timeout) => panic!("nothing more is said after:\n{}", self.output()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64 * 1024];
+        while let Ok(bytes @ 1..) = from.read(&mut buffer) {
+            // Nobody may listen any more: then the pipe is closed, and the program is told so.
+            if sender.send(buffer[..bytes].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Waits until something is so that no output tells of.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..BOUND.as_millis() / POLL.as_millis() {
+        if is_so() {
+            return;
+        }
+        pause(POLL);
+    }
+    panic!("for {BOUND:?} it was not so that {what}");
+}
+
+/// Waits until a file holds a text.
+pub(crate) fn until_file_says(path: &Path, text: &str) {
+    let says = || std::fs::read_to_string(path).is_ok_and(|found| found.contains(text));
+    until(&format!("{} says {text:?}", path.display()), says);
+}
+
+#[expect(clippy::disallowed_methods, reason = "another process cannot be given a clock of ours")]
+pub(crate) fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
