@@ -50,7 +50,11 @@ impl Runner {
                     let failure = Failure { class: error.class, message: error.message };
                     return self.compaction_failed(failure, usage).await;
                 }
-                Attempt::Cut(leftover) => return self.abandon(leftover, goal).await,
+                // Half a summary is no part of the conversation.
+                Attempt::Cut(leftover) => {
+                    let Leftover { usage, .. } = leftover;
+                    return self.abandon(Leftover { usage, ..Leftover::default() }, goal).await;
+                }
             };
         if summary.trim().is_empty() {
             self.stage.end(false, self.engine.host.monotonic_ms());

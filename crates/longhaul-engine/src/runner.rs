@@ -43,6 +43,8 @@ pub(crate) struct Runner {
     hints: broadcast::Receiver<Hint>,
     equipment: Option<Arc<Equipment>>,
     billed_ms: u64,
+    /// Up to when the account made last reaches; it counts once it is committed.
+    bill_until_ms: Option<u64>,
     poll_at_ms: u64,
 }
 
@@ -100,6 +102,7 @@ impl Runner {
             stage: engine.episodes.stage(journal.session),
             epoch: journal.state.epoch,
             billed_ms: engine.host.monotonic_ms(),
+            bill_until_ms: None,
             poll_at_ms: engine.host.monotonic_ms() + POLL_MS,
             engine,
             journal,
@@ -123,6 +126,7 @@ impl Runner {
     async fn drive(&mut self) -> Result<Ended, Error> {
         let mut idle_rounds = 0;
         loop {
+            self.notice().await?;
             // An interruption is finished first: only this runner knows which calls it had started.
             if self.shutdown.is_cancelled() && self.owns() && self.state().status != Status::Interrupting {
                 let unstarted = self.startable();
@@ -228,7 +232,7 @@ impl Runner {
     pub(crate) fn spend(&mut self, usage: Usage, goal: Option<GoalId>) -> Spend {
         let now = self.engine.host.monotonic_ms();
         let active_ms = now.saturating_sub(self.billed_ms);
-        self.billed_ms = now;
+        self.bill_until_ms = Some(now);
         Spend { usage, active_ms, goal }
     }
 
@@ -236,8 +240,12 @@ impl Runner {
     pub(crate) async fn commit(&mut self, action: OwnerAction) -> Result<Result<(), Refusal>, Error> {
         let epoch = self.epoch;
         let make = |_: &Journal| Ok(Command::Owned { epoch, action: action.clone() });
+        let bill_until_ms = self.bill_until_ms.take();
         match self.journal.command(make, None).await? {
-            Committed::Done(_) | Committed::Repeated(_) => Ok(Ok(())),
+            Committed::Done(_) | Committed::Repeated(_) => {
+                self.billed_ms = bill_until_ms.unwrap_or(self.billed_ms);
+                Ok(Ok(()))
+            }
             Committed::Refused(refusal) => {
                 tracing::debug!(session = %self.session(), action = action.name(), %refusal, "refused");
                 Ok(Err(refusal))
@@ -263,6 +271,21 @@ impl Runner {
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
                     Err(broadcast::error::RecvError::Closed) => self.engine.host.sleep_ms(POLL_MS).await,
                 },
+            }
+        }
+    }
+
+    /// Reads what others appended if a hint of it is here: no effect is started that is obsolete already.
+    async fn notice(&mut self) -> Result<(), Error> {
+        loop {
+            match self.hints.try_recv() {
+                Ok(hint) if hint.session != self.journal.session || hint.head <= self.journal.state.head => {}
+                Ok(_) | Err(broadcast::error::TryRecvError::Lagged(_)) => {
+                    self.journal.catch_up().await?;
+                }
+                Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => {
+                    return Ok(());
+                }
             }
         }
     }
@@ -310,7 +333,7 @@ impl Runner {
     pub(crate) async fn abandon(&mut self, leftover: Leftover, goal: Option<GoalId>) -> Result<(), Error> {
         if self.owns() && self.state().status == Status::Interrupting {
             self.leftover = leftover;
-        } else if self.owns() && leftover.usage != Usage::default() {
+        } else if self.owns() && !leftover.usage.is_zero() {
             let spend = self.spend(leftover.usage, goal);
             self.try_commit(OwnerAction::Settle { spend }).await?;
         }

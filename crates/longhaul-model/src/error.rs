@@ -1,8 +1,15 @@
 //! Why an attempt failed, classified once, here. What follows from a class (retry, compact, stop)
 //! is the session's business.
 
+mod classify;
+mod said;
+mod wait;
+
 use longhaul_session::failure::FailureClass;
 use longhaul_session::usage::Usage;
+
+pub use classify::classify;
+pub(crate) use classify::{classify_in_answer, web_page_in_answer};
 
 /// A failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,3 +10,31 @@ pub(crate) const ITEM_BYTES: usize = 64;
 
 /// The largest script file, in bytes.
 pub(crate) const MAX_SCRIPT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The largest event of a stream, in bytes. A whole answer may come as one event.
+pub(crate) const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
+
+/// The largest answer that comes as one document, in bytes.
+pub(crate) const MAX_DOCUMENT_BYTES: usize = 64 * 1024 * 1024;
+
+/// The most bytes read of one answer, framing and comments included: a stream repeats its frame
+/// around every few characters of text.
+pub(crate) const MAX_STREAM_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// The most bytes read of an error's body. What explains it stands at its beginning.
+pub(crate) const MAX_ERROR_BYTES: usize = 64 * 1024;
+
+/// How long the body of an error may take, in milliseconds. What has come by then is enough.
+pub(crate) const ERROR_BODY_MS: u64 = 5_000;
+
+/// The longest text taken from a provider's error, in characters.
+pub(crate) const MAX_ERROR_CHARS: usize = 1_000;
+
+/// The longest wait a provider may ask for, in milliseconds: a day.
+pub(crate) const MAX_RETRY_AFTER_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// The most tool calls of one answer. Each is found again for every piece of its arguments.
+pub(crate) const MAX_CALLS: usize = 1_024;
+
+/// The largest file with certificates, in bytes.
+pub(crate) const MAX_CA_BYTES: u64 = 16 * 1024 * 1024;

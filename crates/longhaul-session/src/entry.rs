@@ -436,6 +436,7 @@ pub struct Charge {
     /// The cost, and the goal it counts for.
     pub spend: Spend,
     /// The budget of that goal which this cost used up.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub crossed: Option<BudgetKind>,
 }
 

@@ -13,20 +13,37 @@ use crate::id::GoalId;
 #[serde(default)]
 pub struct Usage {
     /// Tokens of the whole prompt.
+    #[serde(skip_serializing_if = "is_zero")]
     pub input: u64,
     /// Tokens of the prompt read from a cache.
+    #[serde(skip_serializing_if = "is_zero")]
     pub cached_input: u64,
     /// Tokens of the prompt written to a cache.
+    #[serde(skip_serializing_if = "is_zero")]
     pub cache_write: u64,
     /// Tokens generated.
+    #[serde(skip_serializing_if = "is_zero")]
     pub output: u64,
     /// Generated tokens that were reasoning.
+    #[serde(skip_serializing_if = "is_zero")]
     pub reasoning: u64,
     /// Cost in millionths of a US dollar, where prices are known.
+    #[serde(skip_serializing_if = "is_zero")]
     pub cost_micros: u64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Usage {
+    /// Tells whether nothing was spent.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        *self == Usage::default()
+    }
+
     /// Returns the tokens that count against a budget: uncached input and output.
     #[must_use]
     pub fn budget_tokens(&self) -> u64 {
@@ -59,10 +76,13 @@ impl AddAssign for Usage {
 #[serde(default)]
 pub struct Spend {
     /// Tokens and cost.
+    #[serde(skip_serializing_if = "Usage::is_zero")]
     pub usage: Usage,
     /// Milliseconds a runner worked, by a monotonic clock.
+    #[serde(skip_serializing_if = "is_zero")]
     pub active_ms: u64,
     /// The goal the work began under.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub goal: Option<GoalId>,
 }
 

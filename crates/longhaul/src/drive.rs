@@ -25,31 +25,46 @@ pub(crate) async fn drive(app: &App, session: SessionId, after: EntryNo) -> anyh
     let worker = app.worker(shutdown.clone()).await?;
     let mut watcher = app.engine.watch(session, after);
     let mut renderer = Renderer::new(app.options.json);
+    name_open_calls(app, session, after, &mut renderer).await?;
     let mut told = false;
     let driven = loop {
-        match step(app, &worker, session, &mut watcher, &mut renderer, &mut keys).await {
-            Ok(Driven::OwnedBy(_)) => {
-                if !std::mem::replace(&mut told, true) {
-                    renderer.say("  a live worker runs this session; watching it")?;
-                }
-            }
-            Ok(driven) => break driven,
-            Err(error) => {
-                // The reader of our output is gone, or the store failed: the session is given back.
-                shutdown.cancel();
-                return Err(error);
-            }
+        let driven = step(app, &worker, session, &mut watcher, &mut renderer, &mut keys, told).await?;
+        if !matches!(driven, Driven::OwnedBy(_)) {
+            break driven;
+        }
+        if !std::mem::replace(&mut told, true) {
+            renderer.say("  a live worker runs this session; watching it")?;
         }
     };
+    // The end of the work may be known here before its last entries are.
+    let snapshot = app.engine.snapshot(session).await?;
+    while watcher.seen() < snapshot.row.head {
+        renderer.show(&watcher.next().await?.into())?;
+    }
     while let Some(event) = watcher.try_next().await? {
         renderer.show(&event.into())?;
     }
     renderer.settle()?;
-    let snapshot = app.engine.snapshot(session).await?;
     conclude(app, &mut renderer, &snapshot, &driven, keys.interrupted)
 }
 
-/// Drives or watches for a while; everything that happens is shown.
+/// Lets the renderer know the calls that were made in entries it will not see, and are still open.
+async fn name_open_calls(
+    app: &App,
+    session: SessionId,
+    after: EntryNo,
+    renderer: &mut Renderer,
+) -> anyhow::Result<()> {
+    let state = app.engine.snapshot(session).await?.state;
+    if let Some(step) = state.pending.first().map(|call| call.step).filter(|step| *step <= after) {
+        for entry in app.engine.entries(session, step..=step).await? {
+            renderer.note_calls(entry.items());
+        }
+    }
+    Ok(())
+}
+
+/// Drives for as long as it can, after a while where another worker was `watching`ed; shows what happens.
 async fn step(
     app: &App,
     worker: &Worker,
@@ -57,19 +72,37 @@ async fn step(
     watcher: &mut Watcher,
     renderer: &mut Renderer,
     keys: &mut Keys,
+    watching: bool,
 ) -> anyhow::Result<Driven> {
     let driving = async {
-        let driven = worker.drive(session).await?;
-        if matches!(driven, Driven::OwnedBy(_)) {
+        if watching {
             app.engine.host().sleep_ms(LOOK_MS).await;
         }
-        Ok::<_, longhaul_engine::Error>(driven)
+        worker.drive(session).await
     };
-    // A task of its own: a runner that is giving its session back must not be dropped half-way.
     tokio::pin!(driving);
-    loop {
+    tokio::select! {
+        driven = &mut driving => Ok(driven?),
+        failed = show(app, session, watcher, renderer, keys) => {
+            // The reader of our output is gone, or the store failed. The session is given back all the
+            // same: a runner that is dropped would be a crash, and leave calls of unknown outcome.
+            keys.shutdown.cancel();
+            driving.await?;
+            Err(failed)
+        }
+    }
+}
+
+/// Shows everything that happens and does what the person at the keys asks, until that fails.
+async fn show(
+    app: &App,
+    session: SessionId,
+    watcher: &mut Watcher,
+    renderer: &mut Renderer,
+    keys: &mut Keys,
+) -> anyhow::Error {
+    let mut shown = async || -> anyhow::Result<()> {
         tokio::select! {
-            driven = &mut driving => return Ok(driven?),
             event = watcher.next() => renderer.show(&event?.into())?,
             pressed = keys.pressed() => match pressed {
                 Pressed::Interrupt => {
@@ -80,6 +113,12 @@ async fn step(
                 }
                 Pressed::Stop => renderer.say("  stopping; the session can be resumed")?,
             },
+        }
+        Ok(())
+    };
+    loop {
+        if let Err(error) = shown().await {
+            return error;
         }
     }
 }

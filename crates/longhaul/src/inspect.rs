@@ -105,7 +105,8 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
     }
     line("status", summary::status(state, owned));
     if let Some(failure) = &state.last_error {
-        line("error", format!("{} {}", failure.message, failure.class.advice()));
+        line("error", failure.message.clone());
+        line("advice", failure.class.advice().to_owned());
     }
     if let Some(directory) = row.labels.get("directory") {
         line("directory", directory.clone());

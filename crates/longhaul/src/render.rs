@@ -87,6 +87,14 @@ impl Renderer {
         self.end_line()
     }
 
+    /// Remembers what calls are about, for when their results come.
+    pub(crate) fn note_calls(&mut self, items: &[Item]) {
+        for call in items.iter().filter_map(Item::tool_call) {
+            let about = format!("{} {}", call.name, summary::call(&call.arguments));
+            self.calls.insert(call.id.clone(), about.trim_end().to_owned());
+        }
+    }
+
     fn live(&mut self, part: &Live) -> std::io::Result<()> {
         match part {
             Live::ModelStarted => {
@@ -181,13 +189,11 @@ impl Renderer {
     /// Prints what was not streamed of a committed answer, and notes its calls.
     fn answer(&mut self, items: &[Item]) -> std::io::Result<()> {
         let streamed = std::mem::take(&mut self.streamed);
+        self.note_calls(items);
         let mut whole = String::new();
         for item in items {
             if let Item::Assistant { text, .. } = item {
                 whole.push_str(text);
-            } else if let Item::ToolCall(call) = item {
-                let about = format!("{} {}", call.name, summary::call(&call.arguments));
-                self.calls.insert(call.id.clone(), about.trim_end().to_owned());
             }
         }
         match whole.strip_prefix(&streamed) {

@@ -2,50 +2,29 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use futures_util::stream;
 use longhaul_engine::Driven;
-use longhaul_model::{Error, FinishReason, Identity, Model, ModelCall, Part, PartStream};
+use longhaul_model::{Error, FinishReason, ModelCall, Part};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::usage::Usage;
 use longhaul_tools::toolbox::Toolbox;
 
+use crate::puppet::{By, says};
 use crate::world::{Probe, World, bounded};
 
-/// Answers by a function of the call.
-struct By<F>(F);
-
-#[async_trait]
-impl<F: Fn(&ModelCall) -> Vec<Part> + Send + Sync + 'static> Model for By<F> {
-    fn identity(&self) -> Identity {
-        Identity { provider: "test".to_owned(), model: "by".to_owned(), scripted: true }
-    }
-
-    async fn call(&self, call: ModelCall) -> Result<PartStream, Error> {
-        Ok(Box::pin(stream::iter((self.0)(&call).into_iter().map(Ok))))
-    }
-}
-
-fn text() -> Vec<Part> {
-    let usage = Usage { input: 10, output: 1, ..Usage::default() };
-    let text = "Done.".to_owned();
-    vec![Part::Text { text }, Part::Usage { usage }, Part::Finished { reason: FinishReason::Stop, raw: None }]
-}
-
 /// Calls a tool so many times, each time by the same id.
-fn calls(many: u32, id: &str) -> Vec<Part> {
+fn calls(many: u32, id: &str) -> Result<Vec<Part>, Error> {
     let call = |index| {
         let started = Part::ToolCallStarted { index, id: Some(id.to_owned()), name: "probe".to_owned() };
         [started, Part::ToolCallEnd { index, opaque: None }]
     };
     let usage = Usage { input: 10, output: 1, ..Usage::default() };
     let end = [Part::Usage { usage }, Part::Finished { reason: FinishReason::ToolCalls, raw: None }];
-    (0..many).flat_map(call).chain(end).collect()
+    Ok((0..many).flat_map(call).chain(end).collect())
 }
 
 fn world<F>(answer: F, probe: &Probe) -> World
 where
-    F: Fn(&ModelCall) -> Vec<Part> + Send + Sync + 'static,
+    F: Fn(&ModelCall) -> Result<Vec<Part>, Error> + Send + Sync + 'static,
 {
     World::of(Arc::new(By(answer)), Toolbox::empty().with(probe.tool("probe", EffectClass::Once)))
 }
@@ -54,7 +33,7 @@ where
 async fn a_model_that_panics_is_a_failed_attempt() {
     let answer = |call: &ModelCall| {
         assert!(call.attempt > 0, "the first attempt breaks");
-        text()
+        says("Done.")
     };
     let world = world(answer, &Probe::open());
     let session = world.session("go").await;
@@ -65,7 +44,7 @@ async fn a_model_that_panics_is_a_failed_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_cannot_be_used_is_a_failed_attempt_and_paid_for() {
-    let answer = |call: &ModelCall| if call.attempt == 0 { calls(129, "c") } else { text() };
+    let answer = |call: &ModelCall| if call.attempt == 0 { calls(129, "c") } else { says("Done.") };
     let probe = Probe::open();
     let world = world(answer, &probe);
     let session = world.session("go").await;
@@ -79,7 +58,7 @@ async fn an_answer_that_cannot_be_used_is_a_failed_attempt_and_paid_for() {
 async fn call_ids_that_a_provider_uses_again_are_told_apart() {
     let answer = |call: &ModelCall| {
         let results = call.request.items.iter().filter(|item| matches!(***item, Item::ToolResult(_)));
-        if results.count() < 6 { calls(2, "call_0") } else { text() }
+        if results.count() < 6 { calls(2, "call_0") } else { says("Done.") }
     };
     let probe = Probe::open();
     let world = world(answer, &probe);

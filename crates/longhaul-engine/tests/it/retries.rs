@@ -12,7 +12,7 @@ use crate::world::{World, bounded, failure, is_kind, until};
 /// A script of one answer that fails in this way before.
 fn failing(fail: &str) -> String {
     format!(
-        "[[turn]]\n[[turn.step]]\ntext = \"Finally there.\"\nusage = {{ input = 10, output = 2 }}\n\
+        "[[turn]]\n[[turn.step]]\ntext = \"Finally there.\"\ndelay_ms = 20\nusage = {{ input = 10, output = 2 }}\n\
          fail = {fail}\n"
     )
 }

@@ -1,7 +1,7 @@
 //! The store under test: SQLite, behind a wire that can be counted, broken and stalled.
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -16,29 +16,43 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Wire {
     pub(crate) inner: Arc<SqliteStore>,
-    pub(crate) appends: AtomicU64,
-    pub(crate) loads: AtomicU64,
     /// Nobody is told of what others wrote; only polling finds it.
     pub(crate) mute: AtomicBool,
     faults: Mutex<Faults>,
+    announced: Announcements,
+}
+
+/// The workers announced over this wire: alive as long as they stand here.
+type Announcements = Arc<Mutex<Vec<Box<dyn Announced>>>>;
+
+/// What a worker holds instead of its announcement.
+struct Standing(Announcements);
+
+impl Announced for Standing {}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().clear();
+    }
 }
 
 #[derive(Default)]
 struct Faults {
-    /// So many of the next appends and reads fail like this.
+    /// So many of the next appends fail like this.
     fail: Option<(u32, Error)>,
     /// Appends wait for this.
     stall: Option<CancellationToken>,
+    /// Appends are done at once, and their answers wait for this.
+    late: Option<CancellationToken>,
 }
 
 impl Wire {
     pub(crate) fn new(inner: SqliteStore) -> Self {
         Wire {
             inner: Arc::new(inner),
-            appends: AtomicU64::new(0),
-            loads: AtomicU64::new(0),
             mute: AtomicBool::new(false),
             faults: Mutex::default(),
+            announced: Arc::default(),
         }
     }
 
@@ -51,6 +65,18 @@ impl Wire {
         let token = CancellationToken::new();
         self.faults.lock().unwrap().stall = Some(token.clone());
         token
+    }
+
+    /// Keeps back the answers to appends until the returned token is cancelled.
+    pub(crate) fn keep_answers(&self) -> CancellationToken {
+        let token = CancellationToken::new();
+        self.faults.lock().unwrap().late = Some(token.clone());
+        token
+    }
+
+    /// Makes the workers of this wire dead for all others, whatever they still do.
+    pub(crate) fn declare_dead(&self) {
+        self.announced.lock().unwrap().clear();
     }
 
     fn fault(&self) -> Result<(), Error> {
@@ -99,8 +125,6 @@ impl Store for Wire {
     }
 
     async fn load(&self, session: SessionId) -> Result<Option<Row>, Error> {
-        self.loads.fetch_add(1, Ordering::Relaxed);
-        self.fault()?;
         self.inner.load(session).await
     }
 
@@ -110,8 +134,12 @@ impl Store for Wire {
             stall.cancelled().await;
         }
         self.fault()?;
-        self.appends.fetch_add(1, Ordering::Relaxed);
-        self.steady(move |inner| async move { inner.append(append).await }).await
+        let late = self.faults.lock().unwrap().late.clone();
+        let appended = self.steady(move |inner| async move { inner.append(append).await }).await;
+        if let Some(late) = late {
+            late.cancelled().await;
+        }
+        appended
     }
 
     async fn request(&self, session: SessionId, request: &RequestId) -> Result<Option<EntryNo>, Error> {
@@ -123,7 +151,6 @@ impl Store for Wire {
         session: SessionId,
         range: RangeInclusive<EntryNo>,
     ) -> Result<Vec<SealedEntry>, Error> {
-        self.fault()?;
         self.inner.entries(session, range).await
     }
 
@@ -132,7 +159,6 @@ impl Store for Wire {
     }
 
     async fn claimable(&self, now: Timestamp, place: &str, limit: usize) -> Result<Vec<Row>, Error> {
-        self.fault()?;
         self.inner.claimable(now, place, limit).await
     }
 
@@ -149,7 +175,9 @@ impl Store for Wire {
     }
 
     async fn announce(&self, worker: WorkerInfo) -> Result<Box<dyn Announced>, Error> {
-        self.steady(move |inner| async move { inner.announce(worker).await }).await
+        let announced = self.steady(move |inner| async move { inner.announce(worker).await }).await?;
+        self.announced.lock().unwrap().push(announced);
+        Ok(Box::new(Standing(Arc::clone(&self.announced))))
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, Error> {

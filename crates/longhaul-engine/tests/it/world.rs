@@ -324,21 +324,10 @@ pub(crate) fn is_tool_start(event: &Event) -> bool {
     matches!(event, Event::Live { part, .. } if matches!(**part, Live::ToolStarted { .. }))
 }
 
-pub(crate) fn is_tool_end(event: &Event) -> bool {
-    matches!(event, Event::Live { part, .. } if matches!(**part, Live::ToolEnded { .. }))
-}
-
 /// Returns the failure of a session that failed.
 pub(crate) fn failure(driven: Driven) -> Failure {
     let Driven::Failed(failure) = driven else { panic!("it did not fail: {driven:?}") };
     failure
-}
-
-pub(crate) fn failed_with(class: FailureClass) -> impl Fn(&Event) -> bool {
-    move |event| {
-        matches!(event, Event::Entry(entry)
-            if matches!(&entry.record.fact, Fact::Failed { failure, .. } if failure.class == class))
-    }
 }
 
 pub(crate) fn spec(name: &str, effect: EffectClass) -> ToolSpec {
@@ -389,19 +378,6 @@ impl Probe {
                     () = gate.cancelled() => ToolOutput::ok("done"),
                     () = cx.cancel.cancelled() => ToolOutput::new(Outcome::Stopped, "told to stop"),
                 }
-            }
-        })
-    }
-
-    /// A tool that hears only the gate.
-    pub(crate) fn deaf(&self, name: &str, effect: EffectClass) -> impl Tool + use<> {
-        let (runs, gate) = (Arc::clone(&self.runs), self.gate.clone());
-        function(spec(name, effect), move |_, _| {
-            let (runs, gate) = (Arc::clone(&runs), gate.clone());
-            async move {
-                runs.fetch_add(1, Ordering::SeqCst);
-                gate.cancelled().await;
-                ToolOutput::ok("done")
             }
         })
     }

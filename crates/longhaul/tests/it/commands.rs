@@ -1,1 +1,234 @@
-//! x
+//! What a person sees of runs that nothing disturbs, and of the commands that look at them.
+
+use std::process::Stdio;
+
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::plain::plain;
+use crate::world::{Ran, Running, World};
+
+const TWO_TURNS: &str = r#"
+[[turn]]
+[[turn.step]]
+text = "I look first."
+usage = { input = 1200, output = 34 }
+[[turn.step.call]]
+tool = "bash"
+arguments = { command = "echo one > one.txt; cat one.txt" }
+[[turn.step]]
+text = "There is one."
+usage = { input = 1300, output = 5 }
+[[turn]]
+[[turn.step]]
+text = "Still one."
+usage = { input = 1400, output = 4 }
+"#;
+
+const FAILING: &str = r#"
+[[turn]]
+[[turn.step]]
+text = "I try."
+[[turn.step.call]]
+tool = "bash"
+arguments = { command = "echo on its way; echo broken >&2; exit 3" }
+[[turn.step.call]]
+tool = "reed"
+[[turn.step]]
+fail = { class = "overloaded", message = "the provider is busy", times = 2, usage = { input = 7 } }
+text = "It does not work."
+[[turn]]
+[[turn.step]]
+fail = { class = "auth", message = "the key is wrong" }
+[[turn]]
+[[turn.step]]
+text = "Now it does."
+"#;
+
+/// Runs a script in the foreground.
+fn run(world: &World, script: &str, more: &[&str]) -> Ran {
+    world.write("script.toml", script);
+    world.run(&[&["run", "--script", "script.toml", "--dir", "work", "count"], more].concat())
+}
+
+#[test]
+fn a_run_is_shown_to_its_end() {
+    let world = World::new();
+    let ran = run(&world, TWO_TURNS, &[]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_snapshot!(plain(&world, &ran.stdout), @"
+    session ID · scripted model ROOT/script.toml (no language model is involved)
+      in ROOT/work
+    › count
+    I look first.
+      ✓ bash echo one > one.txt; cat one.txt  DURATION
+    There is one.
+    done · 2.5k in, 39 out, DURATION of work · session ID
+    ");
+    assert_eq!(std::fs::read_to_string(world.work("one.txt")).unwrap(), "one\n");
+}
+
+#[test]
+fn failures_of_tools_and_retries_are_shown_with_what_was_wrong() {
+    let world = World::new();
+    let ran = run(&world, FAILING, &[]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_snapshot!(plain(&world, &ran.stdout), @"
+    session ID · scripted model ROOT/script.toml (no language model is involved)
+      in ROOT/work
+    › count
+    I try.
+      ✗ bash echo on its way; echo broken >&2; exit 3  failed, DURATION
+        [exit code 3 after DURATION]
+      ✗ read none.txt  failed, DURATION
+        x
+      ↻ the provider is busy; trying again in DURATION
+      ↻ the provider is busy; trying again in DURATION
+    It does not work.
+    done · x in, x out, DURATION of work · session ID
+    ");
+}
+
+#[test]
+fn a_turn_that_fails_says_why_and_what_to_do_and_the_next_message_goes_on() {
+    let world = World::new();
+    assert_eq!(run(&world, FAILING, &[]).code, 0);
+    let failed = world.run(&["send", "@last", "again"]);
+    assert_eq!((failed.code, failed.stderr.as_str()), (1, ""));
+    assert_snapshot!(plain(&world, &failed.stdout), @"
+    › again
+    failed: the key is wrong
+      Check the provider's key: it is missing, wrong, or lacks the permission.
+    ");
+    assert_snapshot!(plain(&world, &world.succeed(&["show"])), @"");
+    let again = world.run(&["resume"]);
+    assert_eq!((again.code, again.stderr.as_str()), (1, ""));
+    assert_snapshot!(plain(&world, &again.stdout), @"
+    failed: the key is wrong
+      Check the provider's key: it is missing, wrong, or lacks the permission.
+    ");
+    assert!(world.succeed(&["send", "@last", "and again"]).contains("Now it does."));
+}
+
+#[test]
+fn a_message_to_a_waiting_session_goes_on_and_is_sent_once_for_one_request_id() {
+    let world = World::new();
+    assert_eq!(run(&world, TWO_TURNS, &["--name", "counting"]).code, 0);
+    let send = ["send", "counting", "how many?", "--request-id", "a"];
+    assert_snapshot!(plain(&world, &world.succeed(&send)), @"
+    › how many?
+    Still one.
+    done · 3.9k in, 43 out, DURATION of work · session ID
+    ");
+    assert_snapshot!(plain(&world, &world.succeed(&send)), @"done · 3.9k in, 43 out, DURATION of work · session ID");
+    let messages = world.kinds("counting").iter().filter(|kind| *kind == "message").count();
+    assert_eq!(messages, 2);
+}
+
+#[test]
+fn a_detached_run_only_makes_the_session_and_resume_goes_on() {
+    let world = World::new();
+    let session = world.create(TWO_TURNS, &[]);
+    assert_eq!(world.kinds(&session), ["created", "message"]);
+    assert_eq!(world.show(&session)["status"], "running");
+    assert!(plain(&world, &world.succeed(&["show"])).contains("next       longhaul resume ID"));
+    assert_snapshot!(plain(&world, &world.succeed(&["resume", &session])), @"
+    I look first.
+      ✓ bash echo one > one.txt; cat one.txt  DURATION
+    There is one.
+    done · 2.5k in, 39 out, DURATION of work · session ID
+    ");
+    let all = world.succeed(&["resume", &session, "--after", "0"]);
+    assert!(all.starts_with("› go\nI look first.\n"), "{all}");
+    assert_eq!(world.succeed(&["send", &session, "more", "--detach"]), "");
+    assert!(world.succeed(&["resume"]).contains("Still one."));
+}
+
+#[test]
+fn sessions_are_listed_shown_logged_and_verified() {
+    let world = World::new();
+    assert_eq!(run(&world, TWO_TURNS, &["--name", "counting"]).code, 0);
+    assert_eq!(run(&world, TWO_TURNS, &["--detach"]).code, 0);
+    let words = |text: &str| {
+        let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    assert_snapshot!(words(&plain(&world, &world.succeed(&["ls"]))), @"
+    ID stopped in the middle AGO 2 entries ROOT/work
+    ID waiting AGO 8 entries counting
+    ");
+    assert_eq!(world.succeed(&["ls", "--limit", "1"]).lines().count(), 1);
+    assert_snapshot!(plain(&world, &world.succeed(&["show", "counting"])), @"");
+    assert_snapshot!(plain(&world, &world.succeed(&["log", "counting"])), @"");
+    assert_snapshot!(plain(&world, &world.succeed(&["log", "counting", "--tail", "1"])), @"");
+    assert_eq!(world.succeed(&["log", "counting", "--after", "6"]).lines().count(), 2);
+    assert_snapshot!(plain(&world, &world.succeed(&["verify", "counting"])), @"");
+    assert_snapshot!(plain(&world, &world.succeed(&["verify", "--all"])), @"");
+}
+
+#[test]
+fn programs_get_json_lines() {
+    let world = World::new();
+    world.write("script.toml", TWO_TURNS);
+    let text = world.succeed(&["--json", "run", "--script", "script.toml", "--dir", "work", "count"]);
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let entries: Vec<&Value> = lines.iter().filter(|line| line["type"] == "entry").collect();
+    assert_eq!(entries, world.log("@last").iter().collect::<Vec<_>>());
+    let texts = lines.iter().filter_map(|line| line["part"]["part"]["text"].as_str());
+    assert!(texts.collect::<String>().contains("I look first."));
+    let last = lines.last().unwrap();
+    assert_eq!((&last["type"], &last["status"]), (&"result".into(), &"waiting".into()));
+    assert_eq!((&last["exit"], &last["error"]), (&0.into(), &Value::Null));
+    let session = last["session"].as_str().unwrap();
+    let shown = world.show(session);
+    assert_eq!((&shown["head"], &shown["owned"]), (&8.into(), &false.into()));
+    assert_eq!(shown["ledger"]["measured"]["input"], 2500);
+    let listed: Value = serde_json::from_str(&world.succeed(&["--json", "ls"])).unwrap();
+    assert_eq!(listed, shown);
+    let verified: Value = serde_json::from_str(&world.succeed(&["--json", "verify"])).unwrap();
+    assert_eq!((&verified["head"], &verified["problems"]), (&8.into(), &Value::Array(Vec::new())));
+}
+
+#[test]
+fn a_log_can_be_followed() {
+    let world = World::new();
+    let session = world.create(TWO_TURNS, &[]);
+    let mut following = world.start(&["log", &session, "--follow"]);
+    following.wait_for("message");
+    world.succeed(&["resume", &session]);
+    following.wait_for("turn_finished");
+    following.signal(rustix::process::Signal::INT);
+    let ran = following.finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (-2, ""));
+    assert_eq!(ran.stdout, world.succeed(&["log", &session]));
+}
+
+#[test]
+fn output_that_is_no_terminal_has_no_colours_unless_they_are_wanted() {
+    let world = World::new();
+    let ran = run(&world, FAILING, &[]);
+    assert!(!ran.stdout.contains('\x1b'), "{}", ran.stdout);
+    let failed = world.run(&["show", "none"]);
+    assert!(!failed.stderr.contains('\x1b'), "{}", failed.stderr);
+    let coloured = world.run(&["--color", "always", "resume", "--after", "0"]);
+    assert!(coloured.stdout.contains('\x1b'), "{}", coloured.stdout);
+    let forced = |name: &str| {
+        let mut command = world.command(&["resume", "--after", "0"]);
+        command.env("CLICOLOR_FORCE", "1").env(name, "1");
+        Running::start(command).finish().stdout
+    };
+    assert!(forced("UNUSED").contains('\x1b'));
+    assert!(!forced("NO_COLOR").contains('\x1b'), "NO_COLOR has the last word");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let world = World::new();
+    assert_eq!(run(&world, TWO_TURNS, &[]).code, 0);
+    for args in [&["log"][..], &["show"], &["ls"], &["verify"], &["--json", "log"], &["resume"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ran = Running::start_into(world.command(args), Stdio::from(writer)).finish();
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
+    }
+}

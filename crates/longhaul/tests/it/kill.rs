@@ -55,7 +55,7 @@ const AIMED_AT: [Phase; 4] = [Phase::Tool, Phase::Stream, Phase::BeforeStart, Ph
 struct Kill {
     phase: Phase,
     /// The newest entry before it, and its hash; zero and nothing if nobody looked.
-    head: u64,
+    head: i64,
     hash: Vec<u8>,
 }
 
@@ -169,7 +169,6 @@ impl Siege {
     /// Stops a process again and again until it is found in a place. `None`: its turn has ended.
     fn hunt(&mut self, process: &mut Process, aim: Phase) -> Option<Kill> {
         process.await_any(&["\"kind\":\"acquired\""])?;
-        let mut found = None;
         for _ in 0..LOOKS {
             let (marks, up_to_micros) = marks(aim);
             process.await_any(marks)?;
@@ -178,13 +177,13 @@ impl Siege {
                 return None;
             }
             self.looks += 1;
-            found = self.look(process);
+            let found = self.look(process);
             if found.as_ref().is_some_and(|kill| kill.phase == aim) {
-                break;
+                return found;
             }
             process.running.signal(Signal::CONT);
         }
-        found
+        self.strike(process)
     }
 
     /// Finds out where a stopped process is; `None` when it has nothing to do any more.
@@ -208,7 +207,8 @@ impl Siege {
         } else if let Some(call) = state.pending.first() {
             let effects = read(&self.world.work("effects.log"));
             let key = format!("{}/{}/{}", self.session, call.step, call.id);
-            let says = |what: &str| effects.lines().any(|line| line.starts_with(what) && line.ends_with(&key));
+            let says =
+                |what: &str| effects.lines().any(|line| line.starts_with(what) && line.ends_with(&key));
             match (says("start "), says("end ")) {
                 (true, false) => Phase::Tool,
                 (false, false) if !process.has_children() => Phase::BeforeStart,
@@ -386,7 +386,10 @@ impl Siege {
         assert_eq!(measured, (Some(200 * answers as u64), Some(20 * answers as u64)));
         let cut = self.count(Phase::Stream) as u64;
         let estimated = ledger["estimated"]["input"].as_u64();
-        assert!(estimated >= Some(200 * cut), "{cut} answers were cut off and {estimated:?} tokens estimated");
+        assert!(
+            estimated >= Some(200 * cut),
+            "{cut} answers were cut off and {estimated:?} tokens estimated"
+        );
     }
 }
 
@@ -440,9 +443,15 @@ impl fmt::Display for Siege {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} kills (seed {}):", self.kills.len(), self.chance.seed)?;
         for phase in [&AIMED_AT[..], &[Phase::Elsewhere]].concat() {
-            writeln!(f, "  {:<12} {:>4}  {}", format!("{phase:?}"), self.count(phase), "#".repeat(self.count(phase)))?;
+            writeln!(
+                f,
+                "  {:<12} {:>4}  {}",
+                format!("{phase:?}"),
+                self.count(phase),
+                "#".repeat(self.count(phase))
+            )?;
         }
-        let heads: BTreeSet<u64> = self.kills.iter().map(|kill| kill.head).collect();
+        let heads: BTreeSet<i64> = self.kills.iter().map(|kill| kill.head).collect();
         write!(f, "{} looks, {} turns, {} places in the log", self.looks, self.turns, heads.len())
     }
 }

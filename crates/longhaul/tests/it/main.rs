@@ -9,6 +9,8 @@ mod demo;
 #[cfg(all(test, target_os = "linux"))]
 mod kill;
 #[cfg(test)]
+mod long;
+#[cfg(test)]
 mod plain;
 #[cfg(test)]
 mod refusals;

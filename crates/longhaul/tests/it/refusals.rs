@@ -1,1 +1,197 @@
-//! x
+//! What cannot be done: the exit code, and a sentence on standard error that says what happened, why, and
+//! what to do.
+
+use rusqlite::Connection;
+
+use crate::plain::plain;
+use crate::world::{Running, World};
+
+const SCRIPT: &str = "[[turn]]\n[[turn.step]]\ntext = \"Fine.\"\n";
+
+/// Checks that a command is refused, and what is said.
+fn check(world: &World, args: &[&str], code: i32, said: &str) {
+    let ran = world.run(args);
+    assert_eq!((ran.code, plain(world, &ran.stderr).trim_end()), (code, said), "{args:?}");
+    assert_eq!(ran.stdout, "", "{args:?}");
+}
+
+#[test]
+fn a_session_that_is_not_there_is_not_found() {
+    let world = World::new();
+    let none = "error: there is no session in ROOT/home yet; start one with `longhaul run`";
+    for command in ["resume", "show", "log", "verify", "interrupt"] {
+        check(&world, &[command], 1, none);
+    }
+    world.create(SCRIPT, &[]);
+    let unknown = "error: there is no session \"nope\" in ROOT/home; `longhaul ls --all` lists what there is";
+    for args in [&["resume", "nope"][..], &["send", "nope", "x"], &["verify", "nope"]] {
+        check(&world, args, 1, unknown);
+    }
+}
+
+#[test]
+fn a_prefix_that_names_several_sessions_is_refused_with_their_ids() {
+    let world = World::new();
+    let ids = [world.create(SCRIPT, &[]), world.create(SCRIPT, &[])];
+    let ran = world.run(&["show", "0"]);
+    assert_eq!(ran.code, 1);
+    let said = "error: \"0\" names several sessions: ID, ID; give more of the id\n";
+    assert_eq!(plain(&world, &ran.stderr), said);
+    assert!(ids.iter().all(|id| ran.stderr.contains(id)), "{}", ran.stderr);
+    assert_eq!(world.show(&ids[0])["session"], ids[0].as_str());
+}
+
+#[test]
+fn a_run_that_cannot_begin_leaves_no_session() {
+    let world = World::new();
+    world.write("script.toml", SCRIPT);
+    world.write("bad.toml", "[[turn]]\n[[turn.step]]\ntxt = \"Fine.\"\n");
+    let run = |more: &[&str], said: &str| check(&world, &[&["run"], more].concat(), 1, said);
+    run(
+        &["--script", "none.toml", "x"],
+        "error: the script none.toml cannot be read; --script names a TOML file: No such file or directory (os error 2)",
+    );
+    run(
+        &["--script", "bad.toml", "x"],
+        "error: cannot play the script ROOT/bad.toml: TOML parse error at line 3, column 1\n  \
+         |\n3 | txt = \"Fine.\"\n  | ^^^\nunknown field `txt`, expected one of `reasoning`, `text`, `call`, `fail`, \
+         `usage`, `finish`, `repeat`, `delay_ms`, `first_delay_ms`",
+    );
+    run(
+        &["--script", "script.toml", "--dir", "none", "x"],
+        "error: the working directory none cannot be used; choose one with --dir: No such file or directory (os error 2)",
+    );
+    run(
+        &["--script", "script.toml", "--dir", "script.toml", "x"],
+        "error: ROOT/script.toml is not a directory; choose one with --dir",
+    );
+    run(&["--script", "script.toml", " "], "error: there is nothing to do: the message is empty");
+    run(
+        &["--script", "script.toml", "--deny", "bsh", "x"],
+        "error: --deny names no tool: \"bsh\"; the tools are bash, edit, glob, grep, read, write",
+    );
+    assert_eq!(world.succeed(&["--json", "ls", "--all"]), "");
+}
+
+#[test]
+fn what_the_rules_forbid_says_what_is_possible() {
+    let world = World::new();
+    let session = world.create(SCRIPT, &[]);
+    world.succeed(&["resume", &session]);
+    check(&world, &["send", &session, "  "], 1, "error: there is nothing to send: the message is empty");
+    check(
+        &world,
+        &["interrupt", &session],
+        1,
+        "error: Interrupt is not possible while the session is waiting: send it a message or set a goal",
+    );
+    let long = "x".repeat(129);
+    check(
+        &world,
+        &["send", &session, "x", "--request-id", &long],
+        1,
+        "error: a request id is 1 to 128 printable ASCII characters",
+    );
+    assert_eq!(world.show(&session)["head"], 6, "nothing was changed");
+}
+
+#[test]
+fn a_script_that_is_gone_fails_the_session_and_it_goes_on_when_it_is_back() {
+    let world = World::new();
+    let session = world.create(SCRIPT, &[]);
+    std::fs::remove_file(world.path("script.toml")).unwrap();
+    let ran = world.run(&["resume", &session]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, ""));
+    insta::assert_snapshot!(plain(&world, &ran.stdout), @"");
+    world.write("script.toml", SCRIPT);
+    assert_eq!(world.run(&["send", &session, "again"]).code, 0);
+}
+
+#[test]
+fn a_home_that_cannot_be_used_is_named() {
+    let world = World::new();
+    world.write("file", "");
+    let check_home = |home: &str, said: &str| {
+        let ran = Running::start(world.bare(&["--home", home, "ls"])).finish();
+        assert_eq!((ran.code, plain(&world, &ran.stderr).trim_end()), (1, said));
+    };
+    check_home(
+        "file/home",
+        "error: the home of the sessions, file/home, cannot be made; use --home for another: Not a directory (os error 20)",
+    );
+    let garbage = world.path("garbage");
+    std::fs::create_dir(&garbage).unwrap();
+    std::fs::write(garbage.join("sessions.db"), "no database ".repeat(500)).unwrap();
+    check_home(
+        "garbage",
+        "error: ROOT/garbage/sessions.db is damaged or not a database (file is not a database); stop all processes \
+         that use it, copy the file with its -wal and -shm neighbours, then restore a backup or salvage the copy \
+         with `sqlite3 <copy> .recover`",
+    );
+    let foreign = world.path("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    let database = Connection::open(foreign.join("sessions.db")).unwrap();
+    database.execute_batch("CREATE TABLE theirs (a)").unwrap();
+    drop(database);
+    check_home(
+        "foreign",
+        "error: ROOT/foreign/sessions.db belongs to another program; choose another path for Longhaul's database",
+    );
+}
+
+#[test]
+fn a_database_of_a_newer_program_is_left_alone() {
+    let world = World::new();
+    world.create(SCRIPT, &[]);
+    let path = world.path("home/sessions.db");
+    let database = Connection::open(&path).unwrap();
+    database.pragma_update(None, "user_version", 9).unwrap();
+    drop(database);
+    let before = std::fs::read(&path).unwrap();
+    let said = "error: ROOT/home/sessions.db has schema version 9, this program knows up to 1; use the newer program \
+                that wrote it, or another database";
+    check(&world, &["ls"], 1, said);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn sessions_are_kept_where_the_environment_says() {
+    let world = World::new();
+    let kept = |set: &[(&str, &str)]| {
+        let mut command = world.bare(&["ls"]);
+        command.env_remove("HOME");
+        for (name, value) in set {
+            command.env(name, world.path(value));
+        }
+        let ran = Running::start(command).finish();
+        plain(&world, &format!("{}{}", ran.stdout, ran.stderr))
+    };
+    let in_home = |home: &str| format!("No sessions in ROOT/{home}. Start one with `longhaul run`.\n");
+    assert_eq!(kept(&[("HOME", "me")]), in_home("me/.local/share/longhaul"));
+    assert_eq!(kept(&[("HOME", "me"), ("XDG_DATA_HOME", "data")]), in_home("data/longhaul"));
+    assert_eq!(kept(&[("LONGHAUL_HOME", "mine"), ("XDG_DATA_HOME", "data")]), in_home("mine"));
+    let nowhere =
+        "error: there is no place for sessions: neither HOME nor LONGHAUL_HOME is set; use --home\n";
+    assert_eq!(kept(&[]), nowhere);
+}
+
+#[test]
+fn wrong_usage_is_told_from_errors() {
+    let world = World::new();
+    let wrong: [&[&str]; 6] = [
+        &[],
+        &["bogus"],
+        &["send", "@last"],
+        &["run", "x"],
+        &["run", "--script", "x", "--max-steps", "0", "x"],
+        &["log", "--tail", "1", "--after", "1"],
+    ];
+    for args in wrong {
+        let ran = world.run(args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{args:?}");
+        assert!(ran.stderr.contains("--help") || ran.stderr.contains("Usage: longhaul"), "{args:?}: {}", ran.stderr);
+    }
+    assert!(!world.path("home").exists(), "nothing was made");
+    assert!(world.succeed(&["--help"]).contains("Exit codes: 0 complete"));
+    assert!(world.succeed(&["--version"]).starts_with("longhaul "));
+}

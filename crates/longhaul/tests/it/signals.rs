@@ -1,1 +1,208 @@
-//! x
+//! What stops a session and what only stops watching it: Ctrl-C, TERM, another process, a closed pipe.
+
+use std::process::Stdio;
+
+use insta::assert_snapshot;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::plain::plain;
+use crate::world::{Running, World, until_file_says};
+
+/// A tool that goes on until it is let go, and two turns after it.
+const HELD: &str = r#"
+[[turn]]
+[[turn.step]]
+text = "This takes long."
+[[turn.step.call]]
+tool = "bash"
+arguments = { command = "echo up > up; while [ ! -e go ]; do sleep 0.05; done; echo over > over" }
+[[turn.step]]
+text = "It is over."
+[[turn]]
+[[turn.step]]
+text = "The second turn."
+[[turn]]
+[[turn.step]]
+text = "The third turn."
+"#;
+
+/// An answer that never ends.
+const HANGING: &str = r#"
+[[turn]]
+[[turn.step]]
+text = "I begin, and then"
+fail = { hang = true, after_chars = 7 }
+"#;
+
+/// Starts a session and waits until its tool runs.
+fn start_held(world: &World) -> (String, Running) {
+    let session = world.create(HELD, &[]);
+    let running = world.start(&["resume", &session, "--after", "0"]);
+    until_file_says(&world.work("up"), "up");
+    (session, running)
+}
+
+fn let_go(world: &World) {
+    std::fs::write(world.work("go"), "").unwrap();
+}
+
+/// Returns how the calls of a session ended.
+fn outcomes(world: &World, session: &str) -> Vec<String> {
+    let results = |entry: &Value| entry["record"]["fact"]["results"].as_array().cloned().unwrap_or_default();
+    let results = world.log(session).iter().flat_map(results).collect::<Vec<_>>();
+    results.iter().map(|result| result["outcome"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Makes what a watcher shows comparable: when it finds the live worker is up to chance.
+fn shown(world: &World, stdout: &str) -> String {
+    plain(world, &stdout.replace("  a live worker runs this session; watching it\n", ""))
+}
+
+/// Tells whether an owner of the session was ever lost.
+fn lost_an_owner(world: &World, session: &str) -> bool {
+    world.log(session).iter().any(|entry| entry["record"]["fact"]["lost"] == true)
+}
+
+#[test]
+fn one_interrupt_from_the_keys_stops_the_turn() {
+    let world = World::new();
+    let (session, running) = start_held(&world);
+    running.signal(Signal::INT);
+    let ran = running.finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (130, ""));
+    assert_snapshot!(plain(&world, &ran.stdout), @"");
+    assert_eq!(world.show(&session)["status"], "waiting");
+    assert!(!world.work("over").exists());
+    assert!(world.succeed(&["send", &session, "go on"]).contains("The second turn."));
+}
+
+#[test]
+fn a_second_interrupt_from_the_keys_stops_the_program_and_resume_goes_on() {
+    let world = World::new();
+    let (session, mut running) = start_held(&world);
+    let hanging = HELD.replace("\"The second turn.\"", "\"The second turn.\"\nfail = { hang = true, after_chars = 7 }");
+    running.kill();
+    world.write("script.toml", &hanging);
+    world.succeed(&["send", &session, "and then?", "--detach"]);
+    let_go(&world);
+    running = world.start(&["resume", &session]);
+    running.wait_for("The sec");
+    world.succeed(&["send", &session, "and after that?", "--detach"]);
+    running.signal(Signal::INT);
+    running.wait_for("interrupting");
+    running.wait_for("The third turn.");
+    running.signal(Signal::INT);
+    let ran = running.finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (130, ""));
+}
+
+#[test]
+fn a_program_told_to_end_gives_its_session_back() {
+    let world = World::new();
+    let (session, mut running) = start_held(&world);
+    running.signal(Signal::TERM);
+    running.wait_for("stopping");
+    let_go(&world);
+    let ran = running.finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (130, ""));
+    assert!(ran.stdout.contains("go on with: longhaul resume"), "{}", ran.stdout);
+    assert_eq!(world.kinds(&session).last().unwrap(), "released");
+    assert!(world.succeed(&["resume", &session]).contains("It is over."));
+    let outcomes = outcomes(&world, &session);
+    assert!(["ok", "stopped"].contains(&outcomes[0].as_str()) && outcomes.len() == 1, "{outcomes:?}");
+    assert!(!lost_an_owner(&world, &session));
+}
+
+#[test]
+fn a_program_told_to_end_in_the_middle_of_an_answer_gives_its_session_back() {
+    let world = World::new();
+    let session = world.create(HANGING, &[]);
+    let mut running = world.start(&["resume", &session]);
+    running.wait_for("I begin");
+    running.signal(Signal::TERM);
+    let ran = running.finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (130, ""));
+    assert_snapshot!(plain(&world, &ran.stdout), @"");
+    assert_eq!(world.kinds(&session).last().unwrap(), "released");
+    world.write("script.toml", &HANGING.replace("fail =", "# fail ="));
+    assert!(world.succeed(&["resume", &session]).contains("I begin, and then\n"));
+    assert!(!lost_an_owner(&world, &session));
+}
+
+#[test]
+fn another_process_watches_the_live_worker_and_its_message_is_queued() {
+    let world = World::new();
+    let (session, running) = start_held(&world);
+    let mut sending = world.start(&["send", &session, "and then?"]);
+    sending.wait_for("a live worker runs this session; watching it");
+    assert_eq!(world.show(&session)["owned"], true);
+    assert!(world.succeed(&["show", &session]).contains("queue      1 message"));
+    let_go(&world);
+    let (sent, ran) = (sending.finish(), running.finish());
+    assert_eq!((sent.code, ran.code), (0, 0));
+    assert_snapshot!(shown(&world, &sent.stdout), @"");
+    assert_snapshot!(plain(&world, &ran.stdout), @"");
+    assert_eq!(world.kinds(&session).iter().filter(|kind| *kind == "acquired").count(), 1);
+}
+
+#[test]
+fn a_watcher_takes_over_when_the_worker_dies() {
+    let world = World::new();
+    let (session, running) = start_held(&world);
+    let mut watching = world.start(&["resume", &session]);
+    watching.wait_for("watching it");
+    running.kill();
+    let ran = watching.finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_snapshot!(plain(&world, &ran.stdout), @"");
+    assert_eq!(outcomes(&world, &session), ["unknown"]);
+}
+
+#[test]
+fn an_interrupt_from_another_process_stops_a_tool_that_hangs() {
+    let world = World::new();
+    let (session, running) = start_held(&world);
+    let interrupting = world.run(&["interrupt", &session]);
+    assert_eq!((interrupting.code, interrupting.stderr.as_str()), (0, ""));
+    assert_snapshot!(shown(&world, &interrupting.stdout), @"");
+    let ran = running.finish();
+    assert!(ran.stdout.contains("■ interrupted"), "{}", ran.stdout);
+    assert_eq!(outcomes(&world, &session), ["stopped"]);
+    assert!(!lost_an_owner(&world, &session));
+}
+
+#[test]
+fn an_interrupt_where_no_worker_lives_is_finished_by_the_one_who_asks() {
+    let world = World::new();
+    let (session, running) = start_held(&world);
+    running.kill();
+    assert_snapshot!(plain(&world, &world.succeed(&["interrupt", &session])), @"");
+    assert_eq!(world.show(&session)["status"], "waiting");
+}
+
+#[test]
+fn an_interrupting_message_is_next() {
+    let world = World::new();
+    let (session, running) = start_held(&world);
+    let sent = world.succeed(&["send", &session, "stop it", "--interrupt"]);
+    assert!(sent.contains("The second turn."), "{sent}");
+    assert_eq!(running.finish().code, 0);
+    assert_eq!(outcomes(&world, &session), ["stopped"]);
+}
+
+#[test]
+fn a_session_whose_reader_has_gone_is_given_back() {
+    let world = World::new();
+    let session = world.create(HELD, &[]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let running = Running::start_into(world.command(&["resume", &session]), Stdio::from(writer));
+    until_file_says(&world.work("up"), "up");
+    drop(reader);
+    let_go(&world);
+    let ran = running.finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_eq!(outcomes(&world, &session), ["ok"]);
+    world.succeed(&["resume", &session]);
+    assert!(!lost_an_owner(&world, &session));
+}

@@ -121,10 +121,15 @@ impl World {
 }
 
 impl Running {
-    pub(crate) fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub(crate) fn start(command: Command) -> Self {
+        Running::start_into(command, Stdio::piped())
+    }
+
+    /// Starts a program whose output goes elsewhere.
+    pub(crate) fn start_into(mut command: Command, stdout: impl Into<Stdio>) -> Self {
+        command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let stdout = collect(child.stdout.take().unwrap());
+        let stdout = child.stdout.take().map_or_else(|| channel().1, collect);
         let stderr = collect(child.stderr.take().unwrap());
         Running { child, stdout, stderr, seen: Vec::new(), read: 0 }
     }
@@ -196,12 +201,7 @@ impl Running {
         std::iter::from_fn(|| self.next_line()).collect()
     }
 
-    /// Closes the reading end of its output, as `head` does when it has enough.
-    pub(crate) fn close_output(&mut self) {
-        self.stdout = channel().1;
-    }
-
-    pub(crate) fn wait(&mut self) -> ExitStatus {
+    fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         until("the program has ended", || {
             status = self.child.try_wait().unwrap();
@@ -238,10 +238,8 @@ fn collect(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     std::thread::spawn(move || {
         let mut buffer = [0; 64 * 1024];
         while let Ok(bytes @ 1..) = from.read(&mut buffer) {
-            // Nobody may listen any more: then the pipe is closed, and the program is told so.
-            if sender.send(buffer[..bytes].to_vec()).is_err() {
-                break;
-            }
+            // Fails when nobody wants to know any more.
+            let _ = sender.send(buffer[..bytes].to_vec());
         }
     });
     receiver

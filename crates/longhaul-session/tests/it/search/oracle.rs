@@ -303,7 +303,7 @@ fn messages(
 
 /// The messages in history are those of the context, word for word and in order.
 fn visible(world: &World) -> Result<(), Broken> {
-    let expected: Vec<(EntryNo, String)> =
+    let mut expected: Vec<(EntryNo, String)> =
         world.messages.iter().filter(|m| !m.queued).map(|m| (m.at, text(m.number))).collect();
     let request = world.context.request();
     let mut seen: Vec<&str> = Vec::new();
@@ -312,11 +312,10 @@ fn visible(world: &World) -> Result<(), Broken> {
             seen.push(text);
         }
     }
-    let mut sorted = expected.clone();
-    sorted.sort_unstable();
-    let there = sorted.iter().all(|(at, _)| world.context.user_message(*at).is_some());
-    let same = sorted.iter().map(|(_, text)| text.as_str()).eq(seen.iter().copied());
-    hold(there && same, "Queue", || format!("history has the messages {seen:?}, not {sorted:?}"))
+    expected.sort_unstable();
+    let there = expected.iter().all(|(at, _)| world.context.user_message(*at).is_some());
+    let same = expected.iter().map(|(_, text)| text.as_str()).eq(seen.iter().copied());
+    hold(there && same, "Queue", || format!("history has the messages {seen:?}, not {expected:?}"))
 }
 
 /// Checks a refusal: what a person may always do must not be refused.

@@ -1,7 +1,7 @@
 //! What a runner does: it asks what is owed, does it, and appends. The machine itself says what is owed;
 //! here stands only what a driver must keep to, which is the engine's part of the bargain.
 
-use longhaul_session::command::{Basis, Command, Cut, OwnerAction, Refusal, Step};
+use longhaul_session::command::{Command, Cut, OwnerAction, Refusal, Step};
 use longhaul_session::context::Context;
 use longhaul_session::entry::{FinishReason, ModelGoal, Place};
 use longhaul_session::failure::{FailureClass, Retry};
@@ -367,9 +367,4 @@ pub(super) fn give_up(world: &mut World, slot: usize) -> Result<(), Broken> {
     world.accept(owned(&me, action))?;
     become_idle(world, slot);
     Ok(())
-}
-
-/// The basis of work, for a command made outside of a world.
-pub(super) fn basis_of(state: &longhaul_session::state::SessionState) -> Basis {
-    Basis { history_at: state.history_at, attempt: state.attempt }
 }

@@ -16,8 +16,7 @@ use longhaul_session::usage::Spend;
 use super::action::goal_is_active;
 use super::canonical::{self, Name};
 use super::reply::{Reply, estimate, failure, model_step, ran};
-use super::runner::basis_of;
-use super::world::{Broken, World, hold, worker};
+use super::world::{Broken, World, basis_of, hold, worker};
 
 /// The most steps a session that is left alone may take to come to rest.
 const MAX_STEPS: usize = 60;

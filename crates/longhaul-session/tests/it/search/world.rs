@@ -228,7 +228,7 @@ impl World {
     }
 
     pub(super) fn basis(&self) -> Basis {
-        Basis { history_at: self.state.history_at, attempt: self.state.attempt }
+        basis_of(&self.state)
     }
 }
 
@@ -240,6 +240,11 @@ impl Runner {
     fn has(&self, id: &CallId) -> bool {
         matches!(&self.task, Task::Tools(calls) if calls.iter().any(|(call, _)| call == id))
     }
+}
+
+/// What work begun in a state is based on.
+pub(super) fn basis_of(state: &SessionState) -> Basis {
+    Basis { history_at: state.history_at, attempt: state.attempt }
 }
 
 /// The text of a message.

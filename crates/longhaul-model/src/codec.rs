@@ -1,0 +1,73 @@
+//! What a provider is: a pure pair of functions, from a request to bytes and from bytes to parts.
+//! Carrying the bytes, time limits and keeping keys out of messages are left to [`crate::http`].
+
+use longhaul_session::agent::Request;
+
+use crate::secret::Secret;
+use crate::{Error, Identity, Part, error};
+
+/// One provider's wire format.
+pub trait Codec: Send + Sync + 'static {
+    /// Says which model this is, for logs and screens.
+    fn identity(&self) -> Identity;
+
+    /// Writes a request. The same request gives the same bytes, and a request that goes on from
+    /// another shares the longest prefix with it: that is what providers' caches go by.
+    fn request(&self, request: &Request) -> HttpRequest;
+
+    /// Returns what reads the answer to one request.
+    fn decoder(&self) -> Box<dyn Decoder>;
+
+    /// Classifies an answer whose status is no success.
+    fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
+        error::classify(head, body)
+    }
+}
+
+/// Reads one answer.
+pub trait Decoder: Send {
+    /// Reads the next bytes and appends the parts they hold. [`Part::Finished`] is the last part
+    /// of a whole answer; bytes after it are ignored.
+    ///
+    /// # Errors
+    /// The provider failed, or what it sent makes no sense. What arrived before has been appended.
+    fn push(&mut self, bytes: &[u8], parts: &mut Vec<Part>) -> Result<(), Error>;
+
+    /// Says that no more bytes come, because the answer ended or because the connection broke, and
+    /// appends the parts that were held back.
+    ///
+    /// # Errors
+    /// The answer is not whole, or it is an error.
+    fn finish(&mut self, parts: &mut Vec<Part>) -> Result<(), Error>;
+}
+
+/// A request as it is sent with POST.
+#[derive(Clone, Debug)]
+pub struct HttpRequest {
+    /// Where it is sent.
+    pub url: String,
+    /// Names and values of headers. Any of them may be a key.
+    pub headers: Vec<(String, Secret)>,
+    /// A JSON document.
+    pub body: Vec<u8>,
+    /// The answer is asked for as a stream: time limits differ.
+    pub streamed: bool,
+}
+
+/// How an answer begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// The HTTP status.
+    pub status: u16,
+    /// Names and values of headers.
+    pub headers: Vec<(String, String)>,
+}
+
+impl ResponseHead {
+    /// Returns the first header of a name, whatever its case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(it, _)| it.eq_ignore_ascii_case(name));
+        found.next().map(|(_, value)| value.as_str())
+    }
+}

@@ -1,0 +1,138 @@
+//! What a provider said about a failure, in whichever of the known shapes. What it means is left to
+//! the classifier.
+
+use serde_json::Value;
+
+use crate::limits::MAX_ERROR_CHARS;
+use crate::secret::mask;
+
+/// What an error's body says.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// The sentence for people: one line, bounded, without keys.
+    pub(crate) message: Option<String>,
+    /// Codes, types and reasons, in small letters.
+    pub(crate) codes: Vec<String>,
+    /// An HTTP status named in the body.
+    pub(crate) status: Option<u16>,
+    /// How long Google's `RetryInfo` asks to wait, as it says it.
+    pub(crate) retry_delay: Option<String>,
+    /// The body is a web page.
+    pub(crate) web_page: bool,
+}
+
+impl Said {
+    /// Reads the body of an answer, of any kind.
+    pub(crate) fn in_body(body: &[u8]) -> Said {
+        let text = String::from_utf8_lossy(body);
+        let text = text.trim_start_matches('\u{feff}').trim();
+        if text.starts_with('<') {
+            return Said { message: page_text(text), web_page: true, ..Said::default() };
+        }
+        match serde_json::from_str::<Value>(text) {
+            Ok(value) => Said::in_value(&value),
+            Err(_) => Said { message: sentence(text), ..Said::default() },
+        }
+    }
+
+    /// Reads a JSON document: an error itself, or what holds one.
+    pub(crate) fn in_value(value: &Value) -> Said {
+        let value = value.get(0).unwrap_or(value);
+        let mut said = Said::default();
+        if let Some(kind) = value.get("type").and_then(Value::as_str).filter(|kind| *kind != "error") {
+            said.codes.push(kind.to_lowercase());
+        }
+        let error = match value.get("error").filter(|error| !error.is_null()) {
+            Some(error) => error,
+            None => value.pointer("/errors/0").unwrap_or(value),
+        };
+        said.read(error);
+        if said.message.is_none() {
+            said.message = text_of(value).and_then(|text| sentence(&text));
+        }
+        said
+    }
+
+    fn read(&mut self, error: &Value) {
+        let mut texts: Vec<String> = text_of(error).into_iter().collect();
+        for key in ["code", "type", "status", "reason"] {
+            match error.get(key) {
+                Some(Value::String(code)) => self.codes.push(code.to_lowercase()),
+                Some(Value::Number(code)) => self.status = self.status.or(http_status(code.as_u64())),
+                Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => {}
+            }
+        }
+        let numbers: Vec<u16> =
+            self.codes.iter().filter_map(|code| http_status(code.parse().ok())).collect();
+        self.status = self.status.or(numbers.first().copied());
+        for detail in error.get("details").and_then(Value::as_array).into_iter().flatten() {
+            if let Some(reason) = detail.get("reason").and_then(Value::as_str) {
+                self.codes.push(reason.to_lowercase());
+            }
+            if let Some(delay) = detail.get("retryDelay").and_then(Value::as_str) {
+                self.retry_delay = Some(delay.to_owned());
+            }
+        }
+        if let Some(inner) = error.pointer("/innererror/code").and_then(Value::as_str) {
+            self.codes.push(inner.to_lowercase());
+        }
+        // A router says that its provider failed; what the provider said is in here.
+        if let Some(raw) = error.pointer("/metadata/raw") {
+            let inner = match raw.as_str() {
+                Some(text) => Said::in_body(text.as_bytes()),
+                None => Said::in_value(raw),
+            };
+            texts.extend(inner.message);
+            self.codes.extend(inner.codes);
+        }
+        if error.pointer("/metadata/reasons").is_some() {
+            self.codes.push("moderation".to_owned());
+        }
+        self.message = sentence(&texts.join(": "));
+    }
+}
+
+fn http_status(number: Option<u64>) -> Option<u16> {
+    number.and_then(|number| u16::try_from(number).ok()).filter(|status| (400..600).contains(status))
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    let keys = ["message", "msg", "detail", "error_description", "title", "error"];
+    let named = keys.iter().find_map(|key| value.get(key).filter(|it| it.is_string() || it.is_array()));
+    let text = named.unwrap_or(value);
+    match text.as_str() {
+        Some(text) => Some(text.to_owned()),
+        None => text.as_array().and_then(|all| all.first()).and_then(text_of),
+    }
+}
+
+/// Makes one line of a text: masked, bounded, without control characters.
+pub(crate) fn sentence(text: &str) -> Option<String> {
+    let head: String = text.chars().take(MAX_ERROR_CHARS * 4).collect();
+    let words: Vec<&str> = head.split(|c: char| c.is_whitespace() || c.is_control()).collect();
+    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    let masked = mask(&words.join(" "));
+    let mut line: String = masked.chars().take(MAX_ERROR_CHARS).collect();
+    if line.len() < masked.len() {
+        line.push('…');
+    }
+    Some(line).filter(|line| !line.is_empty())
+}
+
+/// Returns the title of a web page, or else its text.
+fn page_text(page: &str) -> Option<String> {
+    let lower = page.to_ascii_lowercase();
+    let title = lower.find("<title").and_then(|start| {
+        let start = start + lower[start..].find('>')? + 1;
+        let end = start + lower[start..].find("</title")?;
+        sentence(&page[start..end])
+    });
+    title.or_else(|| {
+        let mut text = String::new();
+        for piece in page.split('<') {
+            text.push_str(piece.split_once('>').map_or("", |(_, text)| text));
+            text.push(' ');
+        }
+        sentence(&text)
+    })
+}
