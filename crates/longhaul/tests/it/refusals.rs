@@ -189,7 +189,11 @@ fn wrong_usage_is_told_from_errors() {
     for args in wrong {
         let ran = world.run(args);
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{args:?}");
-        assert!(ran.stderr.contains("--help") || ran.stderr.contains("Usage: longhaul"), "{args:?}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains("--help") || ran.stderr.contains("Usage: longhaul"),
+            "{args:?}: {}",
+            ran.stderr
+        );
     }
     assert!(!world.path("home").exists(), "nothing was made");
     assert!(world.succeed(&["--help"]).contains("Exit codes: 0 complete"));

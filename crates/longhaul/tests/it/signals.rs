@@ -27,11 +27,15 @@ text = "The second turn."
 text = "The third turn."
 "#;
 
-/// An answer that never ends.
+/// Answers that never end.
 const HANGING: &str = r#"
 [[turn]]
 [[turn.step]]
 text = "I begin, and then"
+fail = { hang = true, after_chars = 7 }
+[[turn]]
+[[turn.step]]
+text = "I go on, and then"
 fail = { hang = true, after_chars = 7 }
 "#;
 
@@ -80,21 +84,19 @@ fn one_interrupt_from_the_keys_stops_the_turn() {
 #[test]
 fn a_second_interrupt_from_the_keys_stops_the_program_and_resume_goes_on() {
     let world = World::new();
-    let (session, mut running) = start_held(&world);
-    let hanging = HELD.replace("\"The second turn.\"", "\"The second turn.\"\nfail = { hang = true, after_chars = 7 }");
-    running.kill();
-    world.write("script.toml", &hanging);
+    let session = world.create(HANGING, &[]);
+    let mut running = world.start(&["resume", &session]);
+    running.wait_for("I begin");
     world.succeed(&["send", &session, "and then?", "--detach"]);
-    let_go(&world);
-    running = world.start(&["resume", &session]);
-    running.wait_for("The sec");
-    world.succeed(&["send", &session, "and after that?", "--detach"]);
     running.signal(Signal::INT);
-    running.wait_for("interrupting");
-    running.wait_for("The third turn.");
+    running.wait_for("I go on");
     running.signal(Signal::INT);
     let ran = running.finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (130, ""));
+    assert_snapshot!(plain(&world, &ran.stdout), @"");
+    assert_eq!(world.kinds(&session).last().unwrap(), "released");
+    world.write("script.toml", &HANGING.replace("fail =", "# fail ="));
+    assert!(world.succeed(&["resume", &session]).contains("I go on, and then\n"));
 }
 
 #[test]
