@@ -107,14 +107,18 @@ fn check_documentation(
     members: &[Member],
     rules: &Rules,
 ) -> Result<Vec<Finding>, String> {
-    let mut longhaul = BTreeSet::new();
+    let (mut longhaul, mut functions) = (BTreeSet::new(), BTreeSet::new());
+    for file in files.iter().filter(|file| file.ends_with(".rs")) {
+        functions.extend(functions::names(&workspace::read(root, file)?));
+    }
     for file in files.iter().filter(|file| is_command_line_source(file)) {
         longhaul.extend(subcommands::declared(&workspace::read(root, file)?));
     }
     let crates = members.iter().map(|member| member.name.clone()).collect();
     let cargo = rules.cargo_commands.union(&cargo_aliases(root)?).cloned().collect();
     let xtask = COMMANDS.iter().map(|name| (*name).to_owned()).collect();
-    let known = Known::new(files, &rules.roots, crates, mentions::Commands { cargo, xtask, longhaul });
+    let known =
+        Known::new(files, &rules.roots, crates, functions, mentions::Commands { cargo, xtask, longhaul });
     let mut findings = Vec::new();
     for file in files.iter().filter(|file| is_documentation(file)) {
         findings.extend(mentions::check(file, &workspace::read(root, file)?, &known));

@@ -1,7 +1,7 @@
 //! Finds the functions of a Rust source and how long they are. Whether that is too long is for
 //! `sources` to say.
 
-use super::mask::{identifiers, line_at};
+use super::mask::{identifiers, line_at, mask};
 
 /// A function with a body.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +33,11 @@ pub(super) fn functions(code: &str) -> Vec<Function> {
         found.push(Function { name: name.to_owned(), line, lines: line_at(code, end) - line + 1 });
     }
     found
+}
+
+/// Finds the names of the functions of a source.
+pub(super) fn names(text: &str) -> impl Iterator<Item = String> {
+    functions(&mask(text).code).into_iter().map(|function| function.name)
 }
 
 /// The offset of the brace that closes the one at `open`, or the end of an unfinished text.

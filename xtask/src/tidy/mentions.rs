@@ -25,6 +25,7 @@ pub(super) struct Known {
     paths: BTreeSet<String>,
     roots: BTreeSet<String>,
     crates: BTreeSet<String>,
+    functions: BTreeSet<String>,
     commands: Commands,
 }
 
@@ -35,6 +36,7 @@ impl Known {
         files: &[String],
         roots: &BTreeSet<String>,
         crates: BTreeSet<String>,
+        functions: BTreeSet<String>,
         commands: Commands,
     ) -> Self {
         let mut paths: BTreeSet<String> = files.iter().cloned().collect();
@@ -45,7 +47,7 @@ impl Known {
             }
             roots.extend(file.split_once('/').map(|(root, _)| root.to_owned()));
         }
-        Known { paths, roots, crates, commands }
+        Known { paths, roots, crates, functions, commands }
     }
 }
 
@@ -160,7 +162,15 @@ fn check_name(word: &str, known: &Known, problems: &mut Vec<String>) {
         }
     } else if is_crate_name(path) && !known.crates.contains(path) {
         problems.push(format!("there is no crate `{path}` in the workspace; correct the name"));
+    } else if is_test_name(path) && !known.functions.contains(path) {
+        problems.push(format!("there is no test `{path}`; correct the name"));
     }
+}
+
+/// Tells whether a word is a sentence in small letters, as tests are named.
+fn is_test_name(word: &str) -> bool {
+    let small = word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    small && word.matches('_').count() >= 3
 }
 
 /// The part of a path before its first placeholder, without a line number or trailing slash.
@@ -225,7 +235,13 @@ mod tests {
             xtask: set("verify tidy"),
             longhaul: set("run goal ls show"),
         };
-        let known = Known::new(&files, &set("crates docs bench"), set("longhaul longhaul-session"), commands);
+        let known = Known::new(
+            &files,
+            &set("crates docs bench"),
+            set("longhaul longhaul-session"),
+            set("a_test_that_is_there"),
+            commands,
+        );
         let found = check("docs/guarantees.md", text, &known);
         found.into_iter().map(|finding| (finding.line, finding.problem)).collect()
     }
@@ -235,6 +251,7 @@ mod tests {
         let text = "\
 Read `crates/longhaul-session/src/decide.rs:12`, `src/decide.rs`, `decide.rs` and `docs/`.
 See `crates/<name>/src`, `crates/*`, ``longhaul-session``, `longhaul_store::Store`, `/v1/sessions`.
+The test `a_test_that_is_there`, the field `retry_for_ms`.
 Run `cargo xtask verify --full`, `cargo +nightly test -p longhaul-session`, `longhaul ls|show <session>`.
 Follow [the guarantees](guarantees.md#top), [this](../README.md), [that](https://example.com/a).
 ```
@@ -260,6 +277,7 @@ Prose may say crates/nothing.rs, and `longhaul.toml` belongs to the reader.
             ("`longhaul ls|list`", 1, "`longhaul list` does not exist"),
             ("`cargo test -p longhaul-store`", 1, "longhaul-store"),
             ("```sh\nlonghaul serve\n```", 2, "`longhaul serve` does not exist"),
+            ("`a_test_that_is_gone`", 1, "no test `a_test_that_is_gone`"),
             ("[a](operations.md)", 1, "leads nowhere"),
         ];
         for (text, line, expected) in cases {

@@ -238,7 +238,10 @@ async fn an_interrupt_that_is_there_already_keeps_calls_from_being_started() {
     let (store, host) = (world.store.inner.clone(), world.host.clone());
     let direct = Engine::new(store, host, world.models.clone(), Toolbox::empty());
     let interrupt = Command::Interrupt { drop_queue: false };
+    let mut hints = world.store.inner.hints();
     direct.command(session, interrupt, None).await.unwrap().unwrap();
+    let head = world.state(session).await.head;
+    while bounded(hints.recv()).await.unwrap().head < head {}
     answers.lock().unwrap().take().unwrap().cancel();
     assert_eq!(bounded(driving).await.unwrap(), Driven::Waiting);
     assert_eq!((world.outcomes(session).await, probe.count()), (vec![Outcome::NotRun], 0));

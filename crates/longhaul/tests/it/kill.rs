@@ -57,6 +57,8 @@ struct Kill {
     /// The newest entry before it, and its hash; zero and nothing if nobody looked.
     head: i64,
     hash: Vec<u8>,
+    /// The call that was open.
+    call: Option<String>,
 }
 
 /// Two hundred kills, and what was seen on the way.
@@ -96,8 +98,12 @@ impl Siege {
         Siege { world, session, chance, printed, kills, looks: 0, turns: 1 }
     }
 
+    fn of(&self, phase: Phase) -> impl Iterator<Item = &Kill> {
+        self.kills.iter().filter(move |kill| kill.phase == phase)
+    }
+
     fn count(&self, phase: Phase) -> usize {
-        self.kills.iter().filter(|kill| kill.phase == phase).count()
+        self.of(phase).count()
     }
 
     /// Returns the place with the most kills to go.
@@ -162,7 +168,7 @@ impl Siege {
     fn strike(&mut self, process: &mut Process) -> Option<Kill> {
         pause(Duration::from_micros(self.chance.below(150_000) as u64));
         process.read();
-        let kill = Kill { phase: Phase::Elsewhere, head: 0, hash: Vec::new() };
+        let kill = Kill { phase: Phase::Elsewhere, head: 0, hash: Vec::new(), call: None };
         (!process.ended).then_some(kill)
     }
 
@@ -202,24 +208,27 @@ impl Siege {
         if state.status != Status::Running {
             return None;
         }
+        let call = state.pending.first().map(|call| format!("{}/{}", call.step, call.id));
         let phase = if is_locked(&database) {
             Phase::Append
-        } else if let Some(call) = state.pending.first() {
-            let effects = read(&self.world.work("effects.log"));
-            let key = format!("{}/{}/{}", self.session, call.step, call.id);
-            let says =
-                |what: &str| effects.lines().any(|line| line.starts_with(what) && line.ends_with(&key));
-            match (says("start "), says("end ")) {
-                (true, false) => Phase::Tool,
-                (false, false) if !process.has_children() => Phase::BeforeStart,
-                _ => Phase::Elsewhere,
-            }
+        } else if let Some(call) = &call {
+            self.phase_of_call(process, call)
         } else if (1..TEXT.len()).contains(&process.chars) {
             Phase::Stream
         } else {
             Phase::Elsewhere
         };
-        Some(Kill { phase, head, hash })
+        Some(Kill { phase, head, hash, call })
+    }
+
+    fn phase_of_call(&self, process: &Process, call: &str) -> Phase {
+        let effects = read(&self.world.work("effects.log"));
+        let says = |what: &str| effects.lines().any(|line| line.starts_with(what) && line.ends_with(call));
+        match (says("start "), says("end ")) {
+            (true, false) => Phase::Tool,
+            (false, false) if !process.has_children() => Phase::BeforeStart,
+            _ => Phase::Elsewhere,
+        }
     }
 
     /// Runs the program to the end of the turn.
@@ -350,8 +359,14 @@ impl Siege {
         self.nothing_committed_is_lost(&log);
         let entries: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let outcomes = outcomes(&entries);
-        effects_are_as_the_log_says(&self.session, &outcomes, &read(&self.world.work("effects.log")));
+        let effects = read(&self.world.work("effects.log"));
+        effects_are_as_the_log_says(&self.session, &outcomes, &effects);
+        for call in self.of(Phase::BeforeStart).filter_map(|kill| kill.call.as_ref()) {
+            assert!(!effects.contains(&format!("{call}\n")), "call {call} was begun by a dead process");
+            assert_eq!(outcomes[call], "unknown", "call {call}");
+        }
         self.every_crash_is_known(&entries);
+        self.appends_are_whole_or_not_there(&entries);
         self.ledger_is_the_sum(&entries);
         let verified = self.world.succeed(&["verify", &self.session]);
         assert!(verified.contains("ok,"), "{verified}");
@@ -376,6 +391,16 @@ impl Siege {
         let lost = entries.iter().filter(lost).count();
         let aimed = self.kills.iter().filter(|kill| kill.head > 0).count();
         assert!((aimed..=self.kills.len()).contains(&lost), "{lost} owners were lost: {self}");
+    }
+
+    /// Says what became of the appends that were cut: what follows the newest entry that was seen is either
+    /// the cut append or, if that never happened, the next owner.
+    fn appends_are_whole_or_not_there(&self, entries: &[Value]) {
+        let after = |kill: &Kill| entries.get(usize::try_from(kill.head).ok()?);
+        let next: Vec<&Value> = self.of(Phase::Append).filter_map(after).collect();
+        let gone = next.iter().filter(|entry| fact(entry)["kind"] == "acquired").count();
+        println!("appends that were cut: {} on disk already, {gone} never there", next.len() - gone);
+        assert_eq!(next.len(), self.count(Phase::Append));
     }
 
     fn ledger_is_the_sum(&self, entries: &[Value]) {

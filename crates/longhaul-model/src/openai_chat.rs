@@ -1,0 +1,166 @@
+//! The Chat Completions format of OpenAI, as it is spoken by many others: OpenRouter, Groq, xAI,
+//! DeepSeek, llama.cpp, Ollama, vLLM. What an answer means is fixed in [`crate::part`]; carrying
+//! bytes is left to [`crate::http`].
+
+mod assemble;
+mod calls;
+mod decoder;
+mod message;
+mod reasoning;
+mod request;
+mod usage;
+
+use std::path::PathBuf;
+
+use longhaul_session::agent::Request;
+use longhaul_session::failure::FailureClass;
+use serde_json::{Map, Value};
+
+use crate::codec::{Decoder, HttpRequest, ResponseHead};
+use crate::error::classify;
+use crate::http::{Client, Limits};
+use crate::secret::Secret;
+use crate::{Error, Identity, Model};
+
+/// Whom to ask, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the API begins, such as `https://api.openai.com/v1` or `http://localhost:8080/v1`. A
+    /// query is kept, as Azure wants it.
+    pub base_url: String,
+    /// The model's name, as the provider knows it.
+    pub model: String,
+    /// Sent as `Authorization: Bearer …`. Local servers need none.
+    pub key: Option<Secret>,
+    /// The most tokens of one answer.
+    pub max_output_tokens: Option<u64>,
+    /// How much chance there is in the answers.
+    pub temperature: Option<f64>,
+    /// Asks for the answer as a stream.
+    pub stream: bool,
+    /// Asks for the usage at the end of a stream. A few servers do not know the field.
+    pub include_usage: bool,
+    /// Sends reasoning back with the answer it belongs to, in the field it came in.
+    pub replay_reasoning: bool,
+    /// More fields of the request. They override all others; null removes a field.
+    pub parameters: Map<String, Value>,
+    /// More headers. Their values are kept as secret as the key.
+    pub headers: Vec<(String, Secret)>,
+    /// How long to wait for what.
+    pub limits: Limits,
+    /// A file of certificates (PEM) to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Options {
+    /// Returns the options that need no decision: a stream with usage, and nothing else set.
+    #[must_use]
+    pub fn new(base_url: impl Into<String>, model: impl Into<String>) -> Self {
+        Options {
+            base_url: base_url.into(),
+            model: model.into(),
+            key: None,
+            max_output_tokens: None,
+            temperature: None,
+            stream: true,
+            include_usage: true,
+            replay_reasoning: true,
+            parameters: Map::new(),
+            headers: Vec::new(),
+            limits: Limits::default(),
+            ca_file: None,
+        }
+    }
+}
+
+/// Makes a model that is asked over HTTP. Nothing is sent yet.
+///
+/// # Errors
+/// An option cannot work: the base URL, a header, the certificates. The class is
+/// [`FailureClass::InvalidRequest`].
+pub fn openai_chat(options: Options) -> Result<impl Model, Error> {
+    let (limits, ca_file) = (options.limits, options.ca_file.clone());
+    Client::new(Codec::new(options), limits, ca_file.as_deref())
+}
+
+/// The wire format, without a connection.
+#[derive(Clone, Debug)]
+pub struct Codec {
+    options: Options,
+    url: String,
+    /// Who made what is opaque: other servers must not get it.
+    host: String,
+}
+
+impl Codec {
+    /// Prepares what all requests share.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let (base, query) = match options.base_url.split_once('?') {
+            Some((base, query)) => (base, format!("?{query}")),
+            None => (options.base_url.as_str(), String::new()),
+        };
+        let base = base.trim().trim_end_matches('/');
+        let base = base.strip_suffix("/chat/completions").unwrap_or(base);
+        let url = format!("{base}/chat/completions{query}");
+        let authority = base.split_once("://").map_or(base, |(_, rest)| rest);
+        let authority = authority.split('/').next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+        Codec { options, url, host }
+    }
+}
+
+impl crate::codec::Codec for Codec {
+    fn identity(&self) -> Identity {
+        Identity { provider: self.host.clone(), model: self.options.model.clone(), scripted: false }
+    }
+
+    fn request(&self, request: &Request) -> HttpRequest {
+        let (body, streamed) = request::body(&self.options, &self.host, request);
+        let accept = if streamed { "text/event-stream" } else { "application/json" };
+        let mut headers = vec![
+            ("content-type".to_owned(), Secret::new("application/json")),
+            ("accept".to_owned(), Secret::new(accept)),
+        ];
+        if let Some(key) = &self.options.key {
+            headers.push(("authorization".to_owned(), Secret::new(format!("Bearer {}", key.expose()))));
+        }
+        headers.extend(self.options.headers.iter().cloned());
+        HttpRequest { url: self.url.clone(), headers, body, streamed }
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(decoder::ChatDecoder::new(&self.host))
+    }
+
+    fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
+        let error = classify(head, body);
+        let named = ["stream_options", "include_usage"].iter().any(|name| error.message.contains(name));
+        match error.class {
+            FailureClass::InvalidRequest if named => {
+                let advice = "this server does not know `stream_options`: switch `include_usage` off";
+                Error { message: format!("{}. Most likely {advice}", error.message), ..error }
+            }
+            FailureClass::InvalidRequest if error.message.contains("reasoning") => {
+                let advice = "Most likely it takes no reasoning back: switch `replay_reasoning` off";
+                Error { message: format!("{}. {advice}", error.message), ..error }
+            }
+            FailureClass::Overloaded
+            | FailureClass::RateLimited
+            | FailureClass::Timeout
+            | FailureClass::Network
+            | FailureClass::Server
+            | FailureClass::Auth
+            | FailureClass::InvalidRequest
+            | FailureClass::ContextOverflow
+            | FailureClass::ContentFilter
+            | FailureClass::Quota
+            | FailureClass::ChainBroken
+            | FailureClass::Unknown
+            | FailureClass::CrashLoop
+            | FailureClass::ContextStillOverLimit
+            | FailureClass::Preparation
+            | FailureClass::Corrupt => error,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Reasoning on this wire: visible text in one of two fields, and details that some providers want
+//! back unchanged. Both ways: out of an answer, and back into a request.
+
+use serde_json::{Value, json};
+
+const FIELDS: [&str; 2] = ["reasoning_content", "reasoning"];
+const DETAILS: &str = "reasoning_details";
+
+/// What stands in the opaque value of an item, so that no other wire and no other server gets it.
+const API: &str = "openai-chat";
+
+/// What a delta or a message says of reasoning.
+pub(crate) struct Said<'a> {
+    /// The visible text, and the field it came in.
+    pub(crate) text: Option<(String, Option<&'static str>)>,
+    pub(crate) details: &'a [Value],
+}
+
+/// Reads the reasoning of a delta or a message. Text that stands in several fields counts once.
+pub(crate) fn said(message: &Value) -> Said<'_> {
+    let details = message.get(DETAILS).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let plain = FIELDS.iter().find_map(|field| {
+        let text = message.get(field)?.as_str().filter(|text| !text.is_empty())?;
+        Some((text.to_owned(), Some(*field)))
+    });
+    let detailed = || {
+        let text: String = details.iter().filter_map(visible).collect();
+        Some((text, None)).filter(|(text, _)| !text.is_empty())
+    };
+    Said { text: plain.or_else(detailed), details }
+}
+
+fn visible(detail: &Value) -> Option<&str> {
+    ["text", "summary"].iter().find_map(|key| detail.get(key).and_then(Value::as_str))
+}
+
+/// Adds a detail to those before it. Pieces of one detail become one.
+pub(crate) fn add_detail(details: &mut Vec<Value>, piece: &Value) {
+    let last = details.last_mut().filter(|last| continues(last, piece));
+    let (Some(Value::Object(whole)), Value::Object(piece)) = (last, piece) else {
+        details.push(piece.clone());
+        return;
+    };
+    for (key, value) in piece {
+        match (whole.get_mut(key), value) {
+            (Some(Value::String(text)), Value::String(more)) if key == "text" || key == "summary" => {
+                text.push_str(more);
+            }
+            (Some(_), Value::Null) => {}
+            _ => {
+                whole.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// A piece goes on with a detail of its kind and number. Encrypted details come whole, and text
+/// after a signature is another detail.
+fn continues(last: &Value, piece: &Value) -> bool {
+    let same = |key| last.get(key) == piece.get(key);
+    let signed = last.get("signature").is_some_and(Value::is_string);
+    let encrypted = piece.get("data").is_some_and(Value::is_string);
+    let spoken = visible(piece).is_some_and(|text| !text.is_empty());
+    same("type") && same("index") && !encrypted && !(signed && spoken)
+}
+
+/// Makes the opaque value of an item: what must be sent back, and to whom.
+pub(crate) fn opaque(host: &str, field: Option<&str>, details: Vec<Value>) -> Option<Value> {
+    match (field, details.is_empty()) {
+        (_, false) => Some(json!({ "api": API, "host": host, "details": details })),
+        (Some(field), true) => Some(json!({ "api": API, "host": host, "field": field })),
+        (None, true) => None,
+    }
+}
+
+/// The reasoning of one message, on its way back.
+#[derive(Debug, Default)]
+pub(crate) struct Replay {
+    field: Option<&'static str>,
+    text: String,
+    details: Vec<Value>,
+}
+
+impl Replay {
+    /// Takes an item's reasoning, if its opaque value says that this server wants it back.
+    pub(crate) fn take(&mut self, host: &str, text: &str, opaque: Option<&Value>) {
+        let Some(opaque) = opaque.filter(|it| it["api"] == API && it["host"] == host) else { return };
+        for detail in opaque["details"].as_array().into_iter().flatten() {
+            add_detail(&mut self.details, detail);
+        }
+        if let Some(field) = FIELDS.iter().find(|field| opaque["field"] == **field) {
+            self.field = Some(field);
+            self.text.push_str(text);
+        }
+    }
+
+    /// Returns the field to send, if there is one. Details hold the text, so they go alone.
+    pub(crate) fn field(self) -> Option<(&'static str, Value)> {
+        if self.details.is_empty() {
+            return self.field.map(|field| (field, Value::String(self.text)));
+        }
+        Some((DETAILS, Value::Array(self.details)))
+    }
+}
