@@ -1,9 +1,10 @@
 //! The configuration a session runs with, and its limits. Resolved once, pinned in the log.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::item::{EffectClass, Item};
 
@@ -39,16 +40,55 @@ pub struct ModelChoice {
     pub provider: String,
     /// The model's name, as the provider knows it; the path of the script for `scripted`.
     pub name: String,
-    /// The context window in tokens.
-    #[serde(default = "default_window")]
-    pub window_tokens: u64,
-    /// Parameters passed on to the provider.
-    #[serde(default)]
-    pub parameters: Value,
+    /// Where the provider is, if not at its usual place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// Where its key is found. The key itself is never kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeySource>,
+    /// The most tokens one answer may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u64>,
+    /// How much chance there is in the answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// Whether answers are streamed.
+    #[serde(default = "default_true")]
+    pub stream: bool,
+    /// Headers sent with each request. They are kept in the log: a key belongs in `key`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Parameters passed on to the provider as they are.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub parameters: Map<String, Value>,
 }
 
-fn default_window() -> u64 {
-    128_000
+impl ModelChoice {
+    /// Chooses a model of a provider, with nothing else said.
+    #[must_use]
+    pub fn new(provider: impl Into<String>, name: impl Into<String>) -> Self {
+        ModelChoice {
+            provider: provider.into(),
+            name: name.into(),
+            base_url: None,
+            key: None,
+            max_output_tokens: None,
+            temperature: None,
+            stream: true,
+            headers: BTreeMap::new(),
+            parameters: Map::new(),
+        }
+    }
+}
+
+/// Where a key is found when it is needed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeySource {
+    /// In this variable of the environment.
+    Env(String),
+    /// In this file; spaces and line ends around it are dropped.
+    File(String),
 }
 
 /// One rule of a scope: allow grants up to a level, deny caps strictly below its level.
@@ -138,6 +178,10 @@ pub struct Limits {
     pub compact_above_tokens: u64,
     /// How long one model call may take, in milliseconds.
     pub model_call_ms: u64,
+    /// How long a provider may take to begin its answer, in milliseconds.
+    pub model_first_part_ms: u64,
+    /// How long a provider may pause within its answer, in milliseconds.
+    pub model_idle_ms: u64,
 }
 
 impl Default for Limits {
@@ -150,6 +194,8 @@ impl Default for Limits {
             max_compaction_failures: 3,
             compact_above_tokens: 102_400,
             model_call_ms: 30 * 60 * 1_000,
+            model_first_part_ms: 5 * 60 * 1_000,
+            model_idle_ms: 2 * 60 * 1_000,
         }
     }
 }

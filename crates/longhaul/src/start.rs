@@ -91,12 +91,7 @@ fn configuration(args: &cli::Run) -> anyhow::Result<Configuration> {
 
 /// Makes the configuration of an agent that plays a script and may write in its directory.
 pub(crate) fn scripted(script: &Path, directory: &Path) -> anyhow::Result<Configuration> {
-    let model = ModelChoice {
-        provider: SCRIPTED.to_owned(),
-        name: path_text(script)?,
-        window_tokens: 128_000,
-        parameters: serde_json::Value::Null,
-    };
+    let model = ModelChoice::new(SCRIPTED, path_text(script)?);
     let scope = ScopeRule {
         effect: ScopeEffect::Allow,
         target: ".".to_owned(),

@@ -11,6 +11,7 @@ use longhaul_model::{Error, Identity, Model, ModelCall, PartStream};
 use longhaul_session::agent::ToolSpec;
 use longhaul_session::command::Command;
 use longhaul_session::item::{EffectClass, Outcome};
+use longhaul_store::Store;
 use longhaul_tools::tool::{CallContext, Tool, ToolOutput, function};
 use longhaul_tools::toolbox::Toolbox;
 use serde_json::Value;

@@ -143,12 +143,7 @@ impl World {
     }
 
     pub(crate) fn configuration(&self) -> Configuration {
-        let model = ModelChoice {
-            provider: "scripted".to_owned(),
-            name: "script".to_owned(),
-            window_tokens: 128_000,
-            parameters: serde_json::Value::Null,
-        };
+        let model = ModelChoice::new("scripted", "script");
         Configuration {
             agent: "tester".to_owned(),
             model,

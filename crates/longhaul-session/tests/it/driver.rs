@@ -251,12 +251,7 @@ pub(crate) fn create(first: First, ephemeral: bool) -> Command {
 }
 
 pub(crate) fn configuration() -> Configuration {
-    let model = ModelChoice {
-        provider: "scripted".to_owned(),
-        name: "script.toml".to_owned(),
-        window_tokens: 128_000,
-        parameters: serde_json::json!({"temperature": 0.5}),
-    };
+    let model = ModelChoice { temperature: Some(0.5), ..ModelChoice::new("scripted", "script.toml") };
     Configuration {
         agent: "tester".to_owned(),
         model,

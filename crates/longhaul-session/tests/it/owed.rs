@@ -20,6 +20,8 @@ const LIMITS: Limits = Limits {
     max_compaction_failures: 2,
     compact_above_tokens: 8_000,
     model_call_ms: 0,
+    model_first_part_ms: 1_000,
+    model_idle_ms: 1_000,
 };
 
 /// What is owed when the next request would have this size.

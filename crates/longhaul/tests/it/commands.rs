@@ -80,12 +80,12 @@ fn failures_of_tools_and_retries_are_shown_with_what_was_wrong() {
     I try.
       ✗ bash echo on its way; echo broken >&2; exit 3  failed, DURATION
         [exit code 3 after DURATION]
-      ✗ read none.txt  failed, DURATION
-        x
+      ✗ reed  rejected
+        The call was not run: there is no tool \"reed\". The tools are: bash, edit, glob, grep, read, wr…
       ↻ the provider is busy; trying again in DURATION
       ↻ the provider is busy; trying again in DURATION
     It does not work.
-    done · x in, x out, DURATION of work · session ID
+    done · 70 in, 23 out, DURATION of work · session ID
     ");
 }
 
@@ -100,7 +100,16 @@ fn a_turn_that_fails_says_why_and_what_to_do_and_the_next_message_goes_on() {
     failed: the key is wrong
       Check the provider's key: it is missing, wrong, or lacks the permission.
     ");
-    assert_snapshot!(plain(&world, &world.succeed(&["show"])), @"");
+    assert_snapshot!(plain(&world, &world.succeed(&["show"])), @"
+    session    ID
+    status     failed
+    error      the key is wrong
+    advice     Check the provider's key: it is missing, wrong, or lacks the permission.
+    directory  ROOT/work
+    log        13 entries, the last AGO, hash HASH
+    turn       2: 0 steps, 0 calls
+    spent      70 in, 23 out, DURATION of work
+    ");
     let again = world.run(&["resume"]);
     assert_eq!((again.code, again.stderr.as_str()), (1, ""));
     assert_snapshot!(plain(&world, &again.stdout), @"
@@ -158,12 +167,33 @@ fn sessions_are_listed_shown_logged_and_verified() {
     ID waiting AGO 8 entries counting
     ");
     assert_eq!(world.succeed(&["ls", "--limit", "1"]).lines().count(), 1);
-    assert_snapshot!(plain(&world, &world.succeed(&["show", "counting"])), @"");
-    assert_snapshot!(plain(&world, &world.succeed(&["log", "counting"])), @"");
-    assert_snapshot!(plain(&world, &world.succeed(&["log", "counting", "--tail", "1"])), @"");
+    assert_snapshot!(plain(&world, &world.succeed(&["show", "counting"])), @"
+    session    ID
+    name       counting
+    status     waiting
+    directory  ROOT/work
+    log        8 entries, the last AGO, hash HASH
+    turn       1: 2 steps, 1 call
+    spent      2.5k in, 39 out, DURATION of work
+    ");
+    assert_snapshot!(plain(&world, &world.succeed(&["log", "counting"])), @"
+    1  TIME  created          counting
+    2  TIME  message          “count”
+    3  TIME  acquired         epoch 1
+    4  TIME  prepared
+    5  TIME  model_step       1.2k in, 34 out, DURATION · I look first. · bash(echo one > one.txt; cat one.txt)
+    6  TIME  tool_step        DURATION · ok: one [exit code 0 after DURATION]
+    7  TIME  model_step       1.3k in, 5 out, DURATION · There is one.
+    8  TIME  turn_finished    complete, then rest
+    ");
+    assert_snapshot!(plain(&world, &world.succeed(&["log", "counting", "--tail", "1"])), @"    8  TIME  turn_finished    complete, then rest");
     assert_eq!(world.succeed(&["log", "counting", "--after", "6"]).lines().count(), 2);
-    assert_snapshot!(plain(&world, &world.succeed(&["verify", "counting"])), @"");
-    assert_snapshot!(plain(&world, &world.succeed(&["verify", "--all"])), @"");
+    assert_snapshot!(plain(&world, &world.succeed(&["verify", "counting"])), @"ID  ok, 8 entries: chain, fold, totals, calls and results");
+    assert_snapshot!(plain(&world, &world.succeed(&["verify", "--all"])), @"
+    ID  ok, 2 entries: chain, fold, totals, calls and results
+    ID  ok, 8 entries: chain, fold, totals, calls and results
+    2 sessions, 0 broken
+    ");
 }
 
 #[test]

@@ -75,7 +75,15 @@ fn one_interrupt_from_the_keys_stops_the_turn() {
     running.signal(Signal::INT);
     let ran = running.finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (130, ""));
-    assert_snapshot!(plain(&world, &ran.stdout), @"");
+    assert_snapshot!(plain(&world, &ran.stdout), @"
+    › go
+    This takes long.
+      interrupting; press Ctrl-C again to stop the program
+      ! bash echo up > up; while [ ! -e go ]; do sleep 0.05; done; echo over > over  stopped, DURATION
+        [The call was stopped before it finished. It may have had effects.]
+      ■ interrupted
+    interrupted · 1 in, 26 out, DURATION of work · session ID
+    ");
     assert_eq!(world.show(&session)["status"], "waiting");
     assert!(!world.work("over").exists());
     assert!(world.succeed(&["send", &session, "go on"]).contains("The second turn."));
@@ -93,7 +101,18 @@ fn a_second_interrupt_from_the_keys_stops_the_program_and_resume_goes_on() {
     running.signal(Signal::INT);
     let ran = running.finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (130, ""));
-    assert_snapshot!(plain(&world, &ran.stdout), @"");
+    assert_snapshot!(plain(&world, &ran.stdout), @"
+    I begin
+    › and then? (queued)
+      interrupting; press Ctrl-C again to stop the program
+      (that answer was cut off and does not count)
+      ■ interrupted
+    I go on
+      stopping; the session can be resumed
+      (that answer was cut off and does not count)
+    stopped · 0 in, 0 out, DURATION of work
+      go on with: longhaul resume ID
+    ");
     assert_eq!(world.kinds(&session).last().unwrap(), "released");
     world.write("script.toml", &HANGING.replace("fail =", "# fail ="));
     assert!(world.succeed(&["resume", &session]).contains("I go on, and then\n"));
@@ -125,7 +144,13 @@ fn a_program_told_to_end_in_the_middle_of_an_answer_gives_its_session_back() {
     running.signal(Signal::TERM);
     let ran = running.finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (130, ""));
-    assert_snapshot!(plain(&world, &ran.stdout), @"");
+    assert_snapshot!(plain(&world, &ran.stdout), @"
+    I begin
+      stopping; the session can be resumed
+      (that answer was cut off and does not count)
+    stopped · 0 in, 0 out, DURATION of work
+      go on with: longhaul resume ID
+    ");
     assert_eq!(world.kinds(&session).last().unwrap(), "released");
     world.write("script.toml", &HANGING.replace("fail =", "# fail ="));
     assert!(world.succeed(&["resume", &session]).contains("I begin, and then\n"));
@@ -143,8 +168,22 @@ fn another_process_watches_the_live_worker_and_its_message_is_queued() {
     let_go(&world);
     let (sent, ran) = (sending.finish(), running.finish());
     assert_eq!((sent.code, ran.code), (0, 0));
-    assert_snapshot!(shown(&world, &sent.stdout), @"");
-    assert_snapshot!(plain(&world, &ran.stdout), @"");
+    assert_snapshot!(shown(&world, &sent.stdout), @"
+    › and then? (queued)
+      ✓ bash echo up > up; while [ ! -e go ]; do sleep 0.05; done; echo over > over  DURATION
+    It is over.
+    The second turn.
+    done · 72 in, 33 out, DURATION of work · session ID
+    ");
+    assert_snapshot!(plain(&world, &ran.stdout), @"
+    › go
+    This takes long.
+    › and then? (queued)
+      ✓ bash echo up > up; while [ ! -e go ]; do sleep 0.05; done; echo over > over  DURATION
+    It is over.
+    The second turn.
+    done · 72 in, 33 out, DURATION of work · session ID
+    ");
     assert_eq!(world.kinds(&session).iter().filter(|kind| *kind == "acquired").count(), 1);
 }
 
@@ -157,7 +196,14 @@ fn a_watcher_takes_over_when_the_worker_dies() {
     running.kill();
     let ran = watching.finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-    assert_snapshot!(plain(&world, &ran.stdout), @"");
+    assert_snapshot!(plain(&world, &ran.stdout), @"
+      a live worker runs this session; watching it
+      ⟳ taken over from a worker that was lost
+      ! bash echo up > up; while [ ! -e go ]; do sleep 0.05; done; ech…  outcome unknown, not run again
+        The worker running this call was lost and its outcome is unknown. It may have had effects, in …
+    It is over.
+    done · 68 in, 29 out, DURATION of work · session ID
+    ");
     assert_eq!(outcomes(&world, &session), ["unknown"]);
 }
 
@@ -167,7 +213,12 @@ fn an_interrupt_from_another_process_stops_a_tool_that_hangs() {
     let (session, running) = start_held(&world);
     let interrupting = world.run(&["interrupt", &session]);
     assert_eq!((interrupting.code, interrupting.stderr.as_str()), (0, ""));
-    assert_snapshot!(shown(&world, &interrupting.stdout), @"");
+    assert_snapshot!(shown(&world, &interrupting.stdout), @"
+      ! bash echo up > up; while [ ! -e go ]; do sleep 0.05; done; echo over > over  stopped, DURATION
+        [The call was stopped before it finished. It may have had effects.]
+      ■ interrupted
+    done · 1 in, 26 out, DURATION of work · session ID
+    ");
     let ran = running.finish();
     assert!(ran.stdout.contains("■ interrupted"), "{}", ran.stdout);
     assert_eq!(outcomes(&world, &session), ["stopped"]);
@@ -179,7 +230,13 @@ fn an_interrupt_where_no_worker_lives_is_finished_by_the_one_who_asks() {
     let world = World::new();
     let (session, running) = start_held(&world);
     running.kill();
-    assert_snapshot!(plain(&world, &world.succeed(&["interrupt", &session])), @"");
+    assert_snapshot!(plain(&world, &world.succeed(&["interrupt", &session])), @"
+      ⟳ taken over from a worker that was lost
+      ! bash echo up > up; while [ ! -e go ]; do sleep 0.05; done; echo over > over  stopped
+        The call was stopped before it finished. It may have had effects; check before you repeat it.
+      ■ interrupted
+    done · 1 in, 26 out, DURATION of work · session ID
+    ");
     assert_eq!(world.show(&session)["status"], "waiting");
 }
 

@@ -132,7 +132,7 @@ fn search_queue() {
             Wish::Archive,
             Wish::Unarchive,
         ],
-        ..Scenario::new("queue", 4, 1, 1)
+        ..Scenario::new("queue", 3, 1, 1)
     });
 }
 
@@ -197,7 +197,6 @@ fn search_everything() {
             Wish::Edit,
             Wish::Promote,
             Wish::Interrupt,
-            Wish::InterruptAll,
             Wish::Compaction,
             Wish::Clear,
             Wish::SetGoal(1),

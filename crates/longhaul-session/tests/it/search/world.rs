@@ -262,12 +262,7 @@ pub(super) fn limits(max_steps: u32) -> Limits {
 }
 
 fn configuration() -> Configuration {
-    let model = ModelChoice {
-        provider: "scripted".to_owned(),
-        name: "search".to_owned(),
-        window_tokens: 128_000,
-        parameters: serde_json::Value::Null,
-    };
+    let model = ModelChoice::new("scripted", "search");
     Configuration {
         agent: "search".to_owned(),
         model,
