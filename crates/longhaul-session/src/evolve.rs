@@ -36,10 +36,7 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
             state.context_digest = Some(*digest);
             state.history_changed(n);
         }
-        Fact::Steering { budget, .. } => {
-            if let (Some(goal), Some(kind)) = (&mut state.goal, budget) {
-                goal.wrapped_up.push(*kind);
-            }
+        Fact::Steering { .. } => {
             state.steering_due = SteeringDue::default();
             state.newest = Newest::Input;
             state.history_changed(n);
@@ -52,7 +49,7 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::ToolStep { results, charge, goal } => {
             state.charge(charge);
             state.tool_step(n, results);
-            state.model_goal(goal.as_ref(), record.at);
+            state.model_goal(n, goal.as_ref(), record.at);
         }
         Fact::ResponseStarted { response_id } => state.response_id = Some(response_id.clone()),
         Fact::Settled { charge } => state.charge(charge),
@@ -258,11 +255,12 @@ impl SessionState {
         self.history_changed(n);
     }
 
-    fn model_goal(&mut self, change: Option<&ModelGoal>, at: Timestamp) {
+    fn model_goal(&mut self, n: EntryNo, change: Option<&ModelGoal>, at: Timestamp) {
         match (change, &mut self.goal) {
             (Some(ModelGoal::Created(created)), _) => {
                 self.goal = Some((**created).clone());
                 self.steering_due = SteeringDue::default();
+                self.goal_set_at = n;
             }
             (Some(ModelGoal::Completed), Some(goal)) => {
                 goal.status = GoalStatus::Complete;
@@ -394,6 +392,7 @@ impl SessionState {
         let same = before.map(|goal| &goal.objective) == after.map(|goal| &goal.objective);
         if before.map(|goal| goal.id) != after.map(|goal| goal.id) {
             self.steering_due.budget = None;
+            self.goal_set_at = n;
         }
         // A goal that is woken may have been compacted away while it slept.
         let pursued = |goal: Option<&Goal>| goal.is_some_and(|goal| goal.status == GoalStatus::Active);
@@ -406,13 +405,15 @@ impl SessionState {
         }
     }
 
-    /// Waiting for a person is not ownership: a loss there is no crash.
+    /// Waiting for a person is not ownership: a loss there is no crash. The estimate goes to the goal that
+    /// the lost attempt began under: not to one that was set since the history it began from.
     fn acquired(&mut self, owner: Owner, lost: bool, estimate: Usage) {
         if lost && self.status != Status::RequiresAction {
             self.crashes += 1;
         }
         self.ledger.estimated += estimate;
-        if let Some(goal) = self.goal.as_mut().filter(|_| self.mode == Mode::Default) {
+        let same_goal = self.goal_set_at <= self.history_at && self.mode == Mode::Default;
+        if let Some(goal) = self.goal.as_mut().filter(|_| same_goal) {
             let tokens = estimate.budget_tokens();
             goal.used.tokens = goal.used.tokens.saturating_add(tokens);
             goal.used.estimated_tokens = goal.used.estimated_tokens.saturating_add(tokens);

@@ -109,6 +109,18 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// Cuts the message to what a state may hold.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        if let Some((at, _)) = self.message.char_indices().nth(MAX_MESSAGE_CHARS) {
+            self.message.truncate(at);
+            self.message.push('…');
+        }
+        self
+    }
+}
+
 /// A retry that has been decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Retry {
@@ -120,6 +132,8 @@ pub struct Retry {
     pub not_before: Timestamp,
 }
 
+/// The longest message of a failure that is kept, in characters.
+const MAX_MESSAGE_CHARS: usize = 2_000;
 const FIRST_DELAY_MS: u64 = 1_000;
 const LONGEST_DELAY_MS: u64 = 60_000;
 

@@ -7,6 +7,10 @@ use crate::usage::Spend;
 
 /// The longest objective, in characters after trimming.
 pub const MAX_OBJECTIVE_CHARS: usize = 4_000;
+/// The most checks of a goal.
+pub const MAX_CHECKS: usize = 20;
+/// The longest check, in bytes.
+pub const MAX_CHECK_BYTES: usize = 1_000;
 /// Continuation turns with the same calls and results that count as spinning.
 pub const SPIN_TURNS: usize = 3;
 /// Continuation turns a goal may have when it names no number.
@@ -31,8 +35,6 @@ pub struct Goal {
     pub checks: Vec<String>,
     /// The last continuation turn called no tool: the next one waits for a reason.
     pub suppressed: bool,
-    /// Budgets the model has been told to wrap up for.
-    pub wrapped_up: Vec<BudgetKind>,
     /// Digests of the calls and results of the newest continuation turns, to find spinning.
     pub recent_turns: Vec<Digest>,
     /// When it was set.
@@ -164,7 +166,6 @@ impl Goal {
             used: GoalUsage::default(),
             checks,
             suppressed: false,
-            wrapped_up: Vec::new(),
             recent_turns: Vec::new(),
             created: now,
             updated: now,

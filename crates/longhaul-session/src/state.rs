@@ -14,6 +14,10 @@ use crate::usage::Ledger;
 pub const MAX_QUEUE: usize = 100;
 /// The most calls one model step may make.
 pub const MAX_CALLS: usize = 128;
+/// The longest name of a session, in characters.
+pub const MAX_NAME_CHARS: usize = 100;
+/// The longest provider's id of a response that can be picked up again, in bytes.
+pub const MAX_RESPONSE_ID_BYTES: usize = 512;
 /// The most tools a session can be granted without asking.
 pub const MAX_GRANTS: usize = 100;
 
@@ -66,6 +70,8 @@ pub struct SessionState {
     pub turn: Turn,
     /// The goal.
     pub goal: Option<Goal>,
+    /// The entry that set this goal, or removed the one before it.
+    pub goal_set_at: EntryNo,
     /// What was spent.
     pub ledger: Ledger,
     /// What the model must be told before it is called again.
@@ -239,8 +245,8 @@ impl SessionState {
     /// Returns the budget to wrap up for: crossed, not told yet, and the goal still limited by it.
     #[must_use]
     pub fn budget_steering(&self) -> Option<crate::goal::BudgetKind> {
-        let goal = self.goal.as_ref().filter(|goal| goal.status == GoalStatus::BudgetLimited)?;
-        self.steering_due.budget.filter(|kind| !goal.wrapped_up.contains(kind))
+        self.goal.as_ref().filter(|goal| goal.status == GoalStatus::BudgetLimited)?;
+        self.steering_due.budget
     }
 
     /// Returns from when a worker may claim the session if no live one owns it; `None`: it needs none.

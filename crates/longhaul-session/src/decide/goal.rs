@@ -3,7 +3,7 @@
 use super::{Draft, next};
 use crate::command::Refusal;
 use crate::entry::{Fact, Mode, Next};
-use crate::goal::{Budget, Goal, GoalStatus, valid_objective};
+use crate::goal::{Budget, Goal, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, valid_objective};
 use crate::id::GoalId;
 use crate::item::Item;
 use crate::state::{SessionState, Status};
@@ -18,6 +18,7 @@ pub(super) fn set(
 ) -> Result<(), Refusal> {
     let objective = valid(objective)?;
     positive(budget)?;
+    bounded(&checks)?;
     let goal = match &draft.state.goal {
         Some(goal) if goal.is_unfinished() && goal.objective == objective => {
             activate(Goal { budget, checks, ..goal.clone() })?
@@ -38,13 +39,13 @@ pub(super) fn edit(
         goal.objective = valid(&text)?;
     }
     if let Some(checks) = checks {
+        bounded(&checks)?;
         goal.checks = checks;
     }
     if let Some(budget) = budget {
         positive(budget)?;
         goal.budget = budget;
         let reached = goal.budget.reached(&goal.used);
-        goal.wrapped_up.retain(|kind| Some(*kind) == reached);
         if goal.status == GoalStatus::BudgetLimited && reached.is_none() {
             goal = activate(goal)?;
         } else if goal.status == GoalStatus::Active && reached.is_some() {
@@ -115,13 +116,7 @@ fn activate(goal: Goal) -> Result<Goal, Refusal> {
     if goal.budget.reached(&goal.used).is_some() {
         return Err(Refusal::Invalid("a budget of the goal is used up; raise it first"));
     }
-    Ok(Goal {
-        status: GoalStatus::Active,
-        reason: None,
-        recent_turns: Vec::new(),
-        wrapped_up: Vec::new(),
-        ..goal
-    })
+    Ok(Goal { status: GoalStatus::Active, reason: None, recent_turns: Vec::new(), ..goal })
 }
 
 fn present(draft: &Draft) -> Result<Goal, Refusal> {
@@ -135,4 +130,12 @@ fn valid(objective: &str) -> Result<String, Refusal> {
 
 fn positive(budget: Budget) -> Result<(), Refusal> {
     if budget.has_zero() { Err(Refusal::Invalid("a budget is a positive number")) } else { Ok(()) }
+}
+
+fn bounded(checks: &[String]) -> Result<(), Refusal> {
+    let fits = |check: &String| (1..=MAX_CHECK_BYTES).contains(&check.len());
+    if checks.len() <= MAX_CHECKS && checks.iter().all(fits) {
+        return Ok(());
+    }
+    Err(Refusal::Invalid("a goal has at most 20 checks of 1 to 1,000 bytes each"))
 }

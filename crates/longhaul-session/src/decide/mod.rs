@@ -71,7 +71,7 @@ fn apply(draft: &mut Draft, command: Command) -> Result<(), Refusal> {
             draft.push(Fact::Configured, Some(Payload::new(Content::Configuration { configuration })))
         }
         Command::Grant { tool } => user::grant(draft, tool),
-        Command::Rename { name } => draft.push(Fact::Named { name }, None),
+        Command::Rename { name } => user::rename(draft, name),
         Command::Redact { entry } => user::redact(draft, entry),
         Command::Archive => draft.push(Fact::Archived, None),
         Command::Unarchive => draft.push(Fact::Unarchived, None),

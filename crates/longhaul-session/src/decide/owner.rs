@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::goal::{Goal, steering_text};
 use crate::id::{CallId, Epoch, Timestamp};
 use crate::item::{Item, Outcome};
-use crate::state::{MAX_CALLS, Newest, Origin, PendingCall};
+use crate::state::{MAX_CALLS, MAX_RESPONSE_ID_BYTES, Newest, Origin, PendingCall};
 use crate::steering::SteeringReason;
 use crate::usage::Spend;
 
@@ -27,6 +27,9 @@ pub(super) fn apply(draft: &mut Draft, epoch: Epoch, action: OwnerAction) -> Res
         OwnerAction::CommitStep { basis, step, spend } => commit_step(draft, epoch, basis, *step, spend),
         OwnerAction::RecordResponse { basis, response_id } => {
             still_valid(draft, basis)?;
+            if response_id.len() > MAX_RESPONSE_ID_BYTES {
+                return Err(Refusal::Invalid("the response's id is too long to be kept"));
+            }
             draft.push(Fact::ResponseStarted { response_id }, None)
         }
         OwnerAction::CommitContext { items, digest } => {
@@ -47,6 +50,7 @@ pub(super) fn apply(draft: &mut Draft, epoch: Epoch, action: OwnerAction) -> Res
         OwnerAction::BeginRetry { basis, failure, retry, spend } => {
             still_valid(draft, basis)?;
             let (attempt, charge) = (basis.attempt + 1, charge(&draft.state, spend));
+            let failure = failure.bounded();
             draft.push(Fact::Retry { failure, retry, attempt, charge }, None)
         }
         OwnerAction::Compact { basis, summary, keep_from, spend } => {
@@ -64,7 +68,7 @@ pub(super) fn apply(draft: &mut Draft, epoch: Epoch, action: OwnerAction) -> Res
         OwnerAction::FailCompaction { basis, failure, spend } => {
             still_valid(draft, basis)?;
             let charge = charge(&draft.state, spend);
-            draft.push(Fact::CompactionFailed { failure, charge }, None)
+            draft.push(Fact::CompactionFailed { failure: failure.bounded(), charge }, None)
         }
         OwnerAction::AwaitAction { deadlines } => await_action(draft, deadlines),
         OwnerAction::CancelAction => cancel_action(draft),
@@ -263,7 +267,7 @@ fn verdict(draft: &Draft) -> TurnVerdict {
 fn fail(draft: &mut Draft, epoch: Epoch, failure: Failure, cut: Cut, spend: Spend) -> Result<(), Refusal> {
     let answers = close(draft, epoch, cut);
     let charge = charge(&draft.state, spend);
-    let fact = Fact::Failed { failure, results: facts(&answers), charge };
+    let fact = Fact::Failed { failure: failure.bounded(), results: facts(&answers), charge };
     draft.push_items(fact, items(answers))
 }
 

@@ -8,7 +8,7 @@ use crate::entry::{Charge, Content, Fact, Payload, Place, ResultFact, TurnVerdic
 use crate::goal::GoalStatus;
 use crate::id::{CallId, EntryNo, WorkerId};
 use crate::item::{Item, Outcome, ToolResult};
-use crate::state::{MAX_GRANTS, MAX_QUEUE, Owner, PendingCall, Status};
+use crate::state::{MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, Owner, PendingCall, Status};
 use crate::usage::Usage;
 
 pub(super) fn create(
@@ -18,6 +18,7 @@ pub(super) fn create(
     name: Option<String>,
     first: First,
 ) -> Result<(), Refusal> {
+    valid_name(name.as_deref())?;
     let content = Payload::new(Content::Configuration { configuration });
     draft.push(Fact::Created { ephemeral, name }, Some(content))?;
     match first {
@@ -181,6 +182,21 @@ pub(super) fn grant(draft: &mut Draft, tool: String) -> Result<(), Refusal> {
         return Err(Refusal::Invalid("the session has been granted all the tools it can be granted"));
     }
     draft.push(Fact::Granted { tool }, None)
+}
+
+pub(super) fn rename(draft: &mut Draft, name: Option<String>) -> Result<(), Refusal> {
+    valid_name(name.as_deref())?;
+    draft.push(Fact::Named { name }, None)
+}
+
+fn valid_name(name: Option<&str>) -> Result<(), Refusal> {
+    let valid = |name: &str| {
+        (1..=MAX_NAME_CHARS).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+    };
+    if name.is_none_or(valid) {
+        return Ok(());
+    }
+    Err(Refusal::Invalid("a name has 1 to 100 characters, and none of them is a control character"))
 }
 
 pub(super) fn redact(draft: &mut Draft, entry: EntryNo) -> Result<(), Refusal> {

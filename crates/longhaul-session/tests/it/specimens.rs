@@ -219,7 +219,6 @@ fn goal() -> Goal {
         reason: Some("the tests do not pass".to_owned()),
         used,
         suppressed: true,
-        wrapped_up: vec![BudgetKind::Tokens],
         recent_turns: vec![digest()],
         ..Goal::new(goal_id(1), "All tests pass".to_owned(), budget, vec!["make".to_owned()], Timestamp(5))
     }

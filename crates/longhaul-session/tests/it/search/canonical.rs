@@ -148,6 +148,7 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
         crashes,
         turn,
         goal,
+        goal_set_at,
         ledger: _,
         steering_due,
         compaction_requested,
@@ -173,7 +174,13 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
     if let Some(goal) = goal {
         put_goal(out, goal);
     }
-    (steering_due, compaction_requested, compaction_failures.min(&limits.max_compaction_failures)).hash(out);
+    (
+        goal_set_at <= history_at,
+        steering_due,
+        compaction_requested,
+        compaction_failures.min(&limits.max_compaction_failures),
+    )
+        .hash(out);
 }
 
 fn put_turn(out: &mut Bytes, turn: &Turn, for_goal: bool, limits: &Limits) {
@@ -193,12 +200,11 @@ fn put_goal(out: &mut Bytes, goal: &Goal) {
         used,
         checks: _,
         suppressed,
-        wrapped_up,
         recent_turns,
         created: _,
         updated: _,
     } = goal;
-    (objective, status, budget, suppressed, wrapped_up, recent_turns).hash(out);
+    (objective, status, budget, suppressed, recent_turns).hash(out);
     let tokens = budget.tokens.map(|_| used.tokens.min(MOST_TOKENS));
     (tokens, used.continuations).hash(out);
 }
