@@ -51,6 +51,8 @@ pub struct NewSession {
     pub configuration: Configuration,
     /// Where its directory is: only workers of this place run it.
     pub place: String,
+    /// Its log is in memory only.
+    pub ephemeral: bool,
     /// Its name.
     pub name: Option<String>,
     /// Labels, for people and queries.
@@ -115,7 +117,7 @@ impl Engine {
         journal.labels = new.labels;
         let create = Command::Create {
             configuration: Box::new(new.configuration),
-            ephemeral: false,
+            ephemeral: new.ephemeral,
             name: new.name,
             first: new.first,
         };

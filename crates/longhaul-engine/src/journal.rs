@@ -251,7 +251,7 @@ impl Journal {
         decision.entries
     }
 
-    fn row(&self, state: &SessionState, head_hash: Digest) -> Row {
+    pub(crate) fn row(&self, state: &SessionState, head_hash: Digest) -> Row {
         Row {
             session: self.session,
             head: state.head,

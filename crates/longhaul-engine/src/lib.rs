@@ -15,6 +15,7 @@ mod model_call;
 mod prompt;
 mod runner;
 mod tool_calls;
+mod transfer;
 mod watcher;
 mod worker;
 
@@ -23,6 +24,7 @@ use longhaul_session::id::SessionId;
 pub use engine::{Created, Done, Engine, Models, NewSession, Snapshot};
 pub use episode::{EpisodeKey, Live};
 pub use host::{Host, SystemHost};
+pub use transfer::Imported;
 pub use watcher::{Event, Watcher};
 pub use worker::{Driven, Worker};
 

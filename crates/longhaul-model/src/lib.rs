@@ -1,17 +1,24 @@
 //! The `Model` trait: one attempt at an answer, as a stream of parts.
 //!
-//! A provider is a pair of pure functions (a request to bytes, bytes to parts) and something that
-//! carries bytes between them; this crate fixes what comes out. What an answer is made of is in
-//! [`part`], how parts become an answer in [`response`], why an attempt failed in [`error`].
-//! [`scripted`] is a model that needs no provider. Retries, time limits and what is stored are left
-//! to the engine: nothing here tries twice.
+//! A provider is a pair of pure functions (a request to bytes, bytes to parts; [`codec`]) and
+//! something that carries bytes between them ([`http`], one for all); this crate fixes what comes
+//! out. What an answer is made of is in [`part`], how parts become an answer in [`response`], why an
+//! attempt failed in [`error`]. Each wire format is a module of its own ([`openai_chat`]), and
+//! [`scripted`] is a model that needs no provider. Retries and what is stored are left to the
+//! engine: nothing here tries twice.
 
+pub mod codec;
 pub mod error;
+mod frames;
+pub mod http;
 mod limits;
 mod measure;
+pub mod openai_chat;
 pub mod part;
 pub mod response;
 pub mod scripted;
+pub mod secret;
+pub mod sse;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,8 +30,10 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
+pub use openai_chat::openai_chat;
 pub use part::{FinishReason, Part};
 pub use response::{Accumulator, Response};
+pub use secret::Secret;
 
 /// The parts of one answer, in order, while it is made.
 ///

@@ -135,32 +135,16 @@ impl crate::codec::Codec for Codec {
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
         let error = classify(head, body);
-        let named = ["stream_options", "include_usage"].iter().any(|name| error.message.contains(name));
-        match error.class {
-            FailureClass::InvalidRequest if named => {
-                let advice = "this server does not know `stream_options`: switch `include_usage` off";
-                Error { message: format!("{}. Most likely {advice}", error.message), ..error }
+        let names = |fields: &[&str]| fields.iter().any(|field| error.message.contains(field));
+        let advice = match error.class == FailureClass::InvalidRequest {
+            true if names(&["stream_options", "include_usage"]) => {
+                "This server does not know `stream_options`: switch `include_usage` off"
             }
-            FailureClass::InvalidRequest if error.message.contains("reasoning") => {
-                let advice = "Most likely it takes no reasoning back: switch `replay_reasoning` off";
-                Error { message: format!("{}. {advice}", error.message), ..error }
+            true if names(&["reasoning_content", "reasoning_details"]) => {
+                "This server takes no reasoning back: switch `replay_reasoning` off"
             }
-            FailureClass::Overloaded
-            | FailureClass::RateLimited
-            | FailureClass::Timeout
-            | FailureClass::Network
-            | FailureClass::Server
-            | FailureClass::Auth
-            | FailureClass::InvalidRequest
-            | FailureClass::ContextOverflow
-            | FailureClass::ContentFilter
-            | FailureClass::Quota
-            | FailureClass::ChainBroken
-            | FailureClass::Unknown
-            | FailureClass::CrashLoop
-            | FailureClass::ContextStillOverLimit
-            | FailureClass::Preparation
-            | FailureClass::Corrupt => error,
-        }
+            true | false => return error,
+        };
+        Error { message: format!("{}. {advice}", error.message.trim_end_matches('.')), ..error }
     }
 }

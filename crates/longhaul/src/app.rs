@@ -27,6 +27,8 @@ pub(crate) struct App {
     pub(crate) options: Options,
     pub(crate) home: PathBuf,
     pub(crate) engine: Engine,
+    /// Sessions are kept in memory only.
+    pub(crate) ephemeral: bool,
 }
 
 impl App {
@@ -37,9 +39,22 @@ impl App {
             format!("the home of the sessions, {}, cannot be made; use --home for another", home.display())
         })?;
         let home = home.canonicalize().unwrap_or(home);
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(home.join(DATABASE))?);
+        let store = SqliteStore::open(home.join(DATABASE))?;
+        Ok(App::over(store, options, home, false))
+    }
+
+    /// Opens the store, or one in memory for a session that is not to be kept.
+    pub(crate) fn for_run(options: Options, ephemeral: bool) -> anyhow::Result<Self> {
+        if !ephemeral {
+            return App::open(options);
+        }
+        Ok(App::over(SqliteStore::in_memory()?, options, PathBuf::new(), true))
+    }
+
+    fn over(store: SqliteStore, options: Options, home: PathBuf, ephemeral: bool) -> Self {
+        let store: Arc<dyn Store> = Arc::new(store);
         let engine = Engine::new(store, Arc::new(SystemHost::new()), Arc::new(AllModels), Toolbox::builtin());
-        Ok(App { options, home, engine })
+        App { options, home, engine, ephemeral }
     }
 
     /// Returns the place of sessions made here.

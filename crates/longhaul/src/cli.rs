@@ -61,6 +61,43 @@ pub(crate) enum Command {
     Send(Send),
     /// Stop what a session is doing; what is queued goes on afterwards
     Interrupt(Interrupt),
+    /// Watch a session without ever driving it
+    Attach(Attach),
+    /// Answer an approval or a question, and go on
+    #[command(after_help = "Example: longhaul answer @last --allow")]
+    Answer(Answer),
+    /// List, remove or promote messages that wait in the queue
+    Queue(Queue),
+    /// Replace a message, the newest one by default, and go on from there
+    Edit(Edit),
+    /// Make a session that begins as the first entries of another; nothing is copied
+    #[command(after_help = "Example: longhaul fork @last --at 12 --dir ../other \"try it another way\"")]
+    Fork(Fork),
+    /// Start the model's context anew; the log keeps everything
+    Clear(One),
+    /// Name a session
+    Rename(Rename),
+    /// Put a session away, or bring it back
+    Archive(Archive),
+    /// Delete a session and all that only it uses
+    Delete(Delete),
+    /// Remove the content of entries; that they were there stays
+    Redact(Redact),
+    /// Write a session as JSON lines, to be imported elsewhere
+    Export(Export),
+    /// Make a session of an export, if its log is sound
+    Import(Import),
+    /// Show where two sessions part, and what each did from there
+    Diff(Diff),
+    /// Watch what is going on: busy sessions, living workers
+    Top(Top),
+    /// Say what works here and what does not
+    Doctor,
+    /// Print a script that completes commands in a shell
+    #[command(
+        after_help = "Example: longhaul completions bash > ~/.local/share/bash-completion/completions/longhaul"
+    )]
+    Completions(Completions),
     /// List sessions, the last active first
     Ls(Ls),
     /// Show a session: what it is doing, what it has spent, what is next
@@ -94,8 +131,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TOOLS", value_delimiter = ',')]
     pub(crate) deny: Vec<String>,
     /// Only create the session; another process drives it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "ephemeral")]
     pub(crate) detach: bool,
+    /// Keep the log in memory only: the session is gone when the program ends
+    #[arg(long)]
+    pub(crate) ephemeral: bool,
 }
 
 #[derive(Debug, Args)]
@@ -186,4 +226,167 @@ pub(crate) struct Verify {
     /// Every session
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+/// A command that takes a session and nothing else.
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// The session
+    #[arg(default_value = "@last")]
+    pub(crate) session: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Attach {
+    /// The session
+    #[arg(default_value = "@last")]
+    pub(crate) session: String,
+    /// First show what there is after this entry [default: the newest]
+    #[arg(long, value_name = "ENTRY")]
+    pub(crate) after: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("answer").required(true).args(["allow", "deny", "text"])))]
+pub(crate) struct Answer {
+    /// The session
+    #[arg(default_value = "@last")]
+    pub(crate) session: String,
+    /// The call, where several wait
+    #[arg(long, value_name = "ID")]
+    pub(crate) call: Option<String>,
+    /// The call may run
+    #[arg(long)]
+    pub(crate) allow: bool,
+    /// The call may not run
+    #[arg(long)]
+    pub(crate) deny: bool,
+    /// The answer to a question
+    #[arg(long)]
+    pub(crate) text: Option<String>,
+    /// Why it may not, for the model
+    #[arg(long, requires = "deny")]
+    pub(crate) reason: Option<String>,
+    /// Allow this tool from now on
+    #[arg(long, requires = "allow")]
+    pub(crate) remember: bool,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Queue {
+    /// The session
+    #[arg(default_value = "@last")]
+    pub(crate) session: String,
+    /// Remove the message of this entry
+    #[arg(long, value_name = "ENTRY", conflicts_with = "promote")]
+    pub(crate) drop: Option<u64>,
+    /// Let the message of this entry go first, now
+    #[arg(long, value_name = "ENTRY")]
+    pub(crate) promote: Option<u64>,
+    /// Do not drive the session
+    #[arg(long, requires = "promote")]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Edit {
+    /// The session
+    pub(crate) session: String,
+    /// What the message says now
+    pub(crate) message: String,
+    /// The entry of the message [default: the newest message]
+    #[arg(long, value_name = "ENTRY")]
+    pub(crate) entry: Option<u64>,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fork {
+    /// The session
+    pub(crate) session: String,
+    /// What to say to the fork; without it, it only is made
+    pub(crate) message: Option<String>,
+    /// The last entry it begins with [default: the newest]
+    #[arg(long, value_name = "ENTRY")]
+    pub(crate) at: Option<u64>,
+    /// The directory the fork works in [default: the same]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rename {
+    /// The session
+    pub(crate) session: String,
+    /// Its new name
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Archive {
+    /// The session
+    pub(crate) session: String,
+    /// Bring it back
+    #[arg(long)]
+    pub(crate) undo: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// The session
+    pub(crate) session: String,
+    /// Really
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Redact {
+    /// The session
+    pub(crate) session: String,
+    /// The entries
+    #[arg(required = true, value_name = "ENTRY")]
+    pub(crate) entries: Vec<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The session
+    #[arg(default_value = "@last")]
+    pub(crate) session: String,
+    /// The file to write; it must not exist yet [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The export
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// A session
+    pub(crate) one: String,
+    /// Another
+    pub(crate) other: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Look once and end
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
 }

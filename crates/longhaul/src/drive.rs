@@ -17,6 +17,8 @@ use crate::summary;
 
 /// How often a watched session is looked at, should its worker die.
 const LOOK_MS: u64 = 500;
+/// Entries before those shown in which a call may have been made whose result is shown.
+const ENTRIES_BEFORE: u64 = 20;
 
 /// Shows a session from the entry after `after` on, and drives it until it rests.
 pub(crate) async fn drive(app: &App, session: SessionId, after: EntryNo) -> anyhow::Result<ExitCode> {
@@ -25,7 +27,7 @@ pub(crate) async fn drive(app: &App, session: SessionId, after: EntryNo) -> anyh
     let worker = app.worker(shutdown.clone()).await?;
     let mut watcher = app.engine.watch(session, after);
     let mut renderer = Renderer::new(app.options.json);
-    name_open_calls(app, session, after, &mut renderer).await?;
+    name_earlier_calls(app, session, after, &mut renderer).await?;
     let mut told = false;
     let driven = loop {
         let driven = step(app, &worker, session, &mut watcher, &mut renderer, &mut keys, told).await?;
@@ -48,16 +50,16 @@ pub(crate) async fn drive(app: &App, session: SessionId, after: EntryNo) -> anyh
     conclude(app, &mut renderer, &snapshot, &driven, keys.interrupted)
 }
 
-/// Lets the renderer know the calls that were made in entries it will not see, and are still open.
-async fn name_open_calls(
+/// Lets the renderer know what the calls are about whose results come next.
+async fn name_earlier_calls(
     app: &App,
     session: SessionId,
     after: EntryNo,
     renderer: &mut Renderer,
 ) -> anyhow::Result<()> {
-    let state = app.engine.snapshot(session).await?.state;
-    if let Some(step) = state.pending.first().map(|call| call.step).filter(|step| *step <= after) {
-        for entry in app.engine.entries(session, step..=step).await? {
+    let first = after.saturating_sub(ENTRIES_BEFORE).max(1);
+    if first <= after {
+        for entry in app.engine.entries(session, first..=after).await? {
             renderer.note_calls(entry.items());
         }
     }

@@ -169,7 +169,7 @@ pub(crate) async fn log(app: &App, args: cli::Log) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_entry(app: &App, entry: Entry) -> anyhow::Result<()> {
+pub(crate) fn print_entry(app: &App, entry: Entry) -> anyhow::Result<()> {
     let mut out = anstream::stdout();
     if app.options.json {
         let line = Line::from(Event::Entry(Box::new(entry)));

@@ -2,15 +2,20 @@
 
 mod app;
 mod cli;
+mod compare;
 mod demo;
+mod doctor;
 mod drive;
 mod environment;
 mod inspect;
 mod line;
+mod manage;
 mod models;
 mod render;
 mod start;
 mod summary;
+mod top;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -43,10 +48,31 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let options = cli.options;
     match cli.command {
         Command::Demo(args) => demo::run(&options, args).await,
-        Command::Run(args) => start::run(&App::open(options)?, args).await,
+        Command::Run(args) => start::run(&App::for_run(options, args.ephemeral)?, args).await,
         Command::Resume(args) => start::resume(&App::open(options)?, args).await,
         Command::Send(args) => start::send(&App::open(options)?, args).await,
         Command::Interrupt(args) => start::interrupt(&App::open(options)?, args).await,
+        Command::Attach(args) => start::attach(&App::open(options)?, args).await,
+        Command::Answer(args) => manage::answer(&App::open(options)?, args).await,
+        Command::Queue(args) => manage::queue(&App::open(options)?, args).await,
+        Command::Edit(args) => manage::edit(&App::open(options)?, args).await,
+        Command::Fork(args) => manage::fork(&App::open(options)?, args).await,
+        Command::Clear(args) => manage::clear(&App::open(options)?, args).await,
+        Command::Rename(args) => manage::rename(&App::open(options)?, args).await,
+        Command::Archive(args) => manage::archive(&App::open(options)?, args).await,
+        Command::Delete(args) => manage::delete(&App::open(options)?, args).await,
+        Command::Redact(args) => manage::redact(&App::open(options)?, args).await,
+        Command::Export(args) => transfer::export(&App::open(options)?, args).await,
+        Command::Import(args) => transfer::import(&App::open(options)?, args).await,
+        Command::Diff(args) => compare::diff(&App::open(options)?, args).await,
+        Command::Top(args) => top::top(&App::open(options)?, args).await,
+        Command::Doctor => doctor::doctor(options).await,
+        Command::Completions(args) => {
+            let (mut command, mut script) = (<Cli as clap::CommandFactory>::command(), Vec::new());
+            clap_complete::generate(args.shell, &mut command, "longhaul", &mut script);
+            std::io::Write::write_all(&mut std::io::stdout(), &script)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Ls(args) => inspect::ls(&App::open(options)?, args).await,
         Command::Show(args) => inspect::show(&App::open(options)?, args).await,
         Command::Log(args) => inspect::log(&App::open(options)?, args).await,

@@ -36,6 +36,8 @@ pub(crate) struct Renderer {
     summarising: bool,
     /// Text of the attempt under way that is on the screen and not committed.
     streamed: String,
+    /// The attempt that it is of has ended without being committed.
+    cut_off: bool,
     /// The cursor is in the middle of a line.
     mid_line: bool,
     calls: HashMap<CallId, String>,
@@ -52,6 +54,7 @@ impl Renderer {
             waits_for: String::new(),
             summarising: false,
             streamed: String::new(),
+            cut_off: false,
             mid_line: false,
             calls: HashMap::new(),
             tokens: 0,
@@ -65,9 +68,18 @@ impl Renderer {
             return self.print(format_args!("{text}\n"));
         }
         match line {
-            Line::Entry { record, content } => self.entry(record, content.as_deref()),
-            Line::Live { part, .. } => self.live(part),
-            Line::PreviewReset { .. } => self.reset(),
+            Line::Entry { record, content } => {
+                self.judge(&record.fact)?;
+                self.entry(record, content.as_deref())
+            }
+            Line::Live { part, .. } => {
+                self.discard()?;
+                self.live(part)
+            }
+            Line::PreviewReset { .. } => {
+                self.cut_off |= !self.streamed.is_empty();
+                Ok(())
+            }
             Line::Result { .. } => Ok(()),
         }
     }
@@ -84,6 +96,7 @@ impl Renderer {
     /// Takes away what only makes sense while something is under way.
     pub(crate) fn settle(&mut self) -> std::io::Result<()> {
         self.rest();
+        self.discard()?;
         self.end_line()
     }
 
@@ -127,11 +140,34 @@ impl Renderer {
         Ok(())
     }
 
-    fn reset(&mut self) -> std::io::Result<()> {
-        if !self.streamed.is_empty() {
+    /// Says what becomes of an answer that was cut off, once an entry tells: what an interrupt cut off is
+    /// kept, and everything else is gone.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "all other entries mean that the attempt was given up"
+    )]
+    fn judge(&mut self, fact: &Fact) -> std::io::Result<()> {
+        match fact {
+            Fact::Queued | Fact::Interrupting { .. } => Ok(()),
+            Fact::Interrupted { partial: true, .. } => {
+                self.cut_off = false;
+                self.streamed.clear();
+                Ok(())
+            }
+            Fact::Acquired { lost: true, .. } => {
+                self.cut_off |= !self.streamed.is_empty();
+                self.discard()
+            }
+            _ => self.discard(),
+        }
+    }
+
+    /// Says of an answer that was cut off that it does not count.
+    fn discard(&mut self) -> std::io::Result<()> {
+        if std::mem::take(&mut self.cut_off) {
+            self.streamed.clear();
             self.end_line()?;
             self.print(format_args!("  {DIM}(that answer was cut off and does not count){DIM:#}\n"))?;
-            self.streamed.clear();
         }
         Ok(())
     }
@@ -157,7 +193,6 @@ impl Renderer {
             }
             Fact::Acquired { lost: true, .. } => {
                 self.rest();
-                self.reset()?;
                 self.note("⟳", "taken over from a worker that was lost")?;
             }
             Fact::Compacted { .. } => self.note("≡", "earlier history was summarised")?,

@@ -48,7 +48,7 @@ pub(crate) async fn create(
 ) -> anyhow::Result<SessionId> {
     let labels = BTreeMap::from([("directory".to_owned(), configuration.directory.clone())]);
     let first = First::Message(message);
-    let new = NewSession { configuration, place: app.place(), name, labels, first };
+    let new = NewSession { configuration, place: app.place(), ephemeral: app.ephemeral, name, labels, first };
     Ok(app.engine.create(new).await??.session)
 }
 
@@ -138,6 +138,33 @@ pub(crate) async fn interrupt(app: &App, args: cli::Interrupt) -> anyhow::Result
     go_on(app, session, head, false).await
 }
 
-async fn go_on(app: &App, session: SessionId, head: EntryNo, detach: bool) -> anyhow::Result<ExitCode> {
+pub(crate) async fn go_on(
+    app: &App,
+    session: SessionId,
+    head: EntryNo,
+    detach: bool,
+) -> anyhow::Result<ExitCode> {
     if detach { Ok(ExitCode::SUCCESS) } else { drive(app, session, head).await }
+}
+
+/// Watches a session until it rests, and never drives it.
+pub(crate) async fn attach(app: &App, args: cli::Attach) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    let head = app.engine.snapshot(session).await?.row.head;
+    let mut watcher = app.engine.watch(session, args.after.map_or(head, |after| after.min(head)));
+    let mut renderer = Renderer::new(app.options.json);
+    loop {
+        let snapshot = app.engine.snapshot(session).await?;
+        if snapshot.state.status.is_resting() && watcher.seen() >= snapshot.row.head {
+            renderer.settle()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        tokio::select! {
+            event = watcher.next() => renderer.show(&event?.into())?,
+            _ = tokio::signal::ctrl_c() => {
+                renderer.say("  no longer watching; the session goes on")?;
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Models that do not behave: what they answer is never worse than a failed attempt.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use longhaul_engine::Driven;
 use longhaul_model::{Error, FinishReason, ModelCall, Part};
@@ -44,7 +45,12 @@ async fn a_model_that_panics_is_a_failed_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_cannot_be_used_is_a_failed_attempt_and_paid_for() {
-    let answer = |call: &ModelCall| if call.attempt == 0 { calls(129, "c") } else { says("Done.") };
+    // Bounded: an engine that asks for ever must fail the test, not hang it.
+    let asked = AtomicU64::new(0);
+    let answer = move |call: &ModelCall| {
+        let first = call.attempt == 0 && asked.fetch_add(1, Ordering::SeqCst) < 20;
+        if first { calls(129, "c") } else { says("Done.") }
+    };
     let probe = Probe::open();
     let world = world(answer, &probe);
     let session = world.session("go").await;

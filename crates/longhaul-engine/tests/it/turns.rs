@@ -1,7 +1,5 @@
 //! Whole turns: what is written, in which order, at what price.
 
-use std::sync::{Arc, Mutex};
-
 use longhaul_engine::{Done, Driven};
 use longhaul_session::agent::{Configuration, Limits};
 use longhaul_session::command::{Command, First, Refusal};
@@ -9,8 +7,6 @@ use longhaul_session::entry::{Fact, FinishReason};
 use longhaul_session::id::SessionId;
 use longhaul_session::item::{EffectClass, Outcome};
 use longhaul_store::RequestId;
-use longhaul_store::sqlite::Counters;
-use longhaul_tools::tool::{ToolOutput, function};
 use longhaul_tools::toolbox::Toolbox;
 
 use crate::world::{Probe, World, calling, is_kind, is_tool_start, spec, until};
@@ -51,43 +47,6 @@ async fn real_tools_work_in_the_directory() {
     assert_eq!(world.outcomes(session).await, [Outcome::Ok, Outcome::Ok]);
     assert!(world.said(session).await.last().unwrap().contains("kept"));
     world.sound(session).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_step_costs_the_same_early_and_late() {
-    let script = r#"
-        [[turn]]
-        [[turn.step]]
-        repeat = 1000
-        usage = { input = 10, output = 1 }
-        [[turn.step.call]]
-        tool = "mark"
-        [[turn.step]]
-        text = "done"
-    "#;
-    let marks: Arc<Mutex<Vec<Counters>>> = Arc::default();
-    let store: Arc<Mutex<Option<Arc<longhaul_store::SqliteStore>>>> = Arc::default();
-    let (marking, seen) = (Arc::clone(&marks), Arc::clone(&store));
-    let mark = function(spec("mark", EffectClass::Once), move |_, _| {
-        let counters = seen.lock().unwrap().as_ref().unwrap().counters();
-        marking.lock().unwrap().push(counters);
-        async { ToolOutput::ok("marked") }
-    });
-    let world = World::new(script, Toolbox::empty().with(mark)).in_memory();
-    *store.lock().unwrap() = Some(Arc::clone(&world.store.inner));
-    let limits = Limits { max_steps: 5_000, compact_above_tokens: u64::MAX / 16, ..Limits::default() };
-    let session = world.limited(limits).await;
-    assert_eq!(world.run(session).await, Driven::Waiting);
-    let marks = marks.lock().unwrap();
-    assert_eq!(marks.len(), 1_000);
-    let price = |at: usize| {
-        let (before, after) = (marks[at - 1], marks[at]);
-        let reads = after.entries_read - before.entries_read;
-        (after.transactions - before.transactions, after.statements - before.statements, reads)
-    };
-    let (transactions, _, reads) = price(50);
-    assert_eq!((transactions, reads), (2, 0), "one append for the results, one for the next answer");
-    assert_eq!(price(50), price(999));
 }
 
 #[tokio::test(start_paused = true)]

@@ -159,6 +159,7 @@ impl World {
         let new = NewSession {
             configuration,
             place: "here".to_owned(),
+            ephemeral: false,
             name: None,
             labels: BTreeMap::new(),
             first,

@@ -129,7 +129,13 @@ const MARKS: [Mark; 7] = [
             "invalid_authentication_error",
             "unsupported_country_region_territory",
         ],
-        words: &["api key not valid", "invalid api key", "incorrect api key", "api key expired", "no auth credentials"],
+        words: &[
+            "api key not valid",
+            "invalid api key",
+            "incorrect api key",
+            "api key expired",
+            "no auth credentials",
+        ],
         statuses: REFUSED,
     },
     Mark {
@@ -150,7 +156,8 @@ const MARKS: [Mark; 7] = [
 ];
 
 /// What codes mean where no status is known: in an answer that had begun.
-const CODES: [(&str, FailureClass); 14] = [
+const CODES: [(&str, FailureClass); 15] = [
+    ("overloaded", FailureClass::Overloaded),
     ("rate_limit", FailureClass::RateLimited),
     ("resource_exhausted", FailureClass::RateLimited),
     ("too_many_requests", FailureClass::RateLimited),

@@ -62,8 +62,7 @@ impl Said {
                 Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => {}
             }
         }
-        let numbers: Vec<u16> =
-            self.codes.iter().filter_map(|code| http_status(code.parse().ok())).collect();
+        let numbers: Vec<u16> = self.codes.iter().filter_map(|code| http_status(code.parse().ok())).collect();
         self.status = self.status.or(numbers.first().copied());
         for detail in error.get("details").and_then(Value::as_array).into_iter().flatten() {
             if let Some(reason) = detail.get("reason").and_then(Value::as_str) {

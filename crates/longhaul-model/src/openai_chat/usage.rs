@@ -6,7 +6,8 @@ use serde_json::Value;
 const INPUT: &[&str] = &["/prompt_tokens"];
 const OUTPUT: &[&str] = &["/completion_tokens"];
 const TOTAL: &[&str] = &["/total_tokens"];
-const CACHED: &[&str] = &["/prompt_tokens_details/cached_tokens", "/prompt_cache_hit_tokens", "/cached_tokens"];
+const CACHED: &[&str] =
+    &["/prompt_tokens_details/cached_tokens", "/prompt_cache_hit_tokens", "/cached_tokens"];
 const CACHE_WRITE: &[&str] = &["/prompt_tokens_details/cache_write_tokens", "/cache_creation_input_tokens"];
 const REASONING: &[&str] = &["/completion_tokens_details/reasoning_tokens", "/reasoning_tokens"];
 

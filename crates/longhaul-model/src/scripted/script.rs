@@ -271,7 +271,10 @@ fn json(value: toml::Value) -> Result<Value, &'static str> {
         toml::Value::Datetime(at) => Value::String(at.to_string()),
         toml::Value::Array(values) => Value::Array(values.into_iter().map(json).collect::<Result<_, _>>()?),
         toml::Value::Table(table) => Value::Object(
-            table.into_iter().map(|(key, value)| Ok((key, json(value)?))).collect::<Result<_, _>>()?,
+            table
+                .into_iter()
+                .map(|(key, value)| Ok((key, json(value)?)))
+                .collect::<Result<_, &'static str>>()?,
         ),
     })
 }

@@ -2,9 +2,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail it by panicking")]
 
+mod chat_request;
+mod classify;
+mod http;
 mod response;
 mod scripted;
 mod scripted_failures;
 mod scripted_position;
 mod scripted_text;
+mod sse;
 mod support;
+mod wire;

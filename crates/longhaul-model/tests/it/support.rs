@@ -24,7 +24,7 @@ pub(crate) fn call(items: &[Item], attempt: u32) -> ModelCall {
 }
 
 /// Plays one attempt to its end: its parts, and the error it ended with.
-pub(crate) async fn play(model: &ScriptedModel, call: ModelCall) -> (Vec<Part>, Option<Error>) {
+pub(crate) async fn play(model: &impl Model, call: ModelCall) -> (Vec<Part>, Option<Error>) {
     let mut stream = match model.call(call).await {
         Ok(stream) => stream,
         Err(error) => return (Vec::new(), Some(error)),

@@ -116,6 +116,9 @@ fn a_turn_that_fails_says_why_and_what_to_do_and_the_next_message_goes_on() {
     failed: the key is wrong
       Check the provider's key: it is missing, wrong, or lacks the permission.
     ");
+    let told = world.run(&["--json", "resume"]);
+    let last: Value = serde_json::from_str(told.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["exit"], &last["error"]), (&1.into(), &"the key is wrong".into()));
     assert!(world.succeed(&["send", "@last", "and again"]).contains("Now it does."));
 }
 

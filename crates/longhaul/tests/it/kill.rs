@@ -2,6 +2,8 @@
 //! stopped with SIGSTOP, looked at, and killed where it stands or let go on. What must hold then is checked
 //! against its log, and against the file that its tools have written.
 
+#![cfg(target_os = "linux")]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
@@ -45,7 +47,7 @@ enum Phase {
     BeforeStart,
     /// The database is locked for writing, by a process that owns its session.
     Append,
-    /// Anywhere else: starting, between two steps, ending.
+    /// Anywhere else, or nobody looked.
     Elsewhere,
 }
 
@@ -128,7 +130,7 @@ impl Siege {
     /// Runs the program until it was killed; begins another turn when one has ended.
     fn kill_one(&mut self, aim: Option<Phase>) {
         for _ in 0..TURNS {
-            let mut process = Process { running: self.start(), parts: Vec::new(), chars: 0, ended: false };
+            let mut process = Process { running: self.start(), lines: Vec::new(), chars: 0, ended: false };
             let kill = match aim {
                 Some(phase) => self.hunt(&mut process, phase),
                 None => self.strike(&mut process),
@@ -136,11 +138,11 @@ impl Siege {
             if let Some(kill) = kill {
                 self.kills.push(kill);
                 let rest = process.running.kill();
-                self.keep(&process.parts);
+                self.keep(&process.lines);
                 self.keep(&rest);
                 return;
             }
-            self.keep(&process.parts);
+            self.keep(&process.lines);
             self.next_turn(process);
         }
         panic!("no process lived long enough to be killed: {self}");
@@ -192,7 +194,7 @@ impl Siege {
         self.strike(process)
     }
 
-    /// Finds out where a stopped process is; `None` when it has nothing to do any more.
+    /// Finds out where a stopped process is; `None` when it has nothing to do any more, or nobody can tell.
     fn look(&self, process: &mut Process) -> Option<Kill> {
         process.read();
         let database = self.world.path("home/sessions.db");
@@ -203,7 +205,12 @@ impl Siege {
         database.busy_timeout(Duration::ZERO).unwrap();
         let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?));
         let (head, hash, state) =
-            database.query_row("SELECT head, head_hash, state FROM sessions", [], row).unwrap();
+            match database.query_row("SELECT head, head_hash, state FROM sessions", [], row) {
+                // It holds what even readers need: it closes the database, or was about to tell them of
+                // what it wrote.
+                Err(error) if is_busy(&error) => return None,
+                found => found.unwrap(),
+            };
         let state: SessionState = serde_json::from_slice(&state).unwrap();
         if state.status != Status::Running {
             return None;
@@ -257,7 +264,7 @@ fn marks(aim: Phase) -> (&'static [&'static str], usize) {
 /// A process, and the lines it has printed.
 struct Process {
     running: Running,
-    parts: Vec<String>,
+    lines: Vec<String>,
     /// Characters of the answer under way.
     chars: usize,
     ended: bool,
@@ -296,7 +303,7 @@ impl Process {
             // Whatever else follows the text, the answer is no longer in its middle.
             _ => self.chars = 0,
         }
-        self.parts.push(line);
+        self.lines.push(line);
     }
 
     /// Stops all of its threads. False when it has ended instead.
@@ -321,10 +328,17 @@ impl Process {
 /// Tells whether another process is in a transaction that writes.
 fn is_locked(database: &Connection) -> bool {
     match database.execute_batch("BEGIN IMMEDIATE; ROLLBACK") {
-        Ok(()) => false,
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => true,
-        Err(error) => panic!("{error}"),
+        Err(error) if is_busy(&error) => true,
+        done => {
+            done.unwrap();
+            false
+        }
     }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::FileLockingProtocolFailed))
 }
 
 fn read(path: &Path) -> String {

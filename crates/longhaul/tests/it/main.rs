@@ -6,7 +6,7 @@ mod commands;
 mod crash_limit;
 #[cfg(test)]
 mod demo;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod long;

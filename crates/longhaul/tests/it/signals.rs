@@ -42,8 +42,9 @@ fail = { hang = true, after_chars = 7 }
 /// Starts a session and waits until its tool runs.
 fn start_held(world: &World) -> (String, Running) {
     let session = world.create(HELD, &[]);
-    let running = world.start(&["resume", &session, "--after", "0"]);
+    let mut running = world.start(&["resume", &session, "--after", "0"]);
     until_file_says(&world.work("up"), "up");
+    running.wait_for("This takes long.");
     (session, running)
 }
 
@@ -96,6 +97,7 @@ fn a_second_interrupt_from_the_keys_stops_the_program_and_resume_goes_on() {
     let mut running = world.start(&["resume", &session]);
     running.wait_for("I begin");
     world.succeed(&["send", &session, "and then?", "--detach"]);
+    running.wait_for("(queued)");
     running.signal(Signal::INT);
     running.wait_for("I go on");
     running.signal(Signal::INT);
@@ -105,7 +107,6 @@ fn a_second_interrupt_from_the_keys_stops_the_program_and_resume_goes_on() {
     I begin
     › and then? (queued)
       interrupting; press Ctrl-C again to stop the program
-      (that answer was cut off and does not count)
       ■ interrupted
     I go on
       stopping; the session can be resumed
@@ -114,6 +115,8 @@ fn a_second_interrupt_from_the_keys_stops_the_program_and_resume_goes_on() {
       go on with: longhaul resume ID
     ");
     assert_eq!(world.kinds(&session).last().unwrap(), "released");
+    let log = world.succeed(&["log", &session]);
+    assert!(log.contains("I begin … (cut off)"), "what was interrupted is kept: {log}");
     world.write("script.toml", &HANGING.replace("fail =", "# fail ="));
     assert!(world.succeed(&["resume", &session]).contains("I go on, and then\n"));
 }

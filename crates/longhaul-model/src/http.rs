@@ -1,0 +1,249 @@
+//! Carries bytes between a codec and its provider, for every wire format alike: connections, time
+//! limits, cancellation, and errors that say what to do. Knows no wire format and tries nothing
+//! twice. Proxies are taken from the environment (`HTTPS_PROXY` and its kin).
+
+mod answer;
+mod failure;
+
+use std::path::Path;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream;
+use longhaul_session::agent::Request;
+use longhaul_session::failure::FailureClass;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Url};
+use tokio::time::timeout;
+
+use crate::codec::{Codec, HttpRequest, ResponseHead};
+use crate::limits::{ERROR_BODY_MS, MAX_CA_BYTES, MAX_ERROR_BYTES};
+use crate::secret::Secret;
+use crate::{Error, Identity, Model, ModelCall, PartStream};
+use answer::Answer;
+
+const USER_AGENT: &str = concat!("longhaul/", env!("CARGO_PKG_VERSION"));
+
+/// Headers whose values are no secrets, though they are sent as such.
+const PLAIN_HEADERS: [&str; 2] = ["content-type", "accept"];
+
+/// How long to wait for what, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Until the connection stands: name, address, TLS.
+    pub connect_ms: u64,
+    /// Until a streamed answer begins, from when the request is sent.
+    pub first_byte_ms: u64,
+    /// Without a byte within a streamed answer. Comments that only say that the server is alive
+    /// count: a model may think for long.
+    pub idle_ms: u64,
+    /// Until an answer that is not streamed is there as a whole.
+    pub whole_answer_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { connect_ms: 10_000, first_byte_ms: 60_000, idle_ms: 120_000, whole_answer_ms: 600_000 }
+    }
+}
+
+/// A model behind HTTP: a codec, and the connections to its provider.
+#[derive(Debug)]
+pub struct Client<C> {
+    codec: C,
+    http: reqwest::Client,
+    limits: Limits,
+}
+
+/// Whom a request goes to, for messages; and what must not be in them.
+#[derive(Clone, Debug)]
+struct Peer {
+    url: String,
+    secrets: Vec<Secret>,
+}
+
+impl Peer {
+    /// Takes keys out of an error's message.
+    fn masked(&self, error: Error) -> Error {
+        let message = self.secrets.iter().fold(error.message, |text, secret| secret.masked_in(&text));
+        Error { message, ..error }
+    }
+}
+
+impl<C: Codec> Client<C> {
+    /// Prepares connections. Nothing is sent yet. `ca_file` names certificates (PEM) to trust
+    /// besides the system's.
+    ///
+    /// # Errors
+    /// The codec's URL or headers cannot be sent, or the certificates cannot be read.
+    pub fn new(codec: C, limits: Limits, ca_file: Option<&Path>) -> Result<Self, Error> {
+        let empty = Request { system: String::new(), items: Vec::new(), tools: Arc::default() };
+        let sample = codec.request(&empty);
+        let url = parse_url(&sample.url)?;
+        parse_headers(&sample.headers)?;
+        let certificates = ca_file.map_or(Ok(Vec::new()), read_certificates)?;
+        install_crypto();
+        let builder = || {
+            let connect = Duration::from_millis(limits.connect_ms);
+            let builder = reqwest::Client::builder().connect_timeout(connect).user_agent(USER_AGENT);
+            // A redirect would turn POST into GET, and carry keys to another host.
+            builder.redirect(Policy::none()).referer(false)
+        };
+        let built = builder().tls_certs_merge(certificates).build();
+        // Where the system has no certificates at all, plain HTTP must still work.
+        let without_tls = |error| match url.scheme() {
+            "http" => builder().tls_certs_only([]).build(),
+            _ => Err(error),
+        };
+        let http = built.or_else(without_tls).map_err(|error| {
+            let text = failure::root_cause(&error);
+            invalid(format!(
+                "cannot prepare TLS: {text}. Install the system's certificates (ca-certificates), \
+                 or name a file with certificates"
+            ))
+        })?;
+        Ok(Client { codec, http, limits })
+    }
+
+    async fn begin(&self, request: &HttpRequest) -> Result<Answer, Error> {
+        let url = parse_url(&request.url)?;
+        let peer = Peer { url: shown(&url), secrets: secrets(request) };
+        let sent = self.http.post(url).headers(parse_headers(&request.headers)?);
+        let sent = sent.body(request.body.clone()).send();
+        let (limit_ms, streamed) = match request.streamed {
+            true => (self.limits.first_byte_ms, true),
+            false => (self.limits.whole_answer_ms, false),
+        };
+        let whole = async {
+            let response = sent.await.map_err(|error| failure::classify(&error, &peer.url))?;
+            if !response.status().is_success() {
+                return Err(peer.masked(self.refused(response).await));
+            }
+            let decoder = self.codec.decoder();
+            let mut answer = Answer::new(response, decoder, self.limits.idle_ms, peer.clone());
+            while !streamed && !answer.is_complete() {
+                answer.read().await;
+            }
+            Ok(answer)
+        };
+        match timeout(Duration::from_millis(limit_ms), whole).await {
+            Ok(begun) => begun,
+            Err(_) => Err(failure::too_late(&peer.url, limit_ms, streamed)),
+        }
+    }
+
+    /// Reads why the provider refused. What of it comes too late or is too long is left out.
+    async fn refused(&self, mut response: reqwest::Response) -> Error {
+        let head = head(&response);
+        let mut body = Vec::new();
+        let read = async {
+            while let Ok(Some(bytes)) = response.chunk().await
+                && body.len() < MAX_ERROR_BYTES
+            {
+                body.extend_from_slice(&bytes);
+            }
+        };
+        let limit = Duration::from_millis(ERROR_BODY_MS);
+        // Whether it came in full or not, the status alone says enough.
+        let _in_full = timeout(limit, read).await;
+        body.truncate(MAX_ERROR_BYTES);
+        self.codec.failure(&head, &body)
+    }
+}
+
+#[async_trait]
+impl<C: Codec> Model for Client<C> {
+    fn identity(&self) -> Identity {
+        self.codec.identity()
+    }
+
+    async fn call(&self, call: ModelCall) -> Result<PartStream, Error> {
+        let ModelCall { request, attempt: _, cancel } = call;
+        let sent = self.codec.request(&request);
+        match cancel.run_until_cancelled(self.begin(&sent)).await {
+            Some(begun) => Ok(begun?.into_parts(cancel)),
+            None => Ok(Box::pin(stream::empty())),
+        }
+    }
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(FailureClass::InvalidRequest, message)
+}
+
+fn parse_url(text: &str) -> Result<Url, Error> {
+    let wrong = |why: &str| {
+        let example = "It should look like https://api.openai.com/v1 or http://localhost:8080/v1";
+        let text = text.split('?').next().unwrap_or_default();
+        let shown = text.rsplit_once('@').map_or(text, |(_, after)| after);
+        invalid(format!("the base URL cannot be used ({shown}): {why}. {example}"))
+    };
+    let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        _ => Err(wrong("it begins with neither http:// nor https://")),
+    }
+}
+
+/// The URL for messages: without user, password and query, where keys may stand.
+fn shown(url: &Url) -> String {
+    let port = url.port().map_or(String::new(), |port| format!(":{port}"));
+    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+}
+
+fn secrets(request: &HttpRequest) -> Vec<Secret> {
+    let secret = |(name, _): &&(String, Secret)| !PLAIN_HEADERS.contains(&name.as_str());
+    request.headers.iter().filter(secret).map(|(_, value)| value.clone()).collect()
+}
+
+fn parse_headers(headers: &[(String, Secret)]) -> Result<HeaderMap, Error> {
+    let mut parsed = HeaderMap::new();
+    for (name, value) in headers {
+        let key = HeaderName::try_from(name).map_err(|_| {
+            invalid(format!("the header {name:?} cannot be sent: that is no name of a header"))
+        })?;
+        let mut value = HeaderValue::try_from(value.expose()).map_err(|_| {
+            invalid(format!(
+                "the header {name:?} cannot be sent: its value has characters that no header may have. \
+                 Look for a line break or for quotes that are not ASCII in the key"
+            ))
+        })?;
+        value.set_sensitive(true);
+        parsed.insert(key, value);
+    }
+    Ok(parsed)
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<Certificate>, Error> {
+    let wrong = |why: String| invalid(format!("cannot use the certificates in {}: {why}", path.display()));
+    let bytes = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
+    if bytes > MAX_CA_BYTES {
+        return Err(wrong(format!("the file is {bytes} bytes, more than the {MAX_CA_BYTES} allowed")));
+    }
+    let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let certificates =
+        Certificate::from_pem_bundle(&pem).map_err(|error| wrong(failure::root_cause(&error)))?;
+    if certificates.is_empty() {
+        return Err(wrong("there is none in it. The file must be in PEM form".to_owned()));
+    }
+    Ok(certificates)
+}
+
+fn head(response: &reqwest::Response) -> ResponseHead {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = response.headers().iter().map(|(name, value)| (name.to_string(), text(value)));
+    ResponseHead { status: response.status().as_u16(), headers: headers.collect() }
+}
+
+/// One provider of cryptography serves the whole process; whoever embeds this may have chosen.
+fn install_crypto() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            // It fails when another thread was quicker, which is as good.
+            let _installed = rustls::crypto::ring::default_provider().install_default();
+        }
+    });
+}

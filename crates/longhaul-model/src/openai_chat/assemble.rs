@@ -1,0 +1,224 @@
+//! From the JSON of an answer, in chunks or whole, to parts. How the JSON is framed is left to the
+//! decoder.
+
+use longhaul_session::failure::FailureClass;
+use longhaul_session::usage::Usage;
+use serde_json::Value;
+
+use super::calls::Calls;
+use super::reasoning;
+use super::usage::Tally;
+use crate::error::classify_in_answer;
+use crate::{Error, FinishReason, Part};
+
+/// Puts one answer together.
+#[derive(Debug)]
+pub(crate) struct Assembler {
+    host: String,
+    started: bool,
+    thinking: bool,
+    field: Option<&'static str>,
+    details: Vec<Value>,
+    calls: Calls,
+    tally: Tally,
+    usage: Option<Usage>,
+    reason: Option<String>,
+}
+
+impl Assembler {
+    pub(crate) fn new(host: &str) -> Self {
+        Assembler {
+            host: host.to_owned(),
+            started: false,
+            thinking: false,
+            field: None,
+            details: Vec::new(),
+            calls: Calls::default(),
+            tally: Tally::default(),
+            usage: None,
+            reason: None,
+        }
+    }
+
+    /// Returns what the provider said the answer cost, so far.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Takes a chunk of a stream, or a whole answer. Unknown fields mean nothing.
+    pub(crate) fn take(&mut self, chunk: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
+        let id = chunk.get("id").and_then(Value::as_str).filter(|id| !id.is_empty());
+        if id.is_some() {
+            self.start(id, parts);
+        }
+        let choice = first_choice(chunk);
+        if let Some(choice) = choice {
+            let message =
+                ["delta", "message"].iter().find_map(|key| choice.get(key).filter(|it| it.is_object()));
+            self.message(message.unwrap_or(&Value::Null), parts)?;
+            let reason = choice.get("finish_reason").and_then(Value::as_str);
+            if let Some(reason) = reason.filter(|reason| !reason.is_empty()) {
+                self.reason = Some(reason.to_owned());
+            }
+        }
+        let usage = chunk.get("usage").filter(|usage| usage.is_object());
+        if let Some(usage) = usage.or_else(|| chunk.pointer("/x_groq/usage")) {
+            self.count(usage, parts);
+        }
+        match error_in(chunk, choice) {
+            Some(error) => Err(classify_in_answer(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends an answer that came as one document: that it is whole is the proof that it is finished.
+    pub(crate) fn finish_document(&mut self, answer: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
+        if first_choice(answer).is_none() {
+            let message = "the provider's answer made no sense: it holds no choice and no error";
+            return Err(Error::new(FailureClass::Server, message));
+        }
+        self.end(parts)
+    }
+
+    /// Ends an answer that came as a stream.
+    pub(crate) fn finish_stream(&mut self, parts: &mut Vec<Part>) -> Result<(), Error> {
+        if self.reason.is_none() {
+            let message = "the stream ended before the answer was complete";
+            return Err(Error::new(FailureClass::Network, message));
+        }
+        self.end(parts)
+    }
+
+    fn end(&mut self, parts: &mut Vec<Part>) -> Result<(), Error> {
+        let reason = finish_reason(self.reason.as_deref(), !self.calls.is_empty())?;
+        self.start(None, parts);
+        self.end_reasoning(parts);
+        self.calls.finish(&self.host, !reason.is_natural(), parts)?;
+        parts.push(Part::Finished { reason, raw: self.reason.take() });
+        Ok(())
+    }
+
+    fn start(&mut self, id: Option<&str>, parts: &mut Vec<Part>) {
+        if !std::mem::replace(&mut self.started, true) {
+            parts.push(Part::Started { response_id: id.map(str::to_owned) });
+        }
+    }
+
+    fn message(&mut self, message: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
+        let reasoning = reasoning::said(message);
+        if let Some((text, field)) = reasoning.text {
+            self.think(text, field, parts);
+        }
+        for detail in reasoning.details {
+            reasoning::add_detail(&mut self.details, detail);
+        }
+        match message.get("content").and_then(Value::as_array) {
+            Some(pieces) => pieces.iter().for_each(|piece| self.piece(piece, parts)),
+            None => self.text(message.get("content"), parts),
+        }
+        self.text(message.get("refusal"), parts);
+        for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+            self.start(None, parts);
+            self.end_reasoning(parts);
+            self.calls.take(call, parts)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a piece of content that comes in pieces of several kinds, as Mistral sends it.
+    fn piece(&mut self, piece: &Value, parts: &mut Vec<Part>) {
+        match piece.get("thinking") {
+            Some(Value::Array(thoughts)) => {
+                for thought in thoughts.iter().filter_map(|it| it.get("text")?.as_str()) {
+                    self.think(thought.to_owned(), None, parts);
+                }
+            }
+            Some(thought) => self.think(thought.as_str().unwrap_or_default().to_owned(), None, parts),
+            None => self.text(piece.get("text").or_else(|| piece.get("refusal")), parts),
+        }
+    }
+
+    fn text(&mut self, text: Option<&Value>, parts: &mut Vec<Part>) {
+        let Some(text) = text.and_then(Value::as_str).filter(|text| !text.is_empty()) else { return };
+        self.start(None, parts);
+        self.end_reasoning(parts);
+        parts.push(Part::Text { text: text.to_owned() });
+    }
+
+    fn think(&mut self, text: String, field: Option<&'static str>, parts: &mut Vec<Part>) {
+        if text.is_empty() {
+            return;
+        }
+        self.start(None, parts);
+        self.thinking = true;
+        self.field = field.or(self.field);
+        parts.push(Part::Reasoning { text });
+    }
+
+    /// Ends the reasoning so far. Details that come after it are hidden reasoning of their own; in
+    /// a request they are joined again.
+    fn end_reasoning(&mut self, parts: &mut Vec<Part>) {
+        let details = std::mem::take(&mut self.details);
+        if !self.thinking && details.is_empty() {
+            return;
+        }
+        self.thinking = false;
+        let opaque = reasoning::opaque(&self.host, self.field.take(), details);
+        parts.push(Part::ReasoningEnd { opaque });
+    }
+
+    fn count(&mut self, said: &Value, parts: &mut Vec<Part>) {
+        let usage = self.tally.take(said).filter(|usage| self.usage != Some(*usage));
+        if let Some(usage) = usage {
+            self.start(None, parts);
+            self.usage = Some(usage);
+            parts.push(Part::Usage { usage });
+        }
+    }
+}
+
+fn first_choice(chunk: &Value) -> Option<&Value> {
+    let choices = chunk.get("choices")?.as_array()?;
+    choices.iter().find(|choice| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0)
+}
+
+/// Finds the error that a chunk or document holds or is.
+fn error_in<'a>(chunk: &'a Value, choice: Option<&'a Value>) -> Option<&'a Value> {
+    let there = |value: &&Value| value.get("error").is_some_and(|error| !error.is_null());
+    if there(&chunk) || chunk["object"] == "error" || chunk["type"] == "error" {
+        return Some(chunk);
+    }
+    if let Some(choice) = choice.filter(there) {
+        return Some(choice);
+    }
+    let bare = ["message", "detail"].iter().any(|key| chunk.get(key).is_some_and(Value::is_string));
+    Some(chunk).filter(|_| bare && chunk.get("choices").is_none())
+}
+
+/// An answer that asks for tools and ends in an ordinary way waits for their results, whatever the
+/// word for it.
+fn finish_reason(raw: Option<&str>, has_calls: bool) -> Result<FinishReason, Error> {
+    let word = raw.map(str::to_ascii_lowercase);
+    Ok(match word.as_deref() {
+        None | Some("stop" | "end_turn" | "eos" | "eos_token" | "stop_sequence") => {
+            if has_calls {
+                FinishReason::ToolCalls
+            } else {
+                FinishReason::Stop
+            }
+        }
+        Some("tool_calls" | "tool_use" | "function_call") => FinishReason::ToolCalls,
+        Some("length" | "max_tokens" | "model_length") => FinishReason::Length,
+        Some("content_filter" | "safety" | "refusal") => FinishReason::ContentFilter,
+        Some("pause" | "pause_turn") => FinishReason::Pause,
+        Some("error") => {
+            let message = "the provider failed while it answered: it did not say why";
+            return Err(Error::new(FailureClass::Server, message));
+        }
+        Some("insufficient_system_resource") => {
+            let message = "the provider gave the answer up for lack of capacity";
+            return Err(Error::new(FailureClass::Overloaded, message));
+        }
+        Some(_) => FinishReason::Other,
+    })
+}

@@ -1,0 +1,155 @@
+//! Which tool call a piece of one belongs to. By the wire's rules its index says so, but servers
+//! leave out indexes and ids, or give every call the index 0.
+
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+use longhaul_session::failure::FailureClass;
+
+use crate::limits::MAX_CALLS;
+use crate::{Error, Part};
+
+/// The tool calls of one answer.
+#[derive(Debug, Default)]
+pub(crate) struct Calls(Vec<Call>);
+
+#[derive(Debug, Default)]
+struct Call {
+    index: Option<u64>,
+    id: Option<String>,
+    /// The call is told of once its name is known.
+    name: Option<String>,
+    arguments: String,
+    extra: Option<Value>,
+}
+
+/// A piece as the wire has it.
+struct Piece<'a> {
+    index: Option<u64>,
+    id: Option<&'a str>,
+    name: Option<&'a str>,
+    arguments: String,
+    extra: Option<&'a Value>,
+}
+
+impl Calls {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes a piece of a call.
+    pub(crate) fn take(&mut self, piece: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
+        let piece = read(piece);
+        if piece.id.is_none() && piece.name.is_none() && piece.arguments.is_empty() {
+            return Ok(());
+        }
+        let at = match self.position(&piece) {
+            Some(at) => at,
+            None if self.0.len() < MAX_CALLS => {
+                self.0.push(Call { index: piece.index, ..Call::default() });
+                self.0.len() - 1
+            }
+            None => {
+                let message = format!("the answer had more than {MAX_CALLS} tool calls and was given up");
+                return Err(Error::new(FailureClass::Server, message));
+            }
+        };
+        let index = u32::try_from(at).expect("there are at most MAX_CALLS calls");
+        let call = &mut self.0[at];
+        if let (None, Some(id)) = (&call.id, piece.id) {
+            call.id = Some(id.to_owned());
+        }
+        if let Some(extra) = piece.extra {
+            call.extra = Some(extra.clone());
+        }
+        let mut news = piece.arguments;
+        call.arguments.push_str(&news);
+        match (&call.name, piece.name) {
+            (None, Some(name)) => {
+                call.name = Some(name.to_owned());
+                let (id, name) = (call.id.clone(), name.to_owned());
+                parts.push(Part::ToolCallStarted { index, id, name });
+                news.clone_from(&call.arguments);
+            }
+            (None, None) => return Ok(()),
+            (Some(_), _) => {}
+        }
+        if !news.is_empty() {
+            parts.push(Part::ToolCallArguments { index, text: news });
+        }
+        Ok(())
+    }
+
+    /// Ends the calls; one without arguments gets an empty object. When something else than the model stopped the answer (`cut`), only those
+    /// whose arguments are whole end; the others stay open.
+    pub(crate) fn finish(&mut self, host: &str, cut: bool, parts: &mut Vec<Part>) -> Result<(), Error> {
+        for (at, call) in self.0.iter().enumerate() {
+            if call.name.is_none() && !cut {
+                let message = "the provider's stream made no sense: a tool call had no name";
+                return Err(Error::new(FailureClass::Server, message));
+            }
+            if call.name.is_some() && (!cut || is_whole(&call.arguments)) {
+                let index = u32::try_from(at).expect("there are at most MAX_CALLS calls");
+                if call.arguments.trim().is_empty() {
+                    parts.push(Part::ToolCallArguments { index, text: "{}".to_owned() });
+                }
+                let opaque = call.extra.as_ref().map(|extra| opaque(host, extra));
+                parts.push(Part::ToolCallEnd { index, opaque });
+            }
+        }
+        Ok(())
+    }
+
+    fn position(&self, piece: &Piece<'_>) -> Option<usize> {
+        let found = match (piece.index, piece.id, piece.name) {
+            (Some(index), _, _) => self.0.iter().rposition(|call| call.index == Some(index)),
+            (None, Some(id), _) => self.0.iter().rposition(|call| call.id.as_deref() == Some(id)),
+            (None, None, _) => self.0.len().checked_sub(1),
+        };
+        found.filter(|at| !begins_another(&self.0[*at], piece))
+    }
+}
+
+fn read(piece: &Value) -> Piece<'_> {
+    let function = piece.get("function").unwrap_or(&Value::Null);
+    let text = |value: &'_ Value| value.as_str().map(str::to_owned);
+    let arguments = function.get("arguments").filter(|arguments| !arguments.is_null());
+    Piece {
+        index: piece.get("index").and_then(Value::as_u64),
+        id: piece.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()),
+        name: function.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()),
+        arguments: arguments.map_or(String::new(), |it| text(it).unwrap_or_else(|| it.to_string())),
+        extra: piece.get("extra_content").filter(|extra| !extra.is_null()),
+    }
+}
+
+/// Tells whether a piece that seems to belong to a call begins the next one. Some servers repeat
+/// the name with every piece, and some give one call changing ids, so it must also fit that the
+/// call before is complete.
+fn begins_another(call: &Call, piece: &Piece<'_>) -> bool {
+    if piece.name.is_none() || call.name.is_none() {
+        return false;
+    }
+    match (call.id.as_deref(), piece.id) {
+        (Some(old), Some(new)) => old != new && (call.arguments.is_empty() || is_whole(&call.arguments)),
+        (None, None) => !piece.arguments.is_empty() && is_whole(&call.arguments),
+        (Some(_), None) => piece.index.is_none() && is_whole(&call.arguments),
+        (None, Some(_)) => is_whole(&call.arguments),
+    }
+}
+
+fn is_whole(arguments: &str) -> bool {
+    arguments.trim_end().ends_with('}') && serde_json::from_str::<IgnoredAny>(arguments).is_ok()
+}
+
+const API: &str = "openai-chat";
+
+/// Google's servers sign calls, and want the signature back.
+fn opaque(host: &str, extra: &Value) -> Value {
+    json!({ "api": API, "host": host, "extra_content": extra })
+}
+
+/// Returns what a call carries for this server, if it came from there.
+pub(crate) fn extra<'a>(host: &str, opaque: Option<&'a Value>) -> Option<&'a Value> {
+    opaque.filter(|it| it["api"] == API && it["host"] == host)?.get("extra_content")
+}

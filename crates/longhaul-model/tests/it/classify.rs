@@ -1,0 +1,232 @@
+//! Errors of providers: their class, how long to wait, and what a person reads.
+
+use FailureClass::{
+    Auth, ChainBroken, ContentFilter, ContextOverflow, InvalidRequest, Overloaded, Quota, RateLimited,
+    Server, Timeout, Unknown,
+};
+use longhaul_model::codec::{Codec as _, ResponseHead};
+use longhaul_model::error::classify;
+use longhaul_model::openai_chat::{Codec, Options};
+use longhaul_model::{Error, Secret};
+use longhaul_session::failure::FailureClass;
+
+fn error(status: u16, headers: &[(&str, &str)], body: &str) -> Error {
+    let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    classify(&ResponseHead { status, headers }, body.as_bytes())
+}
+
+#[test]
+fn errors_are_classified_by_status_codes_and_words() {
+    let plain = r#"{"error":{"message":"No."}}"#;
+    let cases: &[(u16, &str, FailureClass)] = &[
+        (302, "", InvalidRequest),
+        (400, plain, InvalidRequest),
+        (401, plain, Auth),
+        (402, plain, Quota),
+        (403, plain, Auth),
+        (404, r#"{"error":{"message":"model 'x' not found"}}"#, InvalidRequest),
+        (404, r#"{"detail":"Not Found"}"#, InvalidRequest),
+        (408, plain, Timeout),
+        (409, plain, Server),
+        (413, "<html><title>413 Request Entity Too Large</title></html>", ContextOverflow),
+        (422, r#"{"detail":[{"loc":["body","n"],"msg":"field required"}]}"#, InvalidRequest),
+        (429, plain, RateLimited),
+        (429, "", RateLimited),
+        (498, plain, Overloaded),
+        (500, plain, Server),
+        (500, "", Server),
+        (501, plain, InvalidRequest),
+        (502, "<html><body>bad gateway</body></html>", Server),
+        (503, r#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#, Overloaded),
+        (504, "upstream timed out", Timeout),
+        (505, plain, Server),
+        (524, "", Timeout),
+        (529, plain, Overloaded),
+        (600, plain, Unknown),
+        // One status, several reasons.
+        (400, r#"{"error":{"message":"API key not valid.","status":"INVALID_ARGUMENT"}}"#, Auth),
+        (400, r#"{"error":{"message":"?","details":[{"reason":"API_KEY_INVALID"}]}}"#, Auth),
+        (
+            400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}"#,
+            Quota,
+        ),
+        (400, r#"{"error":{"message":"Refused.","code":"content_policy_violation"}}"#, ContentFilter),
+        (
+            400,
+            r#"{"error":{"message":"?","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#,
+            ContentFilter,
+        ),
+        (
+            403,
+            r#"{"error":{"message":"Input was flagged","code":403,"metadata":{"reasons":["x"]}}}"#,
+            ContentFilter,
+        ),
+        (403, r#"{"error":{"message":"Key limit exceeded (daily limit)","code":403}}"#, Quota),
+        (
+            429,
+            r#"{"error":{"message":"You exceeded your current quota","code":"insufficient_quota"}}"#,
+            Quota,
+        ),
+        (
+            429,
+            r#"{"error":{"message":"You exceeded your current quota","status":"RESOURCE_EXHAUSTED"}}"#,
+            RateLimited,
+        ),
+        (429, r#"{"error":{"message":"Engine is overloaded","type":"engine_overloaded_error"}}"#, Overloaded),
+        (
+            429,
+            r#"{"error":{"message":"Request too large for m on tokens per min","code":"rate_limit_exceeded"}}"#,
+            ContextOverflow,
+        ),
+        (400, r#"{"error":{"message":"gone","code":"previous_response_not_found"}}"#, ChainBroken),
+        (400, r#"[{"error":{"message":"API key expired"}}]"#, Auth),
+        (401, r#"{"error":"no auth credentials found"}"#, Auth),
+        // What a router wraps.
+        (
+            400,
+            r#"{"error":{"message":"Provider returned error","code":400,"metadata":{"raw":"{\"error\":{\"message\":\"prompt is too long: 9 tokens > 8 maximum\"}}"}}}"#,
+            ContextOverflow,
+        ),
+        (
+            502,
+            r#"{"error":{"message":"Provider returned error","metadata":{"raw":{"error":{"message":"The model is overloaded"}}}}}"#,
+            Overloaded,
+        ),
+    ];
+    for (status, body, class) in cases {
+        assert_eq!(error(*status, &[], body).class, *class, "{status} {body}");
+    }
+}
+
+#[test]
+fn an_overflow_is_recognised_in_any_wording() {
+    for said in [
+        "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens",
+        "Your input exceeds the context window of this model.",
+        "the request exceeds the available context size, try increasing it",
+        "prompt is too long: 3333404 tokens > 200000 maximum",
+        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+        "This endpoint's maximum context length is 200000 tokens.",
+        "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000",
+        "This model's maximum prompt length is 131072 but the request contains 150000 tokens.",
+        "Please reduce the length of the messages or completion.",
+        "Input is too long for requested model.",
+    ] {
+        let body = serde_json::json!({ "error": { "message": said, "type": "invalid_request_error" } });
+        assert_eq!(error(400, &[], &body.to_string()).class, ContextOverflow, "{said}");
+    }
+    let code = r#"{"error":{"message":"?","code":"context_length_exceeded"}}"#;
+    assert_eq!(error(400, &[], code).class, ContextOverflow);
+    let per_minute = r#"{"error":{"message":"The input token count per minute is used up"}}"#;
+    assert_eq!(error(429, &[], per_minute).class, RateLimited);
+}
+
+#[test]
+fn the_wait_is_read_from_wherever_it_is_said() {
+    let now = ("date", "Fri, 20 Nov 2026 11:00:00 GMT");
+    let cases: &[(&[(&str, &str)], Option<u64>)] = &[
+        (&[], None),
+        (&[("retry-after-ms", "1400"), ("retry-after", "2")], Some(1_400)),
+        (&[("Retry-After", " 2 ")], Some(2_000)),
+        (&[("retry-after", "0.25")], Some(250)),
+        (&[("retry-after", "-5")], Some(0)),
+        (&[("retry-after", "soon")], None),
+        (&[("retry-after", "1000000")], Some(86_400_000)),
+        (&[("retry-after", "Fri, 20 Nov 2026 11:00:30 GMT"), now], Some(30_000)),
+        (&[("retry-after", "Fri, 20 Nov 2026 10:59:00 GMT"), now], Some(0)),
+        (&[("retry-after", "Fri, 20 Nov 2026 11:00:30 GMT")], None),
+        (&[("x-ratelimit-reset", "1795172460000"), now], Some(60_000)),
+        (&[("x-ratelimit-reset", "1795172460"), now], Some(60_000)),
+        (&[("x-ratelimit-reset", "12")], Some(12_000)),
+        (&[("x-ratelimit-reset-requests", "6m0s"), ("x-ratelimit-reset-tokens", "120ms")], Some(120)),
+        (
+            &[
+                ("x-ratelimit-reset-requests", "1h2m3s"),
+                ("x-ratelimit-remaining-requests", "0"),
+                ("x-ratelimit-reset-tokens", "1.5s"),
+            ],
+            Some(3_723_000),
+        ),
+        (&[("anthropic-ratelimit-requests-reset", "2026-11-20T11:00:12Z"), now], Some(12_000)),
+        (&[("x-ratelimit-reset-tokens", "s"), ("x-ratelimit-reset", "1x")], None),
+    ];
+    for (headers, wait_ms) in cases {
+        assert_eq!(error(429, headers, "").retry_after_ms, *wait_ms, "{headers:?}");
+    }
+    let google = r#"{"error":{"details":[{"@type":"…RetryInfo","retryDelay":"48.5s"}]}}"#;
+    assert_eq!(error(429, &[], google).retry_after_ms, Some(48_500));
+    assert_eq!(error(400, &[("retry-after", "2")], "").retry_after_ms, None, "waiting does not help");
+}
+
+#[test]
+fn a_message_says_what_the_provider_said_in_one_line() {
+    let cases = [
+        (
+            429,
+            r#"{"error":{"message":"Slow\n down,\tplease."}}"#,
+            "the provider answered 429: Slow down, please.",
+        ),
+        (500, "", "the provider answered 500 without saying why"),
+        (500, "{}", "the provider answered 500 without saying why"),
+        (502, "Bad gateway", "the provider answered 502: Bad gateway"),
+        (
+            503,
+            "<html><head><TITLE>Down for repairs</TITLE></head>",
+            "the provider answered 503 with a web page: Down for repairs",
+        ),
+        (404, r#"{"detail":"Not Found"}"#, "the provider answered 404: Not Found"),
+        (
+            500,
+            r#"{"error":{"message":"Provider returned error","metadata":{"raw":"disk full"}}}"#,
+            "the provider answered 500: Provider returned error: disk full",
+        ),
+    ];
+    for (status, body, message) in cases {
+        assert_eq!(error(status, &[], body).message, message);
+    }
+    let moved = error(301, &[("location", "https://new.test/v1")], "");
+    assert!(moved.message.contains("https://new.test/v1"), "{moved}");
+    let long = error(500, &[], &"ä".repeat(100_000));
+    assert!(long.message.chars().count() < 1_100 && long.message.ends_with('…'), "{long}");
+}
+
+#[test]
+fn keys_in_messages_are_masked() {
+    for key in ["sk-proj-abcdefgh12345678", "gsk_abcdefgh1234", "AIzaSyAbcdefgh1234"] {
+        for said in [format!("Incorrect API key: {key}."), format!("?key={key}&x"), format!("'{key}'")] {
+            let body = serde_json::json!({ "error": { "message": said } }).to_string();
+            let message = error(401, &[], &body).message;
+            assert!(!message.contains(key) && message.contains("[masked]"), "{message}");
+        }
+    }
+    let bearer = error(401, &[], "the header was: Bearer 0123456789abcdef");
+    assert!(!bearer.message.contains("0123456789abcdef"), "{bearer}");
+    let words = error(400, &[], "bearer tokens of a risk-averse key-holder");
+    assert!(!words.message.contains("masked a"), "{words}");
+}
+
+#[test]
+fn a_secret_shows_itself_to_nobody() {
+    let secret = Secret::new(" hunter2hunter2\n");
+    assert_eq!(secret.expose(), "hunter2hunter2");
+    let mut options = Options::new("http://localhost/v1", "m");
+    options.key = Some(secret.clone());
+    options.headers.push(("api-key".to_owned(), secret.clone()));
+    let codec = Codec::new(options.clone());
+    let shown = format!("{secret} {secret:?} {options:?} {codec:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_field_that_a_server_does_not_know_is_named_with_what_to_switch_off() {
+    let codec = Codec::new(Options::new("http://localhost/v1", "m"));
+    let refusal = |status, message: &str| {
+        let body = serde_json::json!({ "error": { "message": message } }).to_string();
+        codec.failure(&ResponseHead { status, headers: Vec::new() }, body.as_bytes()).message
+    };
+    assert!(refusal(400, "Unknown field: stream_options").contains("switch `include_usage` off"));
+    assert!(refusal(422, "reasoning_content: extra field").contains("switch `replay_reasoning` off"));
+    assert!(!refusal(400, "Unknown field: top_k").contains("switch"));
+    assert!(!refusal(500, "stream_options").contains("switch"));
+}

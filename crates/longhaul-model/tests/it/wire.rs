@@ -1,0 +1,299 @@
+//! Exchanges with providers, as files: what came over the wire, and what is to be made of it. Each
+//! is decoded whole and cut in many ways, and must come to the same. The format is
+//! `longhaul-wire/1`; a case's `expect` is explained where it is compared.
+
+use std::path::Path;
+
+use longhaul_model::codec::{Codec as _, Decoder, ResponseHead};
+use longhaul_model::openai_chat::{Codec, Options};
+use longhaul_model::{Error, FinishReason, Part};
+use longhaul_session::failure::FailureClass;
+use longhaul_session::item::Item;
+use longhaul_session::usage::Usage;
+use serde_json::Value;
+
+use crate::support::{calls_of, collect};
+
+const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/openai_chat");
+const OTHER_CASES: &str = "LONGHAUL_WIRE_CASES";
+
+struct Case {
+    id: String,
+    body: Vec<u8>,
+    head: ResponseHead,
+    expect: Value,
+}
+
+/// What became of an answer.
+struct Outcome {
+    parts: Vec<Part>,
+    error: Option<Error>,
+}
+
+#[test]
+fn every_case_of_ours_is_read_as_expected() {
+    assert!(check_all(Path::new(CASES)) > 60);
+}
+
+#[test]
+fn every_case_of_a_named_folder_is_read_as_expected() {
+    #[expect(clippy::disallowed_methods, reason = "recordings are kept outside of the repository")]
+    let Some(folder) = std::env::var_os(OTHER_CASES) else {
+        println!("skipped: set {OTHER_CASES} to a folder of recorded cases to check them as well");
+        return;
+    };
+    let checked = check_all(Path::new(&folder));
+    println!("checked {checked} cases");
+    assert!(checked > 0, "no case for this wire in {}", folder.display());
+}
+
+#[test]
+fn a_cut_stream_is_never_a_finished_answer() {
+    for case in load(Path::new(CASES)) {
+        check_cuts(&case);
+    }
+}
+
+fn load(folder: &Path) -> Vec<Case> {
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut cases: Vec<Case> = files
+        .filter(|path| path.extension().is_some_and(|it| it == "json"))
+        .filter_map(|it| read(&it))
+        .collect();
+    cases.sort_by(|a, b| a.id.cmp(&b.id));
+    cases
+}
+
+fn read(path: &Path) -> Option<Case> {
+    let mut case: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    if case["api"] != "openai-chat" {
+        return None;
+    }
+    assert_eq!(case["format"], "longhaul-wire/1", "{}", path.display());
+    let response = case["response"].take();
+    let headers = response["headers"].as_object().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    Some(Case {
+        id: text(&case["id"]),
+        body: text(&response["body"]).into_bytes(),
+        head: ResponseHead {
+            status: u16::try_from(response["status"].as_u64().unwrap()).unwrap(),
+            headers: headers.map(|(name, value)| (name.clone(), text(value))).collect(),
+        },
+        expect: case["expect"].take(),
+    })
+}
+
+fn check_all(folder: &Path) -> usize {
+    let cases = load(folder);
+    for case in &cases {
+        if case.head.status >= 300 {
+            let error = Some(codec().failure(&case.head, &case.body));
+            compare(case, "as a status", &Outcome { parts: Vec::new(), error });
+            continue;
+        }
+        compare(case, "whole", &decode([case.body.as_slice()]));
+        compare(case, "byte by byte", &decode(case.body.chunks(1)));
+        let mut chance = Chance::new(&case.id);
+        for round in 0..8 {
+            compare(case, &format!("in random pieces, {round}"), &decode(chance.pieces(&case.body)));
+        }
+        if case.body.first().is_some_and(|byte| b":deir".contains(byte)) {
+            let body = String::from_utf8(case.body.clone()).unwrap();
+            let crlf = body.replace('\n', "\r\n");
+            compare(case, "with CRLF", &decode(chance.pieces(crlf.as_bytes())));
+            let cr = body.replace('\n', "\r");
+            compare(case, "with CR", &decode(chance.pieces(cr.as_bytes())));
+            let pinged = body.replace("\n\n", "\n\n: still here\n\nevent: ping\ndata: {}\n\n");
+            compare(case, "with pings", &decode(chance.pieces(pinged.as_bytes())));
+        }
+        check_cuts(case);
+    }
+    cases.len()
+}
+
+fn codec() -> Codec {
+    Codec::new(Options::new("https://provider.test/v1", "test-model"))
+}
+
+fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    let mut decoder: Box<dyn Decoder> = codec().decoder();
+    let mut parts = Vec::new();
+    let pushed = pieces.into_iter().try_for_each(|piece| decoder.push(piece, &mut parts));
+    let error = pushed.and_then(|()| decoder.finish(&mut parts)).err();
+    Outcome { parts, error }
+}
+
+/// A stream that is cut has not ended, unless the finish reason had come; a document has not
+/// unless all of it had.
+fn check_cuts(case: &Case) {
+    let mut chance = Chance::new(&case.id);
+    for _ in 0..40 {
+        let cut = chance.below(case.body.len().max(1));
+        let body = &case.body[..cut];
+        let outcome = decode(chance.pieces(body));
+        let finished = matches!(outcome.parts.last(), Some(Part::Finished { .. }));
+        assert_eq!(finished, outcome.error.is_none(), "{} cut at {cut}", case.id);
+        let text = String::from_utf8_lossy(body).replace(char::is_whitespace, "");
+        let reason_came = text.contains("\"finish_reason\":\"");
+        let all_came = case.body[cut..].trim_ascii().is_empty();
+        assert!(!finished || reason_came || all_came, "{} cut at {cut} counts as finished", case.id);
+    }
+}
+
+fn compare(case: &Case, how: &str, outcome: &Outcome) {
+    let at = format!("{}, {how}: error {:?}, parts {:#?}", case.id, outcome.error, outcome.parts);
+    let expect = &case.expect;
+    let said = |key: &str| expect[key].as_str().unwrap_or_default().to_owned();
+    let text: String = outcome.parts.iter().filter_map(text_of).collect();
+    assert_eq!(text, said("text") + &said("refusal"), "text: {at}");
+    let thought: String = outcome.parts.iter().filter_map(reasoning_of).collect();
+    assert_eq!(bare(&thought), bare(&said("reasoning_text")), "reasoning: {at}");
+    let started: Vec<&Option<String>> = outcome.parts.iter().filter_map(response_id_of).collect();
+    assert_eq!(started.first().and_then(|id| id.as_deref()), expect["response_id"].as_str(), "id: {at}");
+    assert!(matches!(outcome.parts.first(), Some(Part::Started { .. }) | None), "begins: {at}");
+    compare_usage(expect, outcome, &at);
+    if expect["error"].is_object() || expect["incomplete"] == true {
+        compare_error(expect, outcome, &at);
+    } else {
+        compare_answer(expect, outcome, &at);
+    }
+}
+
+fn compare_answer(expect: &Value, outcome: &Outcome, at: &str) {
+    assert_eq!(outcome.error, None, "{at}");
+    let answer = collect(outcome.parts.iter().cloned()).unwrap_or_else(|error| panic!("{error}: {at}"));
+    let finish = match expect["finish_reason"].as_str() {
+        Some("stop") | None => FinishReason::Stop,
+        Some("tool_calls") => FinishReason::ToolCalls,
+        Some("length") => FinishReason::Length,
+        Some("content_filter") => FinishReason::ContentFilter,
+        Some("pause") => FinishReason::Pause,
+        Some(_) => FinishReason::Other,
+    };
+    assert_eq!(answer.finish, finish, "{at}");
+    // Half a call is no call when something else than the model ended the answer.
+    let half = |call: &&Value| call["args_invalid"] == true && !finish.is_natural();
+    let wanted = expect["tool_calls"].as_array().unwrap().iter().filter(|call| !half(call));
+    let calls = calls_of(&answer.items);
+    assert_eq!(calls.len(), wanted.clone().count(), "calls: {at}");
+    for (call, wanted) in calls.iter().zip(wanted) {
+        assert_eq!(call.name, wanted["name"], "{at}");
+        if let Some(id) = wanted["id"].as_str() {
+            assert_eq!(call.id.0, id, "{at}");
+        }
+        match wanted["args_invalid"].as_bool() {
+            Some(true) => assert_eq!(call.arguments, wanted["args_text"], "{at}"),
+            Some(false) | None => {
+                let arguments: Value = serde_json::from_str(&call.arguments).unwrap();
+                assert_eq!(arguments, wanted["args"], "{at}");
+            }
+        }
+    }
+    let kept: String = answer.items.iter().filter_map(opaque_of).map(|it| it.to_string()).collect();
+    for opaque in expect["opaque"].as_array().into_iter().flatten() {
+        let chars = usize::try_from(opaque["chars"].as_u64().unwrap()).unwrap();
+        let found = kept.split('"').any(|text| text.chars().count() == chars);
+        assert!(found, "no opaque value of {chars} characters in {kept}: {at}");
+    }
+}
+
+fn compare_usage(expect: &Value, outcome: &Outcome, at: &str) {
+    let newest = outcome.parts.iter().rev().find_map(usage_of);
+    let usage = newest.unwrap_or_default();
+    let number = |key: &str| expect["usage"][key].as_u64().unwrap_or(0);
+    let notes = expect["usage_notes"].as_array().cloned().unwrap_or_default();
+    let hidden = notes.iter().any(|note| note == "usage-total-exceeds-parts");
+    let output = if hidden { usage.output } else { number("output_tokens") };
+    let wanted = Usage {
+        input: number("input_tokens"),
+        cached_input: number("cached_input_tokens"),
+        cache_write: number("cache_write_tokens"),
+        output,
+        reasoning: number("reasoning_tokens"),
+        cost_micros: expect["cost_micros"].as_u64().unwrap_or(usage.cost_micros),
+    };
+    assert_eq!(usage, wanted, "usage: {at}");
+    if let Some(error) = outcome.error.as_ref().filter(|_| newest.is_some()) {
+        assert_eq!(error.usage, newest, "what was paid is in the error: {at}");
+    }
+}
+
+fn compare_error(expect: &Value, outcome: &Outcome, at: &str) {
+    let error = outcome.error.as_ref().unwrap_or_else(|| panic!("no error: {at}"));
+    let wanted = &expect["error"];
+    // The same request never fits; a compacted one may.
+    let again = error.class.is_retryable() && error.class != FailureClass::ContextOverflow;
+    assert_eq!(again, wanted["retryable"].as_bool().unwrap_or(true), "retryable: {at}");
+    if let Some(after_s) = wanted["retry_after_s"].as_f64() {
+        assert_eq!(error.retry_after_ms.unwrap() as f64, after_s * 1_000.0, "{at}");
+    }
+    if wanted["class"].is_string() {
+        assert_eq!(serde_json::to_value(error.class).unwrap(), wanted["class"], "{at}");
+    }
+    assert!(!error.message.is_empty() && !error.message.contains('\n'), "{at}");
+    let finished = outcome.parts.iter().any(|part| matches!(part, Part::Finished { .. }));
+    assert!(!finished, "an answer that failed is not finished: {at}");
+}
+
+fn bare(text: &str) -> String {
+    text.replace(char::is_whitespace, "")
+}
+
+fn text_of(part: &Part) -> Option<&str> {
+    if let Part::Text { text } = part { Some(text) } else { None }
+}
+
+fn reasoning_of(part: &Part) -> Option<&str> {
+    if let Part::Reasoning { text } = part { Some(text) } else { None }
+}
+
+fn response_id_of(part: &Part) -> Option<&Option<String>> {
+    if let Part::Started { response_id } = part { Some(response_id) } else { None }
+}
+
+fn usage_of(part: &Part) -> Option<Usage> {
+    if let Part::Usage { usage } = part { Some(*usage) } else { None }
+}
+
+fn opaque_of(item: &Item) -> Option<&Value> {
+    match item.tool_call() {
+        Some(call) => call.opaque.as_ref(),
+        None => {
+            if let Item::Reasoning { opaque, .. } = item {
+                opaque.as_ref()
+            } else {
+                None
+            }
+        }
+    }
+}
+
+/// Numbers that look random and are the same in every run.
+struct Chance(u64);
+
+impl Chance {
+    fn new(seed: &str) -> Self {
+        Chance(
+            seed.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+            }),
+        )
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % end
+    }
+
+    fn pieces<'a>(&mut self, mut body: &'a [u8]) -> Vec<&'a [u8]> {
+        let longest = 1 + self.below(200);
+        let mut pieces = Vec::new();
+        while !body.is_empty() {
+            let (piece, rest) = body.split_at((1 + self.below(longest)).min(body.len()));
+            pieces.push(piece);
+            body = rest;
+        }
+        pieces
+    }
+}

@@ -1,0 +1,201 @@
+//! The commands that change a session without giving it work by themselves, or that make another of it:
+//! `queue`, `edit`, `answer`, `fork`, `clear`, `rename`, `archive`, `delete`, `redact`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use longhaul_session::command::{Answer, Command, Refusal};
+use longhaul_session::entry::Place;
+use longhaul_session::id::{CallId, SessionId};
+use longhaul_session::state::PendingCall;
+use longhaul_store::Deleted;
+
+use crate::app::{App, path_text};
+use crate::cli;
+use crate::drive::drive;
+use crate::start::go_on;
+use crate::summary;
+
+/// Does one command and says what was done.
+async fn change(app: &App, session: SessionId, command: Command, done: &str) -> anyhow::Result<ExitCode> {
+    app.engine.command(session, command, None).await??;
+    say(app, session, done)
+}
+
+fn say(app: &App, session: SessionId, done: &str) -> anyhow::Result<ExitCode> {
+    let mut out = anstream::stdout();
+    if app.options.json {
+        writeln!(out, "{}", serde_json::json!({ "session": session, "done": done }))?;
+    } else {
+        writeln!(out, "{} · session {}", done, summary::short_id(session))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists, removes or promotes queued messages.
+pub(crate) async fn queue(app: &App, args: cli::Queue) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    if let Some(message) = args.drop {
+        return change(app, session, Command::Unqueue { message }, "removed from the queue").await;
+    }
+    if let Some(message) = args.promote {
+        let head = app.engine.snapshot(session).await?.row.head;
+        app.engine.command(session, Command::Promote { message }, None).await??;
+        return go_on(app, session, head, args.detach).await;
+    }
+    let state = app.engine.snapshot(session).await?.state;
+    let mut out = anstream::stdout();
+    if state.queue.is_empty() && !app.options.json {
+        writeln!(out, "Nothing is queued.")?;
+    }
+    for n in state.queue {
+        for entry in app.engine.entries(session, n..=n).await? {
+            let content = entry.content.as_ref().map(|payload| &payload.content);
+            if app.options.json {
+                writeln!(out, "{}", serde_json::json!({ "message": n, "items": entry.items() }))?;
+            } else {
+                writeln!(out, "{n:>5}  {}", summary::entry(&entry.record, content))?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Replaces a message, the newest one by default, and goes on from there.
+pub(crate) async fn edit(app: &App, args: cli::Edit) -> anyhow::Result<ExitCode> {
+    if args.message.trim().is_empty() {
+        bail!("there is nothing to say: the new message is empty");
+    }
+    let session = app.find(&args.session).await?;
+    let head = app.engine.snapshot(session).await?.row.head;
+    app.engine.edit(session, args.entry, &args.message, None).await??;
+    go_on(app, session, head, args.detach).await
+}
+
+/// Answers an open approval or question, and goes on.
+pub(crate) async fn answer(app: &App, args: cli::Answer) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    let snapshot = app.engine.snapshot(session).await?;
+    let open: Vec<&PendingCall> = snapshot
+        .state
+        .pending
+        .iter()
+        .filter(|call| matches!(call.place, Place::Approval | Place::Question))
+        .collect();
+    let call = match (&args.call, &open[..]) {
+        (Some(id), _) => CallId(id.clone()),
+        (None, [one]) => one.id.clone(),
+        (None, []) => bail!("no call of this session waits for an answer; `longhaul show` says what it does"),
+        (None, several) => {
+            let ids: Vec<String> =
+                several.iter().map(|call| format!("{} ({})", call.id, call.tool)).collect();
+            bail!("several calls wait for an answer: {}; name one with --call", ids.join(", "))
+        }
+    };
+    let answer = match (args.allow, args.text) {
+        (true, _) => Answer::Allow,
+        (false, Some(text)) => Answer::Value(text),
+        (false, None) => Answer::Deny { reason: args.reason },
+    };
+    let command = Command::Answer { call, answer, remember: args.remember };
+    app.engine.command(session, command, None).await??;
+    go_on(app, session, snapshot.row.head, args.detach).await
+}
+
+/// Makes a session that begins as the first entries of another.
+pub(crate) async fn fork(app: &App, args: cli::Fork) -> anyhow::Result<ExitCode> {
+    let parent = app.find(&args.session).await?;
+    let head = app.engine.snapshot(parent).await?.row.head;
+    let at = args.at.unwrap_or(head);
+    let configuration = match &args.dir {
+        None => None,
+        Some(directory) => {
+            let directory = directory.canonicalize().with_context(|| {
+                format!("the directory {} cannot be used; make it first", directory.display())
+            })?;
+            let Some(configuration) = app.engine.configuration(parent).await? else {
+                bail!("the configuration of the session was redacted, so no directory can be changed in it");
+            };
+            Some((configuration, path_text(&directory)?))
+        }
+    };
+    let fork = match app.engine.fork(parent, at).await? {
+        Ok(fork) => fork,
+        Err(Refusal::NoSuchEntry(at)) => bail!("there is no entry {at} to fork at; the last one is {head}"),
+        Err(refusal) => return Err(refusal.into()),
+    };
+    let shared = configuration.is_none();
+    if let Some((mut configuration, directory)) = configuration {
+        configuration.directory = directory;
+        app.engine.command(fork.session, Command::Configure(Box::new(configuration)), None).await??;
+    }
+    if !app.options.json && shared {
+        let note = "both work in the same directory; --dir gives the fork another";
+        writeln!(anstream::stderr(), "note: {note}")?;
+    }
+    if let Some(text) = args.message {
+        let head = app.engine.snapshot(fork.session).await?.row.head;
+        app.engine.command(fork.session, Command::Send { text, interrupt: false }, None).await??;
+        return drive(app, fork.session, head).await;
+    }
+    say(app, fork.session, &format!("forked at entry {at}"))
+}
+
+/// Starts the model's context anew; the log keeps everything.
+pub(crate) async fn clear(app: &App, args: cli::One) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    change(app, session, Command::ClearContext, "the model's context starts anew; the log keeps all").await
+}
+
+/// Names a session.
+pub(crate) async fn rename(app: &App, args: cli::Rename) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    change(app, session, Command::Rename { name: Some(args.name) }, "renamed").await
+}
+
+/// Puts a session away, or brings it back.
+pub(crate) async fn archive(app: &App, args: cli::Archive) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    if args.undo {
+        return change(app, session, Command::Unarchive, "brought back").await;
+    }
+    change(app, session, Command::Archive, "archived; `longhaul archive --undo` brings it back").await
+}
+
+/// Removes a session and all that only it uses.
+pub(crate) async fn delete(app: &App, args: cli::Delete) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    if !args.yes {
+        bail!("{session} would be gone for good; say --yes to delete it, or archive it instead");
+    }
+    match app.engine.store().delete(session).await? {
+        Deleted::Done => say(app, session, "deleted"),
+        Deleted::NoSuchSession => bail!("{session} is gone already"),
+        Deleted::NeededBy { fork } => {
+            bail!(
+                "{session} cannot be deleted: the fork {fork} begins with its entries; delete the fork first"
+            )
+        }
+        Deleted::Owned { worker } => {
+            bail!("{session} cannot be deleted: worker {worker} is running it; interrupt it first")
+        }
+    }
+}
+
+/// Removes the content of entries; that they were there, and their digests, stay.
+pub(crate) async fn redact(app: &App, args: cli::Redact) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    let parent = app.engine.snapshot(session).await?.row.parent;
+    if let Some(parent) = parent.filter(|parent| args.entries.iter().any(|entry| *entry <= parent.at)) {
+        bail!(
+            "the first {} belong to {}, from which this session was forked; redact them there",
+            summary::entries(parent.at),
+            parent.session
+        );
+    }
+    for entry in &args.entries {
+        app.engine.command(session, Command::Redact { entry: *entry }, None).await??;
+    }
+    say(app, session, &format!("{} redacted", summary::entries(args.entries.len() as u64)))
+}
