@@ -144,7 +144,7 @@ impl Runner {
         let step = Step::Model {
             items,
             calls,
-            finish: format!("{:?}", response.finish).to_lowercase(),
+            finish: response.finish.name().to_owned(),
             response_id: response.response_id,
             measured,
             timing,

@@ -107,22 +107,22 @@ impl<C: Codec> Client<C> {
         Ok(Client { codec, http, limits })
     }
 
-    async fn begin(&self, request: &HttpRequest) -> Result<Answer, Error> {
+    async fn begin(&self, request: HttpRequest) -> Result<Answer, Error> {
         let url = parse_url(&request.url)?;
-        let peer = Peer { url: shown(&url), secrets: secrets(request) };
+        let peer = Peer { url: shown(&url), secrets: secrets(&request) };
         let sent = self.http.post(url).headers(parse_headers(&request.headers)?);
-        let sent = sent.body(request.body.clone()).send();
-        let (limit_ms, streamed) = match request.streamed {
-            true => (self.limits.first_byte_ms, true),
-            false => (self.limits.whole_answer_ms, false),
-        };
+        let sent = sent.body(request.body).send();
+        let Limits { first_byte_ms, idle_ms, whole_answer_ms, connect_ms: _ } = self.limits;
+        let streamed = request.streamed;
+        let (limit_ms, idle_ms) =
+            if streamed { (first_byte_ms, idle_ms) } else { (whole_answer_ms, whole_answer_ms) };
         let whole = async {
             let response = sent.await.map_err(|error| failure::classify(&error, &peer.url))?;
             if !response.status().is_success() {
                 return Err(peer.masked(self.refused(response).await));
             }
             let decoder = self.codec.decoder();
-            let mut answer = Answer::new(response, decoder, self.limits.idle_ms, peer.clone());
+            let mut answer = Answer::new(response, decoder, idle_ms, peer.clone());
             while !streamed && !answer.is_complete() {
                 answer.read().await;
             }
@@ -162,7 +162,7 @@ impl<C: Codec> Model for Client<C> {
     async fn call(&self, call: ModelCall) -> Result<PartStream, Error> {
         let ModelCall { request, attempt: _, cancel } = call;
         let sent = self.codec.request(&request);
-        match cancel.run_until_cancelled(self.begin(&sent)).await {
+        match cancel.run_until_cancelled(self.begin(sent)).await {
             Some(begun) => Ok(begun?.into_parts(cancel)),
             None => Ok(Box::pin(stream::empty())),
         }

@@ -3,7 +3,7 @@
 //! A provider is a pair of pure functions (a request to bytes, bytes to parts; [`codec`]) and
 //! something that carries bytes between them ([`http`], one for all); this crate fixes what comes
 //! out. What an answer is made of is in [`part`], how parts become an answer in [`response`], why an
-//! attempt failed in [`error`]. Each wire format is a module of its own ([`openai_chat`]), and
+//! attempt failed in [`error`]. Each wire format is a module of its own ([`mod@openai_chat`]), and
 //! [`scripted`] is a model that needs no provider. Retries and what is stored are left to the
 //! engine: nothing here tries twice.
 

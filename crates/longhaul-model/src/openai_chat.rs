@@ -122,7 +122,7 @@ impl crate::codec::Codec for Codec {
             ("content-type".to_owned(), Secret::new("application/json")),
             ("accept".to_owned(), Secret::new(accept)),
         ];
-        if let Some(key) = &self.options.key {
+        if let Some(key) = self.options.key.as_ref().filter(|key| !key.expose().is_empty()) {
             headers.push(("authorization".to_owned(), Secret::new(format!("Bearer {}", key.expose()))));
         }
         headers.extend(self.options.headers.iter().cloned());

@@ -100,6 +100,19 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
+    /// Returns its name, as it stands in logs and streams.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            FinishReason::Stop => "stop",
+            FinishReason::ToolCalls => "tool_calls",
+            FinishReason::Length => "length",
+            FinishReason::ContentFilter => "content_filter",
+            FinishReason::Pause => "pause",
+            FinishReason::Other => "other",
+        }
+    }
+
     /// Tells whether the model came to an end by itself, so that a call it began is a call it made.
     #[must_use]
     pub fn is_natural(self) -> bool {

@@ -9,8 +9,8 @@ const MASK: &str = "[masked]";
 const SHORTEST: usize = 8;
 
 /// How providers' keys begin. The rest of the word is masked.
-const PREFIXES: [&str; 12] =
-    ["sk-", "sk_", "gsk_", "xai-", "AIza", "AKIA", "ASIA", "hf_", "nvapi-", "pplx-", "ghp_", "key-"];
+const PREFIXES: [&str; 11] =
+    ["sk-", "sk_", "gsk_", "xai-", "AIza", "AKIA", "ASIA", "hf_", "nvapi-", "pplx-", "ghp_"];
 
 /// A key. It is shown as a mask, compared with nothing and written nowhere.
 #[derive(Clone)]

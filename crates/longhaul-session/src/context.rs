@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::agent::{Configuration, Request, ToolSpec};
-use crate::entry::{Content, Entry, Fact, Measured, Next, Record};
+use crate::entry::{Content, Entry, Fact, Measured, Record};
 use crate::id::{CallId, EntryNo};
 use crate::item::{Item, ToolCall, ToolResult};
 use crate::state::SessionState;
@@ -76,7 +76,7 @@ impl Needed {
     /// Returns the messages that these records of the range bring into history from before it.
     #[must_use]
     pub fn promoted_before(&self, records: &[&Record]) -> Vec<EntryNo> {
-        let promoted = records.iter().filter_map(|record| promoted_by(&record.fact));
+        let promoted = records.iter().filter_map(|record| record.fact.promoted());
         promoted.filter(|n| n < self.range.start()).collect()
     }
 }
@@ -113,7 +113,7 @@ impl Context {
             _ => {}
         }
         self.extend(n, items_of(entry));
-        if let Some(message) = promoted_by(&entry.record.fact) {
+        if let Some(message) = entry.record.fact.promoted() {
             let message = self.queued.remove(&message).unwrap_or_else(|| vec![Item::Redacted]);
             self.extend(n, message);
         }
@@ -277,19 +277,6 @@ fn survives_edit(in_its_entry: bool, item: &Item) -> bool {
         | Item::Opaque { .. }
         | Item::Redacted => in_its_entry,
     }
-}
-
-/// Returns the queued message that an entry brings into history.
-fn promoted_by(fact: &Fact) -> Option<EntryNo> {
-    let (Fact::Promoted { message }
-    | Fact::TurnFinished { next: Next::Promote(message), .. }
-    | Fact::Interrupted { next: Next::Promote(message), .. }
-    | Fact::Goal { next: Some(Next::Promote(message)), .. }
-    | Fact::Mode { next: Some(Next::Promote(message)), .. }) = fact
-    else {
-        return None;
-    };
-    Some(*message)
 }
 
 /// Returns the items of an entry. Where they were redacted, what the record still knows of them:

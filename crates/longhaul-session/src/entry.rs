@@ -568,6 +568,20 @@ pub const KINDS: [&str; 38] = [
 ];
 
 impl Fact {
+    /// Returns the queued message that this brings into history, by the entry that queued it.
+    #[must_use]
+    pub fn promoted(&self) -> Option<EntryNo> {
+        let (Fact::Promoted { message }
+        | Fact::TurnFinished { next: Next::Promote(message), .. }
+        | Fact::Interrupted { next: Next::Promote(message), .. }
+        | Fact::Goal { next: Some(Next::Promote(message)), .. }
+        | Fact::Mode { next: Some(Next::Promote(message)), .. }) = self
+        else {
+            return None;
+        };
+        Some(*message)
+    }
+
     /// Returns the version of this kind's present form.
     #[must_use]
     pub fn version(&self) -> u16 {

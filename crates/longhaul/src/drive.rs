@@ -22,6 +22,25 @@ const ENTRIES_BEFORE: u64 = 20;
 
 /// Shows a session from the entry after `after` on, and drives it until it rests.
 pub(crate) async fn drive(app: &App, session: SessionId, after: EntryNo) -> anyhow::Result<ExitCode> {
+    drive_to(app, session, after, Wanted::Rest).await
+}
+
+/// What the person who started the command wants: an interruption is success only for the one who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// The turn done.
+    Rest,
+    /// The turn interrupted.
+    Interruption,
+}
+
+/// Shows a session and drives it until it rests; what that means depends on what was wanted.
+pub(crate) async fn drive_to(
+    app: &App,
+    session: SessionId,
+    after: EntryNo,
+    wanted: Wanted,
+) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     let mut keys = Keys::listen(shutdown.clone())?;
     let worker = app.worker(shutdown.clone()).await?;
@@ -47,7 +66,8 @@ pub(crate) async fn drive(app: &App, session: SessionId, after: EntryNo) -> anyh
         renderer.show(&event.into())?;
     }
     renderer.settle()?;
-    conclude(app, &mut renderer, &snapshot, &driven, keys.interrupted)
+    let interrupted = keys.interrupted || renderer.saw_interruption() && wanted == Wanted::Rest;
+    conclude(app, &mut renderer, &snapshot, &driven, interrupted)
 }
 
 /// Lets the renderer know what the calls are about whose results come next.

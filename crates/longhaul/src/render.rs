@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longhaul_engine::Live;
 use longhaul_model::Part;
 use longhaul_session::entry::{Content, Fact, Record, ResultFact};
-use longhaul_session::id::CallId;
+use longhaul_session::id::{CallId, EntryNo};
 use longhaul_session::item::{Item, Outcome};
 
 use crate::line::Line;
@@ -41,6 +41,10 @@ pub(crate) struct Renderer {
     /// The cursor is in the middle of a line.
     mid_line: bool,
     calls: HashMap<CallId, String>,
+    /// Messages seen being queued, until their turn begins.
+    queued: HashMap<EntryNo, Vec<Item>>,
+    /// The last turn was ended by an interrupt.
+    interrupted: bool,
     tokens: u64,
 }
 
@@ -57,6 +61,8 @@ impl Renderer {
             cut_off: false,
             mid_line: false,
             calls: HashMap::new(),
+            queued: HashMap::new(),
+            interrupted: false,
             tokens: 0,
         }
     }
@@ -64,13 +70,17 @@ impl Renderer {
     /// Shows one event.
     pub(crate) fn show(&mut self, line: &Line) -> std::io::Result<()> {
         if self.json {
+            if let Line::Entry { record, .. } = line {
+                self.note_end(&record.fact);
+            }
             let text = serde_json::to_string(line)?;
             return self.print(format_args!("{text}\n"));
         }
         match line {
             Line::Entry { record, content } => {
                 self.judge(&record.fact)?;
-                self.entry(record, content.as_deref())
+                self.entry(record, content.as_deref())?;
+                self.promoted(&record.fact)
             }
             Line::Live { part, .. } => {
                 self.discard()?;
@@ -105,6 +115,25 @@ impl Renderer {
         for call in items.iter().filter_map(Item::tool_call) {
             let about = format!("{} {}", call.name, summary::call(&call.arguments));
             self.calls.insert(call.id.clone(), about.trim_end().to_owned());
+        }
+    }
+
+    fn note_end(&mut self, fact: &Fact) {
+        if matches!(fact, Fact::TurnFinished { .. } | Fact::Failed { .. } | Fact::Interrupted { .. }) {
+            self.interrupted = matches!(fact, Fact::Interrupted { .. });
+        }
+    }
+
+    /// Tells whether the last turn it saw was ended by an interrupt.
+    pub(crate) fn saw_interruption(&self) -> bool {
+        self.interrupted
+    }
+
+    /// Shows a message that was queued when its turn begins.
+    fn promoted(&mut self, fact: &Fact) -> std::io::Result<()> {
+        match fact.promoted().and_then(|message| self.queued.remove(&message)) {
+            Some(items) => self.message(&items, ""),
+            None => Ok(()),
         }
     }
 
@@ -174,10 +203,14 @@ impl Renderer {
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds are bookkeeping; `log` shows them")]
     fn entry(&mut self, record: &Record, content: Option<&Content>) -> std::io::Result<()> {
+        self.note_end(&record.fact);
         let items = content.map(Content::items).unwrap_or_default();
         match &record.fact {
             Fact::Message | Fact::Edited { .. } => self.message(items, "")?,
-            Fact::Queued => self.message(items, " (queued)")?,
+            Fact::Queued => {
+                self.queued.insert(record.n, items.to_vec());
+                self.message(items, " (queued)")?;
+            }
             Fact::ModelStep { charge, .. } => {
                 self.tokens += charge.spend.usage.input + charge.spend.usage.output;
                 self.answer(items)?;

@@ -15,7 +15,7 @@ use longhaul_store::RequestId;
 
 use crate::app::{App, path_text};
 use crate::cli;
-use crate::drive::drive;
+use crate::drive::{Wanted, drive, drive_to};
 use crate::models::SCRIPTED;
 use crate::render::Renderer;
 use crate::summary;
@@ -135,7 +135,7 @@ pub(crate) async fn interrupt(app: &App, args: cli::Interrupt) -> anyhow::Result
     let head = app.engine.snapshot(session).await?.row.head;
     let interrupt = Command::Interrupt { drop_queue: args.drop_queue };
     app.engine.command(session, interrupt, None).await??;
-    go_on(app, session, head, false).await
+    drive_to(app, session, head, Wanted::Interruption).await
 }
 
 pub(crate) async fn go_on(

@@ -15,6 +15,7 @@ fn error(status: u16, headers: &[(&str, &str)], body: &str) -> Error {
     classify(&ResponseHead { status, headers }, body.as_bytes())
 }
 
+// tidy: long — a table of what providers send
 #[test]
 fn errors_are_classified_by_status_codes_and_words() {
     let plain = r#"{"error":{"message":"No."}}"#;
@@ -124,8 +125,9 @@ fn an_overflow_is_recognised_in_any_wording() {
 
 #[test]
 fn the_wait_is_read_from_wherever_it_is_said() {
-    let now = ("date", "Fri, 20 Nov 2026 11:00:00 GMT");
-    let cases: &[(&[(&str, &str)], Option<u64>)] = &[
+    type Headers = &'static [(&'static str, &'static str)];
+    const NOW: (&str, &str) = ("date", "Fri, 20 Nov 2026 11:00:00 GMT");
+    let cases: &[(Headers, Option<u64>)] = &[
         (&[], None),
         (&[("retry-after-ms", "1400"), ("retry-after", "2")], Some(1_400)),
         (&[("Retry-After", " 2 ")], Some(2_000)),
@@ -133,11 +135,11 @@ fn the_wait_is_read_from_wherever_it_is_said() {
         (&[("retry-after", "-5")], Some(0)),
         (&[("retry-after", "soon")], None),
         (&[("retry-after", "1000000")], Some(86_400_000)),
-        (&[("retry-after", "Fri, 20 Nov 2026 11:00:30 GMT"), now], Some(30_000)),
-        (&[("retry-after", "Fri, 20 Nov 2026 10:59:00 GMT"), now], Some(0)),
+        (&[("retry-after", "Fri, 20 Nov 2026 11:00:30 GMT"), NOW], Some(30_000)),
+        (&[("retry-after", "Fri, 20 Nov 2026 10:59:00 GMT"), NOW], Some(0)),
         (&[("retry-after", "Fri, 20 Nov 2026 11:00:30 GMT")], None),
-        (&[("x-ratelimit-reset", "1795172460000"), now], Some(60_000)),
-        (&[("x-ratelimit-reset", "1795172460"), now], Some(60_000)),
+        (&[("x-ratelimit-reset", "1795172460000"), NOW], Some(60_000)),
+        (&[("x-ratelimit-reset", "1795172460"), NOW], Some(60_000)),
         (&[("x-ratelimit-reset", "12")], Some(12_000)),
         (&[("x-ratelimit-reset-requests", "6m0s"), ("x-ratelimit-reset-tokens", "120ms")], Some(120)),
         (
@@ -148,7 +150,7 @@ fn the_wait_is_read_from_wherever_it_is_said() {
             ],
             Some(3_723_000),
         ),
-        (&[("anthropic-ratelimit-requests-reset", "2026-11-20T11:00:12Z"), now], Some(12_000)),
+        (&[("anthropic-ratelimit-requests-reset", "2026-11-20T11:00:12Z"), NOW], Some(12_000)),
         (&[("x-ratelimit-reset-tokens", "s"), ("x-ratelimit-reset", "1x")], None),
     ];
     for (headers, wait_ms) in cases {

@@ -255,7 +255,7 @@ async fn a_server_that_speaks_no_tls_is_said_to_speak_none() {
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
-        stream.read(&mut [0; 64]).await.ok();
+        while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
     });
     let error = ask(options(&format!("https://127.0.0.1:{port}/v1"))).await.1.unwrap();
     assert_eq!(error.class, FailureClass::Network);
@@ -283,6 +283,16 @@ async fn an_answer_that_stops_coming_is_given_up() {
     assert_eq!((error.class, parts.len()), (FailureClass::Timeout, 3));
     assert_eq!(error.usage.map(|usage| usage.input), Some(9), "paid is paid");
     assert!(error.message.contains("idle_ms"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_is_whole_when_nothing_but_its_cost_is_missing() {
+    let server = serve(vec![send(STREAM), send(HALF), send(END), Act::Stall]).await;
+    let mut options = options(&server.url);
+    options.limits.idle_ms = SHORT_MS;
+    let (parts, error) = ask(options).await;
+    assert_eq!(error, None);
+    assert_eq!(text_of(&collect(parts).unwrap().items), "Half");
 }
 
 #[tokio::test]
@@ -349,10 +359,10 @@ fn options_that_cannot_work_are_refused_before_anything_is_sent() {
     let headers = vec![("a b".to_owned(), Secret::new(KEY))];
     assert!(refusal(Options { headers, ..options("http://localhost/v1") }).contains("\"a b\""));
     let folder = tempfile::tempdir().unwrap();
-    let ca_file = Some(folder.path().join("ca.pem"));
-    let missing = Options { ca_file: ca_file.clone(), ..options("https://localhost/v1") };
+    let path = folder.path().join("ca.pem");
+    let missing = Options { ca_file: Some(path.clone()), ..options("https://localhost/v1") };
     assert!(refusal(missing.clone()).contains("ca.pem"));
-    std::fs::write(ca_file.unwrap(), "no certificate").unwrap();
+    std::fs::write(path, "no certificate").unwrap();
     assert!(refusal(missing).contains("PEM"));
 }
 

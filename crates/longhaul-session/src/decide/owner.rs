@@ -74,7 +74,7 @@ pub(super) fn apply(draft: &mut Draft, epoch: Epoch, action: OwnerAction) -> Res
         OwnerAction::CancelAction => cancel_action(draft),
         OwnerAction::FinishTurn { reason, spend } => finish_turn(draft, reason, spend),
         OwnerAction::FinishInterruption { cut, partial, spend } => {
-            let answers = close(draft, epoch, cut);
+            let answers = close(draft, epoch, cut, Outcome::Stopped);
             let charge = charge(&draft.state, spend);
             finish_interruption(draft, answers, partial, charge)
         }
@@ -265,15 +265,15 @@ fn verdict(draft: &Draft) -> TurnVerdict {
 }
 
 fn fail(draft: &mut Draft, epoch: Epoch, failure: Failure, cut: Cut, spend: Spend) -> Result<(), Refusal> {
-    let answers = close(draft, epoch, cut);
+    let answers = close(draft, epoch, cut, Outcome::Unknown);
     let charge = charge(&draft.state, spend);
     let fact = Fact::Failed { failure: failure.bounded(), results: facts(&answers), charge };
     draft.push_items(fact, items(answers))
 }
 
 /// Answers all open calls: finished ones keep their results, what may have begun is said to, the rest was
-/// not run. Results come in call order.
-fn close(draft: &Draft, epoch: Epoch, cut: Cut) -> Vec<Ran> {
+/// not run. What an older epoch may have begun has the outcome `lost`. Results come in call order.
+fn close(draft: &Draft, epoch: Epoch, cut: Cut, lost: Outcome) -> Vec<Ran> {
     let Cut { mut finished, started } = cut;
     draft
         .state
@@ -286,7 +286,13 @@ fn close(draft: &Draft, epoch: Epoch, cut: Cut) -> Vec<Ran> {
             let outcome = match call.place {
                 Place::Local => {
                     let by_older = call.startable_by.is_some_and(|by| by != epoch);
-                    if by_older || started.contains(&call.id) { Outcome::Stopped } else { Outcome::NotRun }
+                    if started.contains(&call.id) {
+                        Outcome::Stopped
+                    } else if by_older {
+                        lost
+                    } else {
+                        Outcome::NotRun
+                    }
                 }
                 Place::Client => Outcome::Cancelled,
                 Place::Approval | Place::Question => Outcome::NotRun,

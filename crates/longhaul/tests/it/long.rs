@@ -135,7 +135,7 @@ impl Writer {
         self.commit(Step::Model {
             items: vec![Item::Assistant { text: n.to_string(), partial: false }, Item::ToolCall(call)],
             calls: vec![fact],
-            finish: "toolcalls".to_owned(),
+            finish: "tool_calls".to_owned(),
             response_id: None,
             measured: Measured { input_tokens: 10, items: 2 * n, bytes: 20 * n },
             timing: Timing::default(),

@@ -108,6 +108,7 @@ fn a_second_interrupt_from_the_keys_stops_the_program_and_resume_goes_on() {
     › and then? (queued)
       interrupting; press Ctrl-C again to stop the program
       ■ interrupted
+    › and then?
     I go on
       stopping; the session can be resumed
       (that answer was cut off and does not count)
@@ -175,6 +176,7 @@ fn another_process_watches_the_live_worker_and_its_message_is_queued() {
     › and then? (queued)
       ✓ bash echo up > up; while [ ! -e go ]; do sleep 0.05; done; echo over > over  DURATION
     It is over.
+    › and then?
     The second turn.
     done · 72 in, 33 out, DURATION of work · session ID
     ");
@@ -184,6 +186,7 @@ fn another_process_watches_the_live_worker_and_its_message_is_queued() {
     › and then? (queued)
       ✓ bash echo up > up; while [ ! -e go ]; do sleep 0.05; done; echo over > over  DURATION
     It is over.
+    › and then?
     The second turn.
     done · 72 in, 33 out, DURATION of work · session ID
     ");
