@@ -1,11 +1,12 @@
 //! The engine's surface: make sessions, change them, look at them, watch them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use longhaul_model::Model;
-use longhaul_session::agent::{Configuration, ModelChoice};
+use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::{Command, First, Refusal};
 use longhaul_session::context::UserMessage;
 use longhaul_session::entry::Entry;
@@ -31,7 +32,12 @@ pub trait Models: Send + Sync + 'static {
     ///
     /// # Errors
     /// It cannot be had; the failure says why and what to do.
-    fn model(&self, choice: &ModelChoice) -> Result<Arc<dyn Model>, Failure>;
+    fn model(&self, choice: &ModelChoice, limits: &Limits) -> Result<Arc<dyn Model>, Failure>;
+
+    /// Masks the keys it knows in what a tool wrote. What a tool wrote reaches logs and models.
+    fn mask<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+        Cow::Borrowed(bytes)
+    }
 }
 
 /// Drives sessions. Cheap to clone.

@@ -425,7 +425,7 @@ impl Runner {
         let configuration = self
             .configuration()
             .ok_or_else(|| failed("the session's configuration is gone; configure it anew".to_owned()))?;
-        let model = self.engine.models.model(&configuration.model)?;
+        let model = self.engine.models.model(&configuration.model, &configuration.limits)?;
         let artifacts = Arc::new(StoredArtifacts(self.engine.store.clone()));
         let directory = std::path::Path::new(&configuration.directory);
         let workspace = Workspace::new(directory, &configuration.scope, artifacts)

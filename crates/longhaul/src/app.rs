@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use longhaul_engine::{Engine, Models as _, SystemHost, Worker};
-use longhaul_session::agent::ModelChoice;
+use longhaul_session::agent::{Limits, ModelChoice};
 use longhaul_session::id::{SessionId, WorkerId};
 use longhaul_store::{Filter, Page, SqliteStore, Store, WorkerInfo};
 use longhaul_tools::toolbox::Toolbox;
@@ -79,8 +79,8 @@ impl App {
     }
 
     /// Checks that a model can be had before anything is stored.
-    pub(crate) fn check_model(&self, choice: &ModelChoice) -> anyhow::Result<()> {
-        match AllModels.model(choice) {
+    pub(crate) fn check_model(&self, choice: &ModelChoice, limits: &Limits) -> anyhow::Result<()> {
+        match AllModels.model(choice, limits) {
             Ok(_) => Ok(()),
             Err(failure) => bail!("{}", failure.message),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use longhaul_engine::Models;
 use longhaul_model::Model;
 use longhaul_model::scripted::ScriptedModel;
-use longhaul_session::agent::ModelChoice;
+use longhaul_session::agent::{Limits, ModelChoice};
 use longhaul_session::failure::{Failure, FailureClass};
 
 /// The provider name of scripted models.
@@ -16,7 +16,7 @@ pub(crate) const SCRIPTED: &str = "scripted";
 pub(crate) struct AllModels;
 
 impl Models for AllModels {
-    fn model(&self, choice: &ModelChoice) -> Result<Arc<dyn Model>, Failure> {
+    fn model(&self, choice: &ModelChoice, _: &Limits) -> Result<Arc<dyn Model>, Failure> {
         let failed = |message| Failure { class: FailureClass::Preparation, message };
         if choice.provider != SCRIPTED {
             let known =

@@ -26,7 +26,7 @@ pub(crate) async fn run(app: &App, args: cli::Run) -> anyhow::Result<ExitCode> {
         bail!("there is nothing to do: the message is empty");
     }
     let configuration = configuration(&args)?;
-    app.check_model(&configuration.model)?;
+    app.check_model(&configuration.model, &configuration.limits)?;
     let head = header(&configuration);
     let session = create(app, configuration, args.name, args.message).await?;
     if args.detach {

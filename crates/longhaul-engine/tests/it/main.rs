@@ -10,6 +10,7 @@ mod forks;
 mod goals;
 mod interrupts;
 mod long;
+mod masking;
 mod parallel;
 mod puppet;
 mod retries;

@@ -79,7 +79,7 @@ impl<F> Models for ModelsBy<F>
 where
     F: Fn(&ModelChoice) -> Result<Arc<dyn Model>, Failure> + Send + Sync + 'static,
 {
-    fn model(&self, choice: &ModelChoice) -> Result<Arc<dyn Model>, Failure> {
+    fn model(&self, choice: &ModelChoice, _: &Limits) -> Result<Arc<dyn Model>, Failure> {
         (self.0)(choice)
     }
 }

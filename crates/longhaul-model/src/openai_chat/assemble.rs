@@ -185,7 +185,7 @@ fn first_choice(chunk: &Value) -> Option<&Value> {
 /// Finds the error that a chunk or document holds or is.
 fn error_in<'a>(chunk: &'a Value, choice: Option<&'a Value>) -> Option<&'a Value> {
     let there = |value: &&Value| value.get("error").is_some_and(|error| !error.is_null());
-    if there(&chunk) || chunk["object"] == "error" || chunk["type"] == "error" {
+    if there(&chunk) {
         return Some(chunk);
     }
     if let Some(choice) = choice.filter(there) {

@@ -74,7 +74,6 @@ impl Decoder for ChatDecoder {
 
     fn finish(&mut self, parts: &mut Vec<Part>) -> Result<(), Error> {
         let finished = match self.frames.finish() {
-            _ if self.done => Ok(()),
             Rest::Document(document) => self.document(&document, parts),
             Rest::Stream(cut_off) => {
                 // An event that misses only its blank line is whole if its data is.

@@ -231,12 +231,15 @@ fn reasoning_goes_back_only_in_the_form_and_to_the_server_it_came_from() {
         detail(json!({ "text": "Let " })),
         detail(json!({ "text": "me." })),
         detail(json!({ "signature": "abc" })),
+        detail(json!({ "signature": null })),
         detail(json!({ "text": "More." })),
+        detail(json!({ "text": "Last.", "index": 1 })),
     ]);
     let sent = messages(signed)[2].clone();
     let whole = json!({ "type": "reasoning.text", "index": 0, "text": "Let me.", "signature": "abc" });
     let more = json!({ "type": "reasoning.text", "index": 0, "text": "More." });
-    assert_eq!(sent["reasoning_details"], json!([whole, more]));
+    let last = json!({ "type": "reasoning.text", "index": 1, "text": "Last." });
+    assert_eq!(sent["reasoning_details"], json!([whole, more, last]));
     assert_eq!(sent.get("reasoning"), None);
 }
 

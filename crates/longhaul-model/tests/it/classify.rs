@@ -86,6 +86,11 @@ fn errors_are_classified_by_status_codes_and_words() {
         // What a router wraps.
         (
             400,
+            r#"{"error":{"message":"?","metadata":{"raw":"{\"error\":{\"code\":\"context_length_exceeded\"}}"}}}"#,
+            ContextOverflow,
+        ),
+        (
+            400,
             r#"{"error":{"message":"Provider returned error","code":400,"metadata":{"raw":"{\"error\":{\"message\":\"prompt is too long: 9 tokens > 8 maximum\"}}"}}}"#,
             ContextOverflow,
         ),

@@ -24,7 +24,7 @@ pub(crate) async fn run(options: &Options, args: cli::Demo) -> anyhow::Result<Ex
     let home = Some(project.home.clone());
     let app = App::open(Options { home, ..options.clone() })?;
     let configuration = start::scripted(&project.script, &project.directory.canonicalize()?)?;
-    app.check_model(&configuration.model)?;
+    app.check_model(&configuration.model, &configuration.limits)?;
     let mut renderer = Renderer::new(options.json);
     introduce(&mut renderer, &project)?;
     let name = Some("demo".to_owned());
