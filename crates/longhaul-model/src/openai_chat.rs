@@ -22,6 +22,10 @@ use crate::http::{Client, Limits};
 use crate::secret::Secret;
 use crate::{Error, Identity, Model};
 
+/// Stands in the opaque values of items beside the host, so that no other wire and no other server
+/// gets them.
+const API: &str = "openai-chat";
+
 /// Whom to ask, and how.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use longhaul_session::failure::FailureClass;
 
+use super::API;
 use crate::limits::MAX_CALLS;
 use crate::{Error, Part};
 
@@ -141,8 +142,6 @@ fn begins_another(call: &Call, piece: &Piece<'_>) -> bool {
 fn is_whole(arguments: &str) -> bool {
     arguments.trim_end().ends_with('}') && serde_json::from_str::<IgnoredAny>(arguments).is_ok()
 }
-
-const API: &str = "openai-chat";
 
 /// Google's servers sign calls, and want the signature back.
 fn opaque(host: &str, extra: &Value) -> Value {

@@ -3,11 +3,10 @@
 
 use serde_json::{Value, json};
 
+use super::API;
+
 const FIELDS: [&str; 2] = ["reasoning_content", "reasoning"];
 const DETAILS: &str = "reasoning_details";
-
-/// What stands in the opaque value of an item, so that no other wire and no other server gets it.
-const API: &str = "openai-chat";
 
 /// What a delta or a message says of reasoning.
 pub(crate) struct Said<'a> {
