@@ -27,6 +27,7 @@ pub(crate) struct App {
     pub(crate) options: Options,
     pub(crate) home: PathBuf,
     pub(crate) engine: Engine,
+    models: Arc<AllModels>,
     /// Sessions are kept in memory only.
     pub(crate) ephemeral: bool,
 }
@@ -53,8 +54,9 @@ impl App {
 
     fn over(store: SqliteStore, options: Options, home: PathBuf, ephemeral: bool) -> Self {
         let store: Arc<dyn Store> = Arc::new(store);
-        let engine = Engine::new(store, Arc::new(SystemHost::new()), Arc::new(AllModels), Toolbox::builtin());
-        App { options, home, engine, ephemeral }
+        let models = Arc::new(AllModels::default());
+        let engine = Engine::new(store, Arc::new(SystemHost::new()), models.clone(), Toolbox::builtin());
+        App { options, home, engine, models, ephemeral }
     }
 
     /// Returns the place of sessions made here.
@@ -80,7 +82,7 @@ impl App {
 
     /// Checks that a model can be had before anything is stored.
     pub(crate) fn check_model(&self, choice: &ModelChoice, limits: &Limits) -> anyhow::Result<()> {
-        match AllModels.model(choice, limits) {
+        match self.models.model(choice, limits) {
             Ok(_) => Ok(()),
             Err(failure) => bail!("{}", failure.message),
         }

@@ -51,7 +51,9 @@ pub(crate) enum Command {
     /// Start a session in this directory and stream it until it rests
     ///
     /// Ctrl-C interrupts the turn; a second Ctrl-C stops the program, and the session can be resumed.
-    #[command(after_help = "Example: longhaul run --script script.toml \"make the tests pass\"")]
+    #[command(after_help = "Examples:\n  longhaul run \"make the tests pass\"\n  \
+        longhaul run --base-url http://localhost:8080/v1 --model qwen3 \"what is in this directory?\"\n  \
+        longhaul run --script script.toml \"play a script\"")]
     Run(Run),
     /// See it work: a real run with real tools and a scripted model, offline, in a scratch directory
     Demo(Demo),
@@ -106,27 +108,54 @@ pub(crate) enum Command {
     Log(Log),
     /// Check logs: the hash chain, the stored state against the fold, the totals, calls and results
     Verify(Verify),
+    /// Look at the manifest (longhaul.toml) an agent is configured with
+    #[command(subcommand)]
+    Agent(Agent),
+}
+
+/// The commands about manifests.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    /// Say what a manifest comes to, or everything that is wrong with it
+    Check {
+        /// The manifest [default: longhaul.toml here or in a directory above, else the user's own]
+        file: Option<PathBuf>,
+    },
+    /// Print the JSON schema of manifests, for editors
+    Schema,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// What the agent is to do
     pub(crate) message: String,
-    /// The script (TOML) of the scripted model, the only model there is yet; no language model is involved
+    /// The manifest of the agent [default: longhaul.toml here or in a directory above, else the user's own]
+    #[arg(long, value_name = "FILE", conflicts_with = "script")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// The model of a server that speaks Chat Completions, in place of the manifest's
+    #[arg(long, value_name = "NAME", conflicts_with = "script")]
+    pub(crate) model: Option<String>,
+    /// Where that server is, such as http://localhost:8080/v1
+    #[arg(long, value_name = "URL", conflicts_with = "script")]
+    pub(crate) base_url: Option<String>,
+    /// The variable of the environment that holds the key for it
+    #[arg(long, value_name = "VARIABLE", conflicts_with = "script")]
+    pub(crate) key_env: Option<String>,
+    /// Play a script (TOML) instead of asking a model; no language model is involved
     #[arg(long, value_name = "FILE")]
-    pub(crate) script: PathBuf,
-    /// The directory the agent works in
-    #[arg(long, value_name = "DIRECTORY", default_value = ".")]
-    pub(crate) dir: PathBuf,
+    pub(crate) script: Option<PathBuf>,
+    /// The directory the agent works in [default: the manifest's, else this one]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) dir: Option<PathBuf>,
     /// A name for the session
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// How often in a row a worker may die without progress before the session fails
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_crashes: u32,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_crashes: Option<u32>,
     /// How many model calls a turn may make
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_steps: u32,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_steps: Option<u32>,
     /// Tools the agent may not use, separated by commas
     #[arg(long, value_name = "TOOLS", value_delimiter = ',')]
     pub(crate) deny: Vec<String>,

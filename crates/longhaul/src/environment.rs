@@ -1,5 +1,6 @@
 //! What the program takes from its environment: read here, once, and nowhere else.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
@@ -17,11 +18,27 @@ pub(crate) fn home() -> anyhow::Result<PathBuf> {
         return Ok(home);
     }
     let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
-    let below_home = || variable("HOME").map(|home| home.join(".local/share"));
+    let below_home = || home_directory().map(|home| home.join(".local/share"));
     let data = data.or_else(below_home).ok_or_else(|| {
         anyhow::anyhow!("there is no place for sessions: neither HOME nor LONGHAUL_HOME is set; use --home")
     })?;
     Ok(data.join("longhaul"))
+}
+
+/// Returns where configuration is kept, if the environment says so.
+pub(crate) fn configuration_home() -> Option<PathBuf> {
+    let set = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+    set.or_else(|| home_directory().map(|home| home.join(".config")))
+}
+
+/// Returns what `~` stands for.
+pub(crate) fn home_directory() -> Option<PathBuf> {
+    variable("HOME")
+}
+
+/// Returns a variable that a configuration names for its key; `None` when it is not set, or empty.
+pub(crate) fn secret(name: &str) -> Option<OsString> {
+    variable(name).map(PathBuf::into_os_string)
 }
 
 /// Returns a directory for temporary files.

@@ -8,8 +8,10 @@ mod doctor;
 mod drive;
 mod environment;
 mod inspect;
+mod keys;
 mod line;
 mod manage;
+mod manifest;
 mod models;
 mod render;
 mod start;
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::app::App;
-use crate::cli::{Cli, Command};
+use crate::cli::{Agent, Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -48,6 +50,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let options = cli.options;
     match cli.command {
         Command::Demo(args) => demo::run(&options, args).await,
+        Command::Agent(Agent::Check { file }) => manifest::check::check(&options, file),
+        Command::Agent(Agent::Schema) => manifest::check::schema(),
         Command::Run(args) => start::run(&App::for_run(options, args.ephemeral)?, args).await,
         Command::Resume(args) => start::resume(&App::open(options)?, args).await,
         Command::Send(args) => start::send(&App::open(options)?, args).await,

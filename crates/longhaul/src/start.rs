@@ -1,22 +1,25 @@
 //! The commands that give a session work: `run`, `resume`, `send`, `interrupt`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use longhaul_engine::NewSession;
 use longhaul_session::agent::{
-    Configuration, Limits, ModelChoice, Permission, ScopeEffect, ScopeRule, ToolPermission, ToolSetting,
+    Configuration, KeySource, Limits, ModelChoice, Permission, ScopeEffect, ScopeRule, ToolPermission,
+    ToolSetting,
 };
 use longhaul_session::command::{Command, First};
 use longhaul_session::id::{EntryNo, SessionId};
 use longhaul_store::RequestId;
+use longhaul_tools::toolbox::Toolbox;
 
 use crate::app::{App, path_text};
 use crate::cli;
 use crate::drive::{Wanted, drive, drive_to};
-use crate::models::SCRIPTED;
+use crate::manifest;
+use crate::models::{OPENAI_CHAT, SCRIPTED};
 use crate::render::Renderer;
 use crate::summary;
 
@@ -54,44 +57,96 @@ pub(crate) async fn create(
 
 /// Says which model and directory a session has. A script is called a script.
 fn header(configuration: &Configuration) -> String {
-    format!(
-        "scripted model {} (no language model is involved)\n  in {}",
-        configuration.model.name, configuration.directory
-    )
+    let model = &configuration.model;
+    let directory = &configuration.directory;
+    if model.provider == SCRIPTED {
+        return format!("scripted model {} (no language model is involved)\n  in {directory}", model.name);
+    }
+    let place = model.base_url.as_deref().map(|url| format!(" at {url}")).unwrap_or_default();
+    format!("{}{place}\n  in {directory}", model.name)
 }
 
+/// Puts together what a session runs with: a script, or a manifest with what the command line changes.
 fn configuration(args: &cli::Run) -> anyhow::Result<Configuration> {
-    let directory = args.dir.canonicalize().with_context(|| {
-        format!("the working directory {} cannot be used; choose one with --dir", args.dir.display())
+    let mut configuration = match &args.script {
+        Some(script) => {
+            let script = script.canonicalize().with_context(|| {
+                format!("the script {} cannot be read; --script names a TOML file", script.display())
+            })?;
+            scripted(&script, &directory(args.dir.as_deref().unwrap_or(Path::new(".")))?)?
+        }
+        None => from_manifest(args)?,
+    };
+    if let Some(wanted) = &args.dir {
+        configuration.directory = path_text(&directory(wanted)?)?;
+    }
+    let limits = &mut configuration.limits;
+    limits.max_crashes = args.max_crashes.unwrap_or(limits.max_crashes);
+    limits.max_steps = args.max_steps.unwrap_or(limits.max_steps);
+    deny(&mut configuration, &args.deny)?;
+    Ok(configuration)
+}
+
+fn directory(wanted: &Path) -> anyhow::Result<PathBuf> {
+    let directory = wanted.canonicalize().with_context(|| {
+        format!("the working directory {} cannot be used; choose one with --dir", wanted.display())
     })?;
     if !directory.is_dir() {
         bail!("{} is not a directory; choose one with --dir", directory.display());
     }
-    let script = args.script.canonicalize().with_context(|| {
-        format!("the script {} cannot be read; --script names a TOML file", args.script.display())
-    })?;
-    let tools = longhaul_tools::toolbox::Toolbox::builtin();
-    if let Some(unknown) = args.deny.iter().find(|name| tools.get(name).is_none()) {
+    Ok(directory)
+}
+
+/// Reads the manifest that is named or found; a model on the command line needs none.
+fn from_manifest(args: &cli::Run) -> anyhow::Result<Configuration> {
+    let here = directory(args.dir.as_deref().unwrap_or(Path::new(".")))?;
+    let found = args.manifest.clone().or_else(|| manifest::find(&here));
+    let mut configuration = match (found, &args.model) {
+        (Some(path), _) => manifest::load(&path, &Toolbox::builtin())?,
+        (None, Some(model)) => with_model(ModelChoice::new(OPENAI_CHAT, model), &here)?,
+        (None, None) => bail!(
+            "no model is chosen: there is no longhaul.toml here or above, and none of --manifest, --model and \
+             --script is given; `longhaul run --help` has examples"
+        ),
+    };
+    let choice = &mut configuration.model;
+    if let Some(name) = &args.model {
+        OPENAI_CHAT.clone_into(&mut choice.provider);
+        choice.name.clone_from(name);
+    }
+    if args.base_url.is_some() {
+        choice.base_url.clone_from(&args.base_url);
+    }
+    if let Some(variable) = &args.key_env {
+        choice.key = Some(KeySource::Env(variable.clone()));
+    }
+    Ok(configuration)
+}
+
+/// Denies tools, in place of what the configuration says of them.
+fn deny(configuration: &mut Configuration, names: &[String]) -> anyhow::Result<()> {
+    let tools = Toolbox::builtin();
+    if let Some(unknown) = names.iter().find(|name| tools.get(name).is_none()) {
         let names: Vec<String> = tools.specs().into_iter().map(|spec| spec.name).collect();
         bail!("--deny names no tool: {unknown:?}; the tools are {}", names.join(", "));
     }
-    let deny = |name: &String| ToolSetting {
+    configuration.tools.retain(|setting| !names.contains(&setting.name));
+    configuration.tools.extend(names.iter().map(|name| ToolSetting {
         name: name.clone(),
         permission: ToolPermission::Deny,
         max_output_bytes: None,
         time_limit_ms: None,
-    };
-    let limits = Limits { max_crashes: args.max_crashes, max_steps: args.max_steps, ..Limits::default() };
-    Ok(Configuration {
-        tools: args.deny.iter().map(deny).collect(),
-        limits,
-        ..scripted(&script, &directory)?
-    })
+    }));
+    Ok(())
 }
 
 /// Makes the configuration of an agent that plays a script and may write in its directory.
 pub(crate) fn scripted(script: &Path, directory: &Path) -> anyhow::Result<Configuration> {
-    let model = ModelChoice::new(SCRIPTED, path_text(script)?);
+    with_model(ModelChoice::new(SCRIPTED, path_text(script)?), directory)
+}
+
+/// Makes the configuration of an agent about which nothing but its model and its directory is said.
+fn with_model(model: ModelChoice, directory: &Path) -> anyhow::Result<Configuration> {
     let scope = ScopeRule {
         effect: ScopeEffect::Allow,
         target: ".".to_owned(),

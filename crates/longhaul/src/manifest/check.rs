@@ -1,0 +1,226 @@
+//! The commands that look at a manifest: what it comes to, and the schema of all.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use longhaul_model::scripted::ScriptedModel;
+use longhaul_session::agent::{Configuration, KeySource, Limits, ModelChoice, ToolPermission};
+use longhaul_tools::scope::Scope;
+use longhaul_tools::toolbox::Toolbox;
+use serde_json::json;
+
+use crate::cli::Options;
+use crate::keys::{self, Mask};
+use crate::models::SCRIPTED;
+
+/// Prints what a manifest comes to: the one named, or the one that would be found from here.
+pub(crate) fn check(options: &Options, file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let path = match file {
+        Some(file) => file,
+        None => {
+            let here = std::env::current_dir().context("the current directory cannot be used")?;
+            super::find(&here).with_context(|| {
+                format!(
+                    "there is no {} in {}, above it, or among your own; name a file",
+                    super::FILE,
+                    here.display()
+                )
+            })?
+        }
+    };
+    let tools = Toolbox::builtin();
+    let mut out = anstream::stdout();
+    let configuration = match super::load(&path, &tools) {
+        Ok(configuration) => configuration,
+        Err(error) if options.json => {
+            writeln!(out, "{}", json!({ "manifest": path, "ok": false, "errors": error.reports() }))?;
+            return Ok(ExitCode::from(1));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let found = Found::new(configuration, &tools)?;
+    let text = if options.json { format!("{}\n", found.json(&path)) } else { found.described(&path) };
+    out.write_all(found.mask.text(&text).as_bytes())?;
+    Ok(if found.problem.is_none() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Prints the JSON schema of manifests.
+pub(crate) fn schema() -> anyhow::Result<ExitCode> {
+    writeln!(anstream::stdout(), "{:#}", super::schema())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a manifest comes to, on this machine and now.
+struct Found {
+    configuration: Configuration,
+    /// What the agent may do with which tool, by name.
+    tools: Vec<(String, ToolPermission)>,
+    scope: String,
+    /// Whether the key is there; `None` when none is named.
+    key_is_there: Option<bool>,
+    warnings: Vec<String>,
+    /// What the manifest itself cannot show: the script cannot be played.
+    problem: Option<String>,
+    /// The key, should it stand anywhere else as well.
+    mask: Mask,
+}
+
+impl Found {
+    fn new(configuration: Configuration, tools: &Toolbox) -> anyhow::Result<Self> {
+        let mut warnings = Vec::new();
+        let source = configuration.model.key.as_ref();
+        let key = source.map(keys::resolve);
+        if let Some(Err(error)) = &key {
+            warnings.push(format!("the key is not there: {error}"));
+        }
+        if let (Some(Ok(_)), Some(KeySource::File(path))) = (&key, source)
+            && keys::is_open_to_others(Path::new(path))
+        {
+            warnings.push(format!("others may be able to read the key; run `chmod 600 {path}`"));
+        }
+        let scope = Scope::new(&configuration.scope, Path::new(&configuration.directory))?.summary();
+        let names: Vec<String> = tools.specs().into_iter().map(|spec| spec.name).collect();
+        let tools = tools.clone().configured(&configuration.tools);
+        let permitted = names.into_iter().filter_map(|name| tools.permission(&name).map(|may| (name, may)));
+        Ok(Found {
+            tools: permitted.collect(),
+            scope,
+            key_is_there: key.as_ref().map(Result::is_ok),
+            warnings,
+            problem: unplayable(&configuration.model),
+            mask: Mask::new(key.and_then(Result::ok)),
+            configuration,
+        })
+    }
+
+    fn json(&self, path: &Path) -> serde_json::Value {
+        let tools: serde_json::Map<String, serde_json::Value> =
+            self.tools.iter().map(|(name, permission)| (name.clone(), json!(permission))).collect();
+        json!({
+            "manifest": path,
+            "ok": self.problem.is_none(),
+            "configuration": self.configuration,
+            "tools": tools,
+            "scope": self.scope,
+            "key_is_there": self.key_is_there,
+            "warnings": self.warnings,
+            "errors": self.problem.iter().map(|what| json!({ "what": what })).collect::<Vec<_>>(),
+        })
+    }
+
+    fn described(&self, path: &Path) -> String {
+        let Configuration { agent, directory, instructions, limits, .. } = &self.configuration;
+        let mut text = String::new();
+        let mut line = |name: &str, value: &str| {
+            // Writing to a string cannot fail.
+            writeln!(text, "{name:<10} {value}").ok();
+        };
+        line("manifest", &path.display().to_string());
+        line("agent", agent);
+        line("model", &described_model(&self.configuration.model));
+        line("key", &self.described_key());
+        line("directory", directory);
+        let prompt = match instructions {
+            Some(text) => format!("{} characters of its own", text.chars().count()),
+            None => "the built-in one".to_owned(),
+        };
+        line("prompt", &prompt);
+        line("scope", &self.scope);
+        line("tools", &self.described_tools());
+        line("limits", &described_limits(limits));
+        line("compaction", &format!("above {} tokens", limits.compact_above_tokens));
+        for warning in &self.warnings {
+            line("warning", warning);
+        }
+        if let Some(problem) = &self.problem {
+            line("error", problem);
+        }
+        text
+    }
+
+    fn described_key(&self) -> String {
+        let Some(source) = &self.configuration.model.key else { return "none".to_owned() };
+        let is_there = if self.key_is_there == Some(true) { "which holds one" } else { "where none is" };
+        format!("from {}, {is_there}", keys::described(source))
+    }
+
+    fn described_tools(&self) -> String {
+        let tools = self.tools.iter().map(|(name, permission)| {
+            let set = self.configuration.tools.iter().find(|setting| setting.name == *name);
+            let output = set.and_then(|setting| setting.max_output_bytes);
+            let limit = set.and_then(|setting| setting.time_limit_ms);
+            let mut notes = Vec::new();
+            match permission {
+                ToolPermission::Allow => {}
+                ToolPermission::Ask => notes.push("asks first".to_owned()),
+                ToolPermission::Deny => notes.push("denied".to_owned()),
+            }
+            notes.extend(output.map(|bytes| format!("at most {bytes} bytes of output")));
+            notes.extend(limit.map(|ms| format!("at most {}", time(ms))));
+            if notes.is_empty() { name.clone() } else { format!("{name} ({})", notes.join(", ")) }
+        });
+        tools.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Says why a script cannot be played; `None` when it can, or there is none.
+fn unplayable(model: &ModelChoice) -> Option<String> {
+    let played = (model.provider == SCRIPTED).then(|| ScriptedModel::from_path(Path::new(&model.name)));
+    played?.err().map(|error| error.to_string())
+}
+
+fn described_model(model: &ModelChoice) -> String {
+    if model.provider == SCRIPTED {
+        return format!("scripted, {} (no language model is involved)", model.name);
+    }
+    let mut text = format!("{}, {}", model.provider, model.name);
+    if let Some(url) = &model.base_url {
+        text.push_str(&format!(", at {url}"));
+    }
+    if let Some(tokens) = model.max_output_tokens {
+        text.push_str(&format!(", answers of at most {tokens} tokens"));
+    }
+    if let Some(temperature) = model.temperature {
+        text.push_str(&format!(", temperature {temperature}"));
+    }
+    if !model.stream {
+        text.push_str(", not streamed");
+    }
+    for (kind, names) in [
+        ("headers", model.headers.keys().collect::<Vec<_>>()),
+        ("parameters", model.parameters.keys().collect::<Vec<_>>()),
+    ] {
+        if !names.is_empty() {
+            let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+            text.push_str(&format!(", {kind} {}", names.join(", ")));
+        }
+    }
+    text
+}
+
+fn described_limits(limits: &Limits) -> String {
+    format!(
+        "{} steps a turn, {} crashes in a row, retries for {} ({} under a goal), a model call {}, its first \
+         part {}, a pause in it {}",
+        limits.max_steps,
+        limits.max_crashes,
+        time(limits.retry_for_ms),
+        time(limits.retry_for_goal_ms),
+        time(limits.model_call_ms),
+        time(limits.model_first_part_ms),
+        time(limits.model_idle_ms),
+    )
+}
+
+/// Writes a time as a manifest would.
+fn time(ms: u64) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    match units.iter().find(|(_, unit)| ms.is_multiple_of(*unit)) {
+        Some(_) if ms == 0 => "0s".to_owned(),
+        Some((name, unit)) => format!("{}{name}", ms / unit),
+        None => format!("{ms}ms"),
+    }
+}

@@ -1,0 +1,180 @@
+//! The manifest as it is written. The JSON schema is made from these types, and their comments are
+//! what an editor shows. What the keys come to is in `resolve`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::value::{Count, Period, Size, Temperature, Threshold, TimeLimit, Tokens};
+
+/// What an agent runs with. Only `[model]` is needed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "Longhaul manifest", extend("required" = ["model"]))]
+pub(super) struct Manifest {
+    /// Which model answers.
+    pub(super) model: Option<Model>,
+    /// Who the agent is and where it works.
+    pub(super) agent: Agent,
+    /// Which paths may be read and written. Without rules: the directory and everything below it.
+    pub(super) scope: Scope,
+    /// Settings of tools, by the tool's name.
+    pub(super) tools: BTreeMap<String, Tool>,
+    /// Bounds on what a session may do before it stops.
+    pub(super) limits: Limits,
+    /// When the context is compacted.
+    pub(super) compaction: Compaction,
+}
+
+/// Which model answers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend(
+    "required" = ["provider"],
+    "if" = { "properties": { "provider": { "const": "scripted" } } },
+    "then" = { "required": ["script"] },
+    "else" = { "required": ["name"] },
+))]
+pub(super) struct Model {
+    /// Who serves the model: `openai-chat` is anyone who speaks Chat Completions, `scripted` plays a
+    /// script.
+    pub(super) provider: Option<Provider>,
+    /// The model's name, as the provider knows it. Needed for every provider but `scripted`.
+    pub(super) name: Option<String>,
+    /// For `scripted`: the script, relative to the manifest.
+    pub(super) script: Option<String>,
+    /// Where the API begins, if not at the provider's usual place.
+    #[schemars(extend("examples" = ["http://localhost:8080/v1"]))]
+    pub(super) base_url: Option<String>,
+    /// Where the key is found. A key itself never stands in a manifest.
+    pub(super) key: Option<Key>,
+    /// How many tokens the model can take in all. Without it, 128000 are assumed.
+    pub(super) window_tokens: Option<Tokens>,
+    /// The most tokens one answer may have.
+    pub(super) max_output_tokens: Option<Tokens>,
+    /// How much chance there is in the answers.
+    pub(super) temperature: Option<Temperature>,
+    /// Whether answers are streamed; true unless set.
+    pub(super) stream: Option<bool>,
+    /// Headers sent with each request. They are kept in the log: no keys here.
+    pub(super) headers: BTreeMap<String, String>,
+    /// Parameters passed on to the provider as they are.
+    pub(super) parameters: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Who serves a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(super) enum Provider {
+    OpenaiChat,
+    Scripted,
+}
+
+/// Where a key is found: exactly one of the two.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub(super) struct Key {
+    /// In this variable of the environment.
+    pub(super) env: Option<String>,
+    /// In this file, relative to the manifest, or `~/…`.
+    pub(super) file: Option<String>,
+}
+
+/// Who the agent is and where it works.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Agent {
+    /// The agent's name; `default` unless set.
+    pub(super) name: Option<String>,
+    /// What the agent is told before anything else.
+    pub(super) prompt: Option<String>,
+    /// The same in a file, relative to the manifest. Only one of the two.
+    pub(super) prompt_file: Option<String>,
+    /// The working directory, relative to the manifest; the manifest's own unless set.
+    pub(super) directory: Option<String>,
+}
+
+/// Which paths may be read and written: what is allowed, capped by what is denied.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Scope {
+    /// Each grants a path up to a level.
+    pub(super) allow: Vec<Rule>,
+    /// Each caps a path strictly below a level, whatever is allowed.
+    pub(super) deny: Vec<Rule>,
+}
+
+/// One rule of the scope.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rule {
+    /// A path, relative to the working directory, or `~/…`.
+    pub(super) target: String,
+    /// The level granted, or the level no longer reached. Who may write may read.
+    pub(super) permission: Level,
+    /// Whether everything below the target is meant too; true unless set.
+    pub(super) recursive: Option<bool>,
+}
+
+/// What may be done with a path.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum Level {
+    Read,
+    Write,
+}
+
+/// Settings of one tool.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tool {
+    /// Whether its calls run at once, after a person's yes, or never; `allow` unless set.
+    pub(super) permission: Option<Consent>,
+    /// The longest output the model is shown.
+    pub(super) max_output: Option<Size>,
+    /// How long one call may take.
+    pub(super) time_limit: Option<TimeLimit>,
+}
+
+/// Whether a tool's calls run at once, after a person's yes, or never.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum Consent {
+    Allow,
+    Ask,
+    Deny,
+}
+
+/// Bounds on what a session may do before it stops.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Limits {
+    /// Model calls in one turn.
+    pub(super) max_steps: Option<Count>,
+    /// Worker deaths in a row without progress.
+    pub(super) max_crashes: Option<Count>,
+    /// How long a failing model call is retried.
+    pub(super) retry_for: Option<Period>,
+    /// The same while a goal is active.
+    pub(super) retry_for_goal: Option<Period>,
+    /// How long one model call may take.
+    pub(super) model_call: Option<TimeLimit>,
+    /// How long a provider may take to begin its answer.
+    pub(super) model_first_part: Option<TimeLimit>,
+    /// How long a provider may pause within its answer.
+    pub(super) model_idle: Option<TimeLimit>,
+}
+
+/// When the context is compacted.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Compaction {
+    /// How large a request may be before the context is compacted: a part of the model's window, or
+    /// tokens; 80 % unless set.
+    pub(super) threshold: Option<Threshold>,
+}

@@ -1,0 +1,304 @@
+//! What a manifest comes to, which one is used, where its key is, and the published schema.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::world::{Ran, Running, World};
+
+const MODEL: &str = "[model]\nprovider = \"openai-chat\"\nname = \"m\"\n";
+
+/// Runs `agent check` in a directory of the world, with more in its environment.
+fn check_in(world: &World, directory: &str, set: &[(&str, &str)], args: &[&str]) -> Ran {
+    let mut command = world.bare(&[&["agent", "check"], args].concat());
+    command.current_dir(world.path(directory)).envs(set.iter().copied());
+    Running::start(command).finish()
+}
+
+/// Returns what a manifest comes to, for programs.
+fn found(world: &World, directory: &str, set: &[(&str, &str)]) -> Value {
+    let ran = check_in(world, directory, set, &["--json"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
+    serde_json::from_str(&ran.stdout.replace(&*world.root().to_string_lossy(), "ROOT")).unwrap()
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+#[test]
+fn a_model_alone_is_a_manifest() {
+    let world = World::new();
+    world.write("longhaul.toml", MODEL);
+    let found = found(&world, ".", &[]);
+    assert_eq!(found["ok"], true);
+    let configuration = json!({
+        "agent": "default",
+        "model": { "provider": "openai-chat", "name": "m", "stream": true },
+        "directory": "ROOT",
+        "instructions": null,
+        "scope": [],
+        "tools": [],
+        "limits": {
+            "max_steps": 200, "max_crashes": 3, "retry_for_ms": 900_000, "retry_for_goal_ms": 86_400_000,
+            "max_compaction_failures": 3, "compact_above_tokens": 102_400, "model_call_ms": 1_800_000,
+            "model_first_part_ms": 300_000, "model_idle_ms": 120_000
+        }
+    });
+    assert_eq!(found["configuration"], configuration);
+    assert_eq!(found["key_is_there"], Value::Null);
+}
+
+const EVERYTHING: &str = r#"
+[model]
+provider = "openai-chat"
+name = "m"
+base_url = "http://localhost:8080/v1"
+key = { env = "MY_KEY" }
+window_tokens = 10_000
+max_output_tokens = 512
+temperature = 0
+stream = false
+headers = { X-Title = "longhaul" }
+parameters = { reasoning = { effort = "low" }, stop = ["a", 1, 0.5, true] }
+[agent]
+name = "worker"
+prompt_file = "prompt.md"
+directory = "work"
+[[scope.allow]]
+target = "."
+permission = "read"
+[[scope.allow]]
+target = "src"
+permission = "write"
+recursive = false
+[[scope.deny]]
+target = "~/private"
+permission = "read"
+[tools.bash]
+permission = "ask"
+time_limit = "90s"
+[tools.read]
+max_output = "64KiB"
+[tools.edit]
+permission = "deny"
+max_output = 2000
+[limits]
+max_steps = 7
+max_crashes = 2
+retry_for = "0s"
+retry_for_goal = "2h"
+model_call = "10m"
+model_first_part = "1500ms"
+model_idle = "1 d"
+[compaction]
+threshold = "75%"
+"#;
+
+#[test]
+fn every_setting_reaches_the_configuration() {
+    let world = World::new();
+    world.write("longhaul.toml", EVERYTHING);
+    world.write("prompt.md", "Be brief.\n");
+    let found = found(&world, ".", &[("MY_KEY", "0123456789")]);
+    let configuration = json!({
+        "agent": "worker",
+        "model": {
+            "provider": "openai-chat", "name": "m", "base_url": "http://localhost:8080/v1",
+            "key": { "env": "MY_KEY" }, "max_output_tokens": 512, "temperature": 0.0, "stream": false,
+            "headers": { "X-Title": "longhaul" },
+            "parameters": { "reasoning": { "effort": "low" }, "stop": ["a", 1, 0.5, true] }
+        },
+        "directory": "ROOT/work",
+        "instructions": "Be brief.\n",
+        "scope": [
+            { "effect": "allow", "target": ".", "permission": "read", "recursive": true },
+            { "effect": "allow", "target": "src", "permission": "write", "recursive": false },
+            { "effect": "deny", "target": "ROOT/private", "permission": "read", "recursive": true }
+        ],
+        "tools": [
+            { "name": "bash", "permission": "ask", "max_output_bytes": null, "time_limit_ms": 90_000 },
+            { "name": "edit", "permission": "deny", "max_output_bytes": 2000, "time_limit_ms": null },
+            { "name": "read", "permission": "allow", "max_output_bytes": 65_536, "time_limit_ms": null }
+        ],
+        "limits": {
+            "max_steps": 7, "max_crashes": 2, "retry_for_ms": 0, "retry_for_goal_ms": 7_200_000,
+            "max_compaction_failures": 3, "compact_above_tokens": 7_500, "model_call_ms": 600_000,
+            "model_first_part_ms": 1_500, "model_idle_ms": 86_400_000
+        }
+    });
+    assert_eq!(found["configuration"], configuration);
+    assert_eq!(found["tools"]["edit"], "deny");
+    assert_eq!(found["tools"]["glob"], "allow");
+    assert_eq!(found["key_is_there"], true);
+}
+
+#[test]
+fn what_a_manifest_comes_to_can_be_read() {
+    let world = World::new();
+    world.write("longhaul.toml", EVERYTHING);
+    world.write("prompt.md", "Be brief.\n");
+    let ran = check_in(&world, ".", &[("MY_KEY", "0123456789")], &[]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    insta::assert_snapshot!("readable", ran.stdout.replace(&*world.root().to_string_lossy(), "ROOT"));
+}
+
+#[test]
+fn a_threshold_in_tokens_is_taken_as_it_is() {
+    let world = World::new();
+    world.write("longhaul.toml", &format!("{MODEL}[compaction]\nthreshold = 5000\n"));
+    assert_eq!(found(&world, ".", &[])["configuration"]["limits"]["compact_above_tokens"], 5_000);
+}
+
+#[test]
+fn a_script_is_relative_to_the_manifest_and_must_be_playable() {
+    let world = World::new();
+    world.write("work/longhaul.toml", "[model]\nprovider = \"scripted\"\nscript = \"s.toml\"\n");
+    world.write("work/s.toml", "[[turn]]\n[[turn.step]]\ntext = \"Fine.\"\n");
+    let model = &found(&world, "work", &[])["configuration"]["model"];
+    assert_eq!(*model, json!({ "provider": "scripted", "name": "ROOT/work/s.toml", "stream": true }));
+    world.write("work/s.toml", "[[turn]]\n");
+    for args in [&[][..], &["--json"]] {
+        let ran = check_in(&world, "work", &[], args);
+        assert_eq!((ran.code, ran.stderr.as_str()), (1, ""));
+        assert!(ran.stdout.contains("cannot play the script"), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn the_nearest_manifest_is_used_and_else_ones_own() {
+    let world = World::new();
+    std::fs::create_dir_all(world.path("work/a/b")).unwrap();
+    std::fs::create_dir_all(world.path(".config/longhaul")).unwrap();
+    std::fs::create_dir_all(world.path("xdg/longhaul")).unwrap();
+    let named = |name: &str| format!("{MODEL}[agent]\nname = \"{name}\"\n");
+    let used = |set: &[(&str, &str)]| {
+        let found = found(&world, "work/a/b", set);
+        let text = |key: &str| found["configuration"][key].as_str().unwrap().to_owned();
+        (text("agent"), text("directory"))
+    };
+    let none = check_in(&world, "work/a/b", &[], &[]);
+    assert_eq!(none.code, 1);
+    assert!(none.stderr.starts_with("error: there is no longhaul.toml in "), "{}", none.stderr);
+
+    world.write(".config/longhaul/longhaul.toml", &named("home"));
+    assert_eq!(used(&[]), ("home".to_owned(), "ROOT/work/a/b".to_owned()));
+    world.write("xdg/longhaul/longhaul.toml", &named("xdg"));
+    let xdg = world.path("xdg");
+    let set = [("XDG_CONFIG_HOME", xdg.to_str().unwrap())];
+    assert_eq!(used(&set), ("xdg".to_owned(), "ROOT/work/a/b".to_owned()));
+    world.write("work/longhaul.toml", &named("work"));
+    assert_eq!(used(&set), ("work".to_owned(), "ROOT/work".to_owned()));
+    std::fs::create_dir(world.path("work/a/longhaul.toml")).unwrap();
+    assert_eq!(used(&set).0, "work", "a directory is no manifest");
+    world.write("work/a/b/longhaul.toml", &named("b"));
+    assert_eq!(used(&set), ("b".to_owned(), "ROOT/work/a/b".to_owned()));
+}
+
+#[test]
+fn a_manifest_that_somebody_else_left_up_the_tree_is_passed_over() {
+    let world = World::new();
+    let stranger = 65_533;
+    world.write("longhaul.toml", MODEL);
+    // Only root can give a file away; elsewhere there is nobody to test it with.
+    if std::os::unix::fs::chown(world.path("longhaul.toml"), Some(stranger), None).is_err() {
+        return;
+    }
+    let ran = check_in(&world, "work", &[], &[]);
+    assert!(ran.stderr.starts_with("error: there is no longhaul.toml"), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(check_in(&world, "work", &[], &["../longhaul.toml"]).code, 0, "named, it is used");
+    std::os::unix::fs::chown(world.path("work"), Some(stranger), None).unwrap();
+    assert_eq!(check_in(&world, "work", &[], &[]).code, 0, "it is of the directory's owner");
+}
+
+#[test]
+fn whether_a_key_is_there_is_told_and_the_key_is_not() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new();
+    let secret = "sk-0123456789";
+    let said = |key: &str, set: &[(&str, &str)]| {
+        let manifest = format!("{MODEL}key = {key}\nbase_url = \"http://host/{secret}/v1\"\n");
+        world.write("longhaul.toml", &manifest);
+        let ran = check_in(&world, ".", set, &[]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
+        let keep = |line: &&str| line.starts_with("key") || line.starts_with("warning");
+        let lines: Vec<&str> = ran.stdout.lines().filter(keep).collect();
+        assert_eq!(ran.stdout.contains(secret), lines[0].ends_with("none is"), "{}", ran.stdout);
+        assert!(!lines.join("").contains(secret), "{lines:?}");
+        lines.join("\n").replace(&*world.root().to_string_lossy(), "ROOT")
+    };
+    let mut all = Vec::new();
+    for value in [Some(secret), Some("two words"), Some(" "), None] {
+        let set: Vec<(&str, &str)> = value.map(|value| ("MY_KEY", value)).into_iter().collect();
+        all.push(said("{ env = \"MY_KEY\" }", &set));
+    }
+    let set_mode = |mode: u32| {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(world.path("key"), permissions).unwrap();
+    };
+    for (text, mode) in
+        [(format!("\n {secret}\r\n"), 0o600), (secret.to_owned(), 0o644), (String::new(), 0o600)]
+    {
+        world.write("key", &text);
+        set_mode(mode);
+        all.push(said("{ file = \"~/key\" }", &[]));
+    }
+    all.push(said("{ file = \"none\" }", &[]));
+    all.push(said("{ file = \"work\" }", &[]));
+    insta::assert_snapshot!("key_places", all.join("\n\n"));
+}
+
+#[test]
+fn the_published_schema_is_the_programs() {
+    let world = World::new();
+    let published = std::fs::read_to_string(repository().join("docs/longhaul.schema.json")).unwrap();
+    let printed = world.succeed(&["agent", "schema"]);
+    assert!(
+        published == printed,
+        "docs/longhaul.schema.json is old; run `cargo run -- agent schema > docs/longhaul.schema.json`"
+    );
+}
+
+#[test]
+fn the_schema_takes_what_the_program_takes() {
+    let world = World::new();
+    let schema: Value = serde_json::from_str(&world.succeed(&["agent", "schema"])).unwrap();
+    assert!(jsonschema::meta::is_valid(&schema));
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let is_valid = |text: &str| validator.is_valid(&json!(toml::from_str::<toml::Value>(text).unwrap()));
+    for text in [MODEL, EVERYTHING, "[model]\nprovider = \"scripted\"\nscript = \"s\"\n"] {
+        assert!(is_valid(text), "{text}");
+    }
+    let refused = [
+        "",
+        "[model]\nname = \"m\"\n",
+        "[model]\nprovider = \"other\"\nname = \"m\"\n",
+        &format!("{MODEL}key = \"plain\"\n"),
+        &format!("{MODEL}key = {{}}\n"),
+        &format!("{MODEL}[agent]\nnmae = \"x\"\n"),
+        &format!("{MODEL}[goal]\n"),
+        &format!("{MODEL}[limits]\nretry_for = \"soon\"\n"),
+        &format!("{MODEL}[limits]\nmax_steps = 0\n"),
+        &format!("{MODEL}[tools.bash]\npermission = \"never\"\n"),
+        &format!("{MODEL}[tools.bash]\nmax_output = \"64 kib\"\n"),
+        &format!("{MODEL}[compaction]\nthreshold = \"100%\"\n"),
+        &format!("{MODEL}[[scope.allow]]\ntarget = \".\"\n"),
+    ];
+    for text in refused {
+        assert!(!is_valid(text), "{text}");
+    }
+}
+
+#[test]
+fn the_examples_are_in_order() {
+    let world = World::new();
+    let folder = repository().join("examples/agents");
+    let files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let manifests: Vec<&PathBuf> = files.iter().filter(|file| file.extension().is_some()).collect();
+    assert!(manifests.len() >= 4, "{files:?}");
+    for manifest in manifests {
+        let ran = check_in(&world, ".", &[("OPENAI_API_KEY", "0123456789")], &[manifest.to_str().unwrap()]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
+        assert!(!ran.stdout.contains("warning"), "{}", ran.stdout);
+    }
+}
