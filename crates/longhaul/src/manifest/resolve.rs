@@ -16,10 +16,8 @@ use super::source::{Source, is_variable};
 use super::value::Threshold;
 use super::{bytes, form, users_folder};
 use crate::environment;
-use crate::models::SCRIPTED;
+use crate::models::{OPENAI_CHAT, SCRIPTED};
 
-/// The provider name of whoever speaks Chat Completions.
-const OPENAI_CHAT: &str = "openai-chat";
 /// The tokens a model is taken to have room for, if nothing is said.
 const WINDOW_TOKENS: u64 = 128_000;
 /// The part of the window, in hundredths, above which the context is compacted, if nothing is said.
