@@ -13,6 +13,7 @@ use longhaul_session::agent::{
 use longhaul_session::command::{Command, First};
 use longhaul_session::id::{EntryNo, SessionId};
 use longhaul_store::RequestId;
+use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 
 use crate::app::{App, path_text};
@@ -78,7 +79,11 @@ fn configuration(args: &cli::Run) -> anyhow::Result<Configuration> {
         None => from_manifest(args)?,
     };
     if let Some(wanted) = &args.dir {
-        configuration.directory = path_text(&directory(wanted)?)?;
+        let directory = directory(wanted)?;
+        Scope::new(&configuration.scope, &directory)?
+            .require(&directory, Permission::Read)
+            .context("the scope of the manifest does not let the agent read the directory of --dir")?;
+        configuration.directory = path_text(&directory)?;
     }
     let limits = &mut configuration.limits;
     limits.max_crashes = args.max_crashes.unwrap_or(limits.max_crashes);

@@ -11,6 +11,10 @@ mod kill;
 #[cfg(test)]
 mod long;
 #[cfg(test)]
+mod manifest;
+#[cfg(test)]
+mod manifest_check;
+#[cfg(test)]
 mod plain;
 #[cfg(test)]
 mod refusals;

@@ -206,7 +206,7 @@ fn wrong_usage_is_told_from_errors() {
         &[],
         &["bogus"],
         &["send", "@last"],
-        &["run", "x"],
+        &["run"],
         &["run", "--script", "x", "--max-steps", "0", "x"],
         &["log", "--tail", "1", "--after", "1"],
     ];
@@ -218,4 +218,15 @@ fn wrong_usage_is_told_from_errors() {
     assert!(!world.path("home").exists(), "nothing was made");
     assert!(world.succeed(&["--help"]).contains("Exit codes: 0 complete"));
     assert!(world.succeed(&["--version"]).starts_with("longhaul "));
+}
+
+#[test]
+fn a_run_without_any_model_says_how_to_choose_one() {
+    let world = World::new();
+    let ran = world.run(&["run", "x"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    for way in ["longhaul.toml", "--manifest", "--model", "--script", "run --help"] {
+        assert!(ran.stderr.contains(way), "{way}: {}", ran.stderr);
+    }
+    assert!(!world.path("home/sessions.db").exists() || world.succeed(&["ls"]).contains("No sessions"));
 }
