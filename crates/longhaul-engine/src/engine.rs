@@ -266,6 +266,9 @@ impl Engine {
             }
             next += entries.len() as u64;
         }
+        for n in self.redacted_in_origin(&snapshot.row).await? {
+            verifier.redacted_in_origin(n);
+        }
         Ok(verifier.finish(head, snapshot.row.head_hash, &snapshot.state))
     }
 

@@ -126,7 +126,6 @@ impl Runner {
     async fn drive(&mut self) -> Result<Ended, Error> {
         let mut idle_rounds = 0;
         loop {
-            self.notice().await?;
             // An interruption is finished first: only this runner knows which calls it had started.
             if self.shutdown.is_cancelled() && self.owns() && self.state().status != Status::Interrupting {
                 let unstarted = self.startable();
@@ -271,21 +270,6 @@ impl Runner {
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
                     Err(broadcast::error::RecvError::Closed) => self.engine.host.sleep_ms(POLL_MS).await,
                 },
-            }
-        }
-    }
-
-    /// Reads what others appended if a hint of it is here: no effect is started that is obsolete already.
-    async fn notice(&mut self) -> Result<(), Error> {
-        loop {
-            match self.hints.try_recv() {
-                Ok(hint) if hint.session != self.journal.session || hint.head <= self.journal.state.head => {}
-                Ok(_) | Err(broadcast::error::TryRecvError::Lagged(_)) => {
-                    self.journal.catch_up().await?;
-                }
-                Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => {
-                    return Ok(());
-                }
             }
         }
     }

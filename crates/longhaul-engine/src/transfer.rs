@@ -1,20 +1,26 @@
-//! Sessions that come from elsewhere: the log of an export, verified and made a session of its own.
+//! Sessions that come from elsewhere or go to another directory: the log of an export, verified and made
+//! a session of its own; a session moved. The form of exports is left to the caller.
 
-use longhaul_session::agent::Configuration;
-use longhaul_session::command::Command;
+use std::collections::{BTreeMap, BTreeSet};
+
+use longhaul_session::command::{Command, Refusal};
 use longhaul_session::decide::decide;
+use longhaul_session::entry::{Content, Fact};
 use longhaul_session::evolve::evolve;
 use longhaul_session::id::{Digest, EntryNo, SessionId};
 use longhaul_session::log::{SealedEntry, Verifier, open, seal};
 use longhaul_session::state::SessionState;
-use longhaul_store::{Appended, Cursor, Filter, Page, Row};
+use longhaul_store::{Appended, Cursor, Filter, Page, Parent, Row};
 
 use crate::Error;
 use crate::engine::{Created, Engine};
-use crate::journal::Journal;
+use crate::journal::{Committed, Journal};
+use crate::limits::READ_BATCH;
 
 /// Rows looked at in one go.
 const ROWS: usize = 500;
+/// The label that says where a session works.
+const DIRECTORY: &str = "directory";
 
 /// What became of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,17 +34,58 @@ pub enum Imported {
 }
 
 impl Engine {
-    /// Returns the configuration in force.
+    /// Lets a session work in another directory from now on; `directory` is absolute.
     ///
     /// # Errors
-    /// The store failed, or the session is not there.
-    pub async fn configuration(&self, session: SessionId) -> Result<Option<Configuration>, Error> {
+    /// The store failed, or the session is not there. The inner error: its configuration was redacted.
+    pub async fn move_to(&self, session: SessionId, directory: &str) -> Result<Result<(), Refusal>, Error> {
         let mut journal = Journal::load(self.store().clone(), self.host().clone(), session).await?;
-        Ok(journal.context().await?.configuration().map(|configuration| (**configuration).clone()))
+        journal.context().await?;
+        journal.labels.insert(DIRECTORY.to_owned(), directory.to_owned());
+        let make = |journal: &Journal| {
+            let context = journal.loaded_context();
+            let configuration = context.and_then(|context| context.configuration());
+            let mut configuration = configuration.map(|it| (**it).clone()).ok_or(Refusal::Invalid(
+                "the configuration of the session was redacted, so no directory can be changed in it",
+            ))?;
+            directory.clone_into(&mut configuration.directory);
+            Ok(Command::Configure(Box::new(configuration)))
+        };
+        Ok(match journal.command(make, None).await? {
+            Committed::Done(_) | Committed::Repeated(_) => Ok(()),
+            Committed::Refused(refusal) => Err(refusal),
+        })
+    }
+
+    /// Returns the entries that a fork begins with whose content was redacted in the sessions it comes
+    /// from, after it was made: its own log cannot say so.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn redacted_in_origin(&self, row: &Row) -> Result<BTreeSet<EntryNo>, Error> {
+        let (mut redacted, mut parent) = (BTreeSet::new(), row.parent);
+        while let Some(Parent { session, at }) = parent {
+            let mut next = at + 1;
+            loop {
+                let entries = self.store().entries(session, next..=next + READ_BATCH - 1).await?;
+                let Some(last) = entries.last() else { break };
+                next = last.n + 1;
+                for entry in entries.iter().filter(|entry| entry.kind == "redacted") {
+                    if let Fact::Redacted { entry } = open(entry)?.record.fact
+                        && entry <= at
+                    {
+                        redacted.insert(entry);
+                    }
+                }
+            }
+            parent = self.store().load(session).await?.and_then(|row| row.parent);
+        }
+        Ok(redacted)
     }
 
     /// Makes a session of an exported log, whole from its first entry. Nobody owns it, and nothing of
-    /// the original is under way in it. `place` says where it can run.
+    /// the original is under way in it. `redacted` names the entries whose content was redacted in a
+    /// session it comes from; `place` says where it can run.
     ///
     /// # Errors
     /// The store failed.
@@ -46,9 +93,11 @@ impl Engine {
         &self,
         origin: SessionId,
         mut entries: Vec<SealedEntry>,
+        mut redacted: BTreeSet<EntryNo>,
         place: String,
     ) -> Result<Imported, Error> {
-        let (state, problems) = folded(&entries);
+        redacted.retain(|n| entries.iter().any(|entry| entry.n == *n && entry.content.is_none()));
+        let (mut state, problems) = folded(&entries, &redacted);
         let Some(last) = entries.last().map(|entry| (entry.n, entry.hash)) else {
             return Ok(Imported::Broken(vec!["the log has no entries".to_owned()]));
         };
@@ -59,17 +108,23 @@ impl Engine {
             return Ok(Imported::Known(known));
         }
         let now = self.host().now();
-        let decision = match decide(&state, Command::Import { origin }, now) {
-            Ok(decision) => decision,
-            Err(refusal) => return Ok(Imported::Broken(vec![refusal.to_string()])),
-        };
-        entries.extend(seal(last.1, &decision.entries));
-        let head_hash = entries.last().map(|entry| entry.hash).unwrap_or_default();
+        let mut head_hash = last.1;
+        // What was redacted in the session it comes from, its own log says from now on.
+        let redactions = redacted.into_iter().map(|entry| Command::Redact { entry });
+        for command in std::iter::once(Command::Import { origin }).chain(redactions) {
+            let decision = match decide(&state, command, now) {
+                Ok(decision) => decision,
+                Err(refusal) => return Ok(Imported::Broken(vec![refusal.to_string()])),
+            };
+            entries.extend(seal(head_hash, &decision.entries));
+            head_hash = entries.last().map(|entry| entry.hash).unwrap_or_default();
+            state = decision.state;
+        }
         let session = SessionId(self.host().fresh_id());
         let journal = Journal::fresh(self.store().clone(), self.host().clone(), session, place);
-        let row = Row { labels: labels(&entries), ..journal.row(&decision.state, head_hash) };
+        let row = Row { labels: labels(&entries), ..journal.row(&state, head_hash) };
         match self.store().create(row, entries, None).await? {
-            Appended::Done => Ok(Imported::New(Created { session, head: decision.state.head })),
+            Appended::Done => Ok(Imported::New(Created { session, head: state.head })),
             Appended::Conflict { .. } | Appended::Fenced { .. } | Appended::Repeated { .. } => {
                 Err(Error::TooBusy { session })
             }
@@ -94,8 +149,9 @@ impl Engine {
 }
 
 /// Folds a log and says all that is wrong with it.
-fn folded(entries: &[SealedEntry]) -> (SessionState, Vec<String>) {
+fn folded(entries: &[SealedEntry], redacted: &BTreeSet<EntryNo>) -> (SessionState, Vec<String>) {
     let mut verifier = Verifier::default();
+    redacted.iter().for_each(|n| verifier.redacted_in_origin(*n));
     let mut state = SessionState::default();
     for sealed in entries {
         verifier.push(sealed);
@@ -104,13 +160,15 @@ fn folded(entries: &[SealedEntry]) -> (SessionState, Vec<String>) {
         }
     }
     let (head, hash) = entries.last().map(|last| (last.n, last.hash)).unwrap_or_default();
-    let problems = verifier.finish(head, hash, &state);
+    let mut problems = verifier.finish(head, hash, &state);
+    if entries.first().is_some_and(|first| first.kind != "created") {
+        problems.insert(0, "the log does not begin with the making of a session".to_owned());
+    }
     (state, problems)
 }
 
 /// Returns the labels a session of this log has: its directory, from its newest configuration.
-fn labels(entries: &[SealedEntry]) -> std::collections::BTreeMap<String, String> {
-    use longhaul_session::entry::Content;
+fn labels(entries: &[SealedEntry]) -> BTreeMap<String, String> {
     let newest = entries.iter().rev().filter(|entry| matches!(&*entry.kind, "configured" | "created"));
     let configured = newest.filter_map(|sealed| open(sealed).ok()?.content).find_map(|payload| {
         if let Content::Configuration { configuration } = payload.content {
@@ -119,5 +177,5 @@ fn labels(entries: &[SealedEntry]) -> std::collections::BTreeMap<String, String>
             None
         }
     });
-    configured.map(|configuration| ("directory".to_owned(), configuration.directory)).into_iter().collect()
+    configured.map(|configuration| (DIRECTORY.to_owned(), configuration.directory)).into_iter().collect()
 }

@@ -107,6 +107,10 @@ impl Context {
             }
             Fact::Cleared => self.retain(|_, _| false),
             Fact::Interrupting { dropped, .. } => self.queued.retain(|at, _| !dropped.contains(at)),
+            Fact::Configured => {
+                self.system.clear();
+                self.tools = Arc::default();
+            }
             Fact::Redacted { .. } => self.stale = true,
             Fact::Reconciled { .. } => self.drop_unanswered(),
             Fact::Forked { .. } | Fact::Imported { .. } => self.queued.clear(),

@@ -23,7 +23,11 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         }
         Fact::Forked { results, .. } | Fact::Imported { results, .. } => state.detach(n, results),
         Fact::Prepared => state.prepared_at = n,
-        Fact::Configured => state.configured_at = n,
+        Fact::Configured => {
+            state.configured_at = n;
+            // Prompt and tools follow from the configuration: the next runner renders them anew.
+            state.prepared_at = 0;
+        }
         Fact::Message => state.begin_turn(n, Origin::User),
         Fact::Queued => state.queue.push(n),
         Fact::Unqueued { message } => state.queue.retain(|queued| queued != message),

@@ -166,6 +166,11 @@ impl Verifier {
         }
     }
 
+    /// Learns that the content of an entry was redacted in the session that this log begins with.
+    pub fn redacted_in_origin(&mut self, n: EntryNo) {
+        self.redacted.push(n);
+    }
+
     /// Compares with the stored row and returns all that is wrong; nothing when the log is sound.
     #[must_use]
     pub fn finish(mut self, head: EntryNo, head_hash: Digest, state: &SessionState) -> Vec<String> {

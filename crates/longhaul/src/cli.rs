@@ -294,10 +294,10 @@ pub(crate) struct Answer {
     #[arg(long)]
     pub(crate) text: Option<String>,
     /// Why it may not, for the model
-    #[arg(long, requires = "deny")]
+    #[arg(long, requires = "deny", conflicts_with_all = ["allow", "text"])]
     pub(crate) reason: Option<String>,
     /// Allow this tool from now on
-    #[arg(long, requires = "allow")]
+    #[arg(long, requires = "allow", conflicts_with_all = ["deny", "text"])]
     pub(crate) remember: bool,
     /// Do not drive the session
     #[arg(long)]

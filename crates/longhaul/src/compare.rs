@@ -25,9 +25,11 @@ pub(crate) async fn diff(app: &App, args: cli::Diff) -> anyhow::Result<ExitCode>
     }
     for session in [one, other] {
         let head = app.engine.snapshot(session).await?.row.head;
-        if !app.options.json {
-            let rest = summary::entries(head - shared);
-            writeln!(out, "\n{} · {rest} of its own", summary::short_id(session))?;
+        let own = head - shared;
+        if app.options.json {
+            writeln!(out, "{}", serde_json::json!({ "session": session, "own": own }))?;
+        } else {
+            writeln!(out, "\n{} · {} of its own", summary::short_id(session), summary::entries(own))?;
         }
         let mut next = shared + 1;
         while next <= head {

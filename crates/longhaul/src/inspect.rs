@@ -17,8 +17,8 @@ use crate::summary;
 
 /// Entries read at once.
 const BATCH: u64 = 500;
-/// The widest a line of the log is on paper; a terminal may be narrower.
-const LOG_COLUMNS: usize = 160;
+/// The widest a line of a table is on paper; a terminal may be narrower.
+const COLUMNS: usize = 160;
 
 /// Lists sessions, the last active first.
 pub(crate) async fn ls(app: &App, args: cli::Ls) -> anyhow::Result<ExitCode> {
@@ -36,15 +36,15 @@ pub(crate) async fn ls(app: &App, args: cli::Ls) -> anyhow::Result<ExitCode> {
             continue;
         }
         let state = &snapshot.state;
-        writeln!(
-            out,
+        let line = format!(
             "{}  {:<21}  {:>12}  {:>11}  {}",
             summary::short_id(row.session),
             summary::status(state, owned),
             summary::ago(row.updated, app.engine.host().now()),
             format!("{} entries", state.head),
             row.name.as_deref().or(row.labels.get("directory").map(String::as_str)).unwrap_or_default(),
-        )?;
+        );
+        writeln!(out, "{}", fitted(&line))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -186,9 +186,14 @@ pub(crate) fn print_entry(app: &App, entry: Entry) -> anyhow::Result<()> {
         record.fact.kind(),
         summary::entry(record, content)
     );
-    let columns = console::Term::stdout().size_checked().map_or(LOG_COLUMNS, |(_, columns)| columns.into());
-    writeln!(out, "{}", console::truncate_str(text.trim_end(), columns, "…"))?;
+    writeln!(out, "{}", fitted(&text))?;
     Ok(())
+}
+
+/// Cuts a line of a table to what the terminal has room for.
+fn fitted(line: &str) -> std::borrow::Cow<'_, str> {
+    let columns = console::Term::stdout().size_checked().map_or(COLUMNS, |(_, columns)| columns.into());
+    console::truncate_str(line.trim_end(), columns, "…")
 }
 
 /// Checks logs, and says exactly what is wrong.

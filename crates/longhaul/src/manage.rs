@@ -1,10 +1,13 @@
 //! The commands that change a session without giving it work by themselves, or that make another of it:
 //! `queue`, `edit`, `answer`, `fork`, `clear`, `rename`, `archive`, `delete`, `redact`.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use longhaul_engine::Snapshot;
 use longhaul_session::command::{Answer, Command, Refusal};
 use longhaul_session::entry::Place;
 use longhaul_session::id::{CallId, SessionId};
@@ -16,6 +19,9 @@ use crate::cli;
 use crate::drive::drive;
 use crate::start::go_on;
 use crate::summary;
+
+/// The widest a queued message is on paper; a terminal may be narrower.
+const QUEUE_COLUMNS: usize = 160;
 
 /// Does one command and says what was done.
 async fn change(app: &App, session: SessionId, command: Command, done: &str) -> anyhow::Result<ExitCode> {
@@ -54,9 +60,11 @@ pub(crate) async fn queue(app: &App, args: cli::Queue) -> anyhow::Result<ExitCod
             let content = entry.content.as_ref().map(|payload| &payload.content);
             if app.options.json {
                 writeln!(out, "{}", serde_json::json!({ "message": n, "items": entry.items() }))?;
-            } else {
-                writeln!(out, "{n:>5}  {}", summary::entry(&entry.record, content))?;
+                continue;
             }
+            let text = format!("{n:>5}  {}", summary::entry(&entry.record, content));
+            let columns = console::Term::stdout().size_checked().map_or(QUEUE_COLUMNS, |size| size.1.into());
+            writeln!(out, "{}", console::truncate_str(&text, columns, "…"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -68,9 +76,18 @@ pub(crate) async fn edit(app: &App, args: cli::Edit) -> anyhow::Result<ExitCode>
         bail!("there is nothing to say: the new message is empty");
     }
     let session = app.find(&args.session).await?;
-    let head = app.engine.snapshot(session).await?.row.head;
-    app.engine.edit(session, args.entry, &args.message, None).await??;
-    go_on(app, session, head, args.detach).await
+    let snapshot = app.engine.snapshot(session).await?;
+    match (app.engine.edit(session, args.entry, &args.message, None).await?, args.entry) {
+        (Ok(_), _) => go_on(app, session, snapshot.row.head, args.detach).await,
+        (Err(Refusal::NotEditable(_)), Some(entry)) if snapshot.state.queue.contains(&entry) => bail!(
+            "entry {entry} is a message that waits in the queue; remove it with `longhaul queue --drop {entry}` \
+             and send another"
+        ),
+        (Err(Refusal::NotEditable(_)), None) => {
+            bail!("the model sees no message of yours that could be edited; send one instead")
+        }
+        (Err(refusal), _) => Err(refusal.into()),
+    }
 }
 
 /// Answers an open approval or question, and goes on.
@@ -105,41 +122,45 @@ pub(crate) async fn answer(app: &App, args: cli::Answer) -> anyhow::Result<ExitC
 
 /// Makes a session that begins as the first entries of another.
 pub(crate) async fn fork(app: &App, args: cli::Fork) -> anyhow::Result<ExitCode> {
+    if args.message.as_ref().is_some_and(|text| text.trim().is_empty()) {
+        bail!("there is nothing to say to the fork: the message is empty");
+    }
+    let directory = args.dir.as_deref().map(usable_directory).transpose()?;
     let parent = app.find(&args.session).await?;
     let head = app.engine.snapshot(parent).await?.row.head;
     let at = args.at.unwrap_or(head);
-    let configuration = match &args.dir {
-        None => None,
-        Some(directory) => {
-            let directory = directory.canonicalize().with_context(|| {
-                format!("the directory {} cannot be used; make it first", directory.display())
-            })?;
-            let Some(configuration) = app.engine.configuration(parent).await? else {
-                bail!("the configuration of the session was redacted, so no directory can be changed in it");
-            };
-            Some((configuration, path_text(&directory)?))
-        }
-    };
     let fork = match app.engine.fork(parent, at).await? {
-        Ok(fork) => fork,
-        Err(Refusal::NoSuchEntry(at)) => bail!("there is no entry {at} to fork at; the last one is {head}"),
+        Ok(fork) => fork.session,
+        Err(Refusal::NoSuchEntry(at)) => {
+            bail!("there is no entry {at} to fork at; the first is 1, the last is {head}")
+        }
         Err(refusal) => return Err(refusal.into()),
     };
-    let shared = configuration.is_none();
-    if let Some((mut configuration, directory)) = configuration {
-        configuration.directory = directory;
-        app.engine.command(fork.session, Command::Configure(Box::new(configuration)), None).await??;
-    }
-    if !app.options.json && shared {
+    if let Some(directory) = &directory {
+        if let Err(refusal) = app.engine.move_to(fork, directory).await? {
+            app.engine.store().delete(fork).await?;
+            return Err(refusal.into());
+        }
+    } else if !app.options.json {
         let note = "both work in the same directory; --dir gives the fork another";
         writeln!(anstream::stderr(), "note: {note}")?;
     }
     if let Some(text) = args.message {
-        let head = app.engine.snapshot(fork.session).await?.row.head;
-        app.engine.command(fork.session, Command::Send { text, interrupt: false }, None).await??;
-        return drive(app, fork.session, head).await;
+        let head = app.engine.snapshot(fork).await?.row.head;
+        app.engine.command(fork, Command::Send { text, interrupt: false }, None).await??;
+        return drive(app, fork, head).await;
     }
-    say(app, fork.session, &format!("forked at entry {at}"))
+    say(app, fork, &format!("forked at entry {at}"))
+}
+
+fn usable_directory(directory: &Path) -> anyhow::Result<String> {
+    let path = directory
+        .canonicalize()
+        .with_context(|| format!("the directory {} cannot be used; make it first", directory.display()))?;
+    if !path.is_dir() {
+        bail!("{} is not a directory; choose one with --dir", path.display());
+    }
+    path_text(&path)
 }
 
 /// Starts the model's context anew; the log keeps everything.
@@ -150,6 +171,9 @@ pub(crate) async fn clear(app: &App, args: cli::One) -> anyhow::Result<ExitCode>
 
 /// Names a session.
 pub(crate) async fn rename(app: &App, args: cli::Rename) -> anyhow::Result<ExitCode> {
+    if args.name.starts_with('@') {
+        bail!("a name does not begin with @: @last and its like are kept for the program; choose another");
+    }
     let session = app.find(&args.session).await?;
     change(app, session, Command::Rename { name: Some(args.name) }, "renamed").await
 }
@@ -170,7 +194,10 @@ pub(crate) async fn delete(app: &App, args: cli::Delete) -> anyhow::Result<ExitC
         bail!("{session} would be gone for good; say --yes to delete it, or archive it instead");
     }
     match app.engine.store().delete(session).await? {
-        Deleted::Done => say(app, session, "deleted"),
+        Deleted::Done => {
+            tidy_away(app).await?;
+            say(app, session, "deleted")
+        }
         Deleted::NoSuchSession => bail!("{session} is gone already"),
         Deleted::NeededBy { fork } => {
             bail!(
@@ -183,19 +210,43 @@ pub(crate) async fn delete(app: &App, args: cli::Delete) -> anyhow::Result<ExitC
     }
 }
 
-/// Removes the content of entries; that they were there, and their digests, stay.
+/// Removes the content of entries; that they were there, and their digests, stay. All of them, or none.
 pub(crate) async fn redact(app: &App, args: cli::Redact) -> anyhow::Result<ExitCode> {
     let session = app.find(&args.session).await?;
-    let parent = app.engine.snapshot(session).await?.row.parent;
-    if let Some(parent) = parent.filter(|parent| args.entries.iter().any(|entry| *entry <= parent.at)) {
+    let Snapshot { row, state } = app.engine.snapshot(session).await?;
+    let entries = BTreeSet::from_iter(args.entries);
+    if let Some(parent) = row.parent.filter(|parent| entries.iter().any(|n| (1..=parent.at).contains(n))) {
         bail!(
             "the first {} belong to {}, from which this session was forked; redact them there",
             summary::entries(parent.at),
             parent.session
         );
     }
-    for entry in &args.entries {
+    for n in &entries {
+        if !state.archived && [state.configured_at, state.prepared_at].contains(n) && *n > 0 {
+            bail!(
+                "entry {n} is what the session runs with, and it could not go on without it; \
+                 archive the session first if it is over"
+            );
+        }
+        let found = app.engine.store().entries(session, *n..=*n).await?;
+        match &found[..] {
+            [] => bail!("there is no entry {n}; the first is 1, the last is {}", row.head),
+            [entry, ..] if entry.content.is_none() => {
+                bail!("entry {n} has no content that could be redacted")
+            }
+            _ => {}
+        }
+    }
+    for entry in &entries {
         app.engine.command(session, Command::Redact { entry: *entry }, None).await??;
     }
-    say(app, session, &format!("{} redacted", summary::entries(args.entries.len() as u64)))
+    tidy_away(app).await?;
+    say(app, session, &format!("{} redacted", summary::entries(entries.len() as u64)))
+}
+
+/// Closes the store properly: the last to do so empties its write-ahead log, in which what was removed
+/// would live on.
+async fn tidy_away(app: &App) -> anyhow::Result<()> {
+    Ok(app.engine.store().close().await?)
 }

@@ -213,6 +213,8 @@ pub(crate) async fn attach(app: &App, args: cli::Attach) -> anyhow::Result<ExitC
     let head = app.engine.snapshot(session).await?.row.head;
     let mut watcher = app.engine.watch(session, args.after.map_or(head, |after| after.min(head)));
     let mut renderer = Renderer::new(app.options.json);
+    // Listened to from here on: a key pressed while something is shown is not lost.
+    let mut leave = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     loop {
         let snapshot = app.engine.snapshot(session).await?;
         if snapshot.state.status.is_resting() && watcher.seen() >= snapshot.row.head {
@@ -221,7 +223,7 @@ pub(crate) async fn attach(app: &App, args: cli::Attach) -> anyhow::Result<ExitC
         }
         tokio::select! {
             event = watcher.next() => renderer.show(&event?.into())?,
-            _ = tokio::signal::ctrl_c() => {
+            _ = leave.recv() => {
                 renderer.say("  no longer watching; the session goes on")?;
                 return Ok(ExitCode::SUCCESS);
             }

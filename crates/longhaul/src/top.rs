@@ -1,88 +1,145 @@
 //! `top`: the sessions that have work, and the workers that live, on the screen until it is left.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use longhaul_session::state::Status;
-use longhaul_store::{Filter, Page};
+use anyhow::Context as _;
+use longhaul_session::id::Timestamp;
+use longhaul_session::state::{SessionState, Status};
+use longhaul_store::{Filter, Page, Row, WorkerInfo};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::cli;
 use crate::summary;
 
-/// Sessions shown at most.
+/// Sessions shown at most, of each status.
 const SESSIONS: usize = 100;
 /// How often it looks, in milliseconds.
 const REFRESH_MS: u64 = 1_000;
+/// The widest a line is on paper; a terminal may be narrower.
+const COLUMNS: usize = 160;
+/// What has work, in the order shown.
+const BUSY: [Status; 3] = [Status::Running, Status::Interrupting, Status::RequiresAction];
+
+/// What there is to see at one moment.
+struct Picture {
+    busy: Vec<(Row, SessionState)>,
+    alive: Vec<WorkerInfo>,
+    now: Timestamp,
+}
 
 /// Shows what is going on; on a terminal again and again.
 pub(crate) async fn top(app: &App, args: cli::Top) -> anyhow::Result<ExitCode> {
     let screen = console::Term::stdout();
+    if app.options.json {
+        writeln!(anstream::stdout(), "{}", json(&look(app).await?))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Listened to from here on: a key pressed while it draws is not lost.
+    let mut leave = signal(SignalKind::interrupt())?;
     let mut shown = 0;
     loop {
-        let text = picture(app).await?;
+        let (height, width) = screen.size_checked().map_or((None, COLUMNS), |(rows, columns)| {
+            (Some(usize::from(rows).saturating_sub(1).max(1)), usize::from(columns))
+        });
+        let mut lines = drawn(&look(app).await?, width);
+        let again = !args.once && screen.is_term();
+        // What has scrolled off the screen cannot be drawn over.
+        lines.truncate(height.filter(|_| again).unwrap_or(usize::MAX));
         screen.clear_last_lines(shown)?;
-        screen.write_str(&text)?;
-        if args.once || !screen.is_term() {
+        for line in &lines {
+            screen.write_line(line)?;
+        }
+        if !again {
             return Ok(ExitCode::SUCCESS);
         }
-        shown = text.lines().count();
+        shown = lines.len();
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+            _ = leave.recv() => return Ok(ExitCode::SUCCESS),
             () = app.engine.host().sleep_ms(REFRESH_MS) => {}
         }
     }
 }
 
-async fn picture(app: &App) -> anyhow::Result<String> {
+async fn look(app: &App) -> anyhow::Result<Picture> {
     let store = app.engine.store();
-    let now = app.engine.host().now();
-    let columns = usize::from(console::Term::stdout().size().1).max(20);
-    let mut text = String::new();
-    let workers = store.workers().await?;
-    let alive: Vec<_> = workers.iter().filter(|worker| worker.alive).collect();
-    let rows = store.list(Filter::default(), Page { after: None, limit: SESSIONS }).await?;
-    let mut busy = 0;
-    let mut lines = Vec::new();
-    for row in rows {
-        let snapshot = app.engine.snapshot(row.session).await?;
-        let state = &snapshot.state;
-        if matches!(state.status, Status::Waiting | Status::Failed) {
-            continue;
+    let mut alive = store.workers().await?;
+    alive.retain(|worker| worker.alive);
+    let mut busy = Vec::new();
+    for status in BUSY {
+        let filter = Filter { status: Some(status.name().to_owned()), ..Filter::default() };
+        for row in store.list(filter, Page { after: None, limit: SESSIONS }).await? {
+            let state = serde_json::from_slice(&row.state).with_context(|| {
+                format!("the state of session {} cannot be read; run `longhaul verify` on it", row.session)
+            })?;
+            busy.push((row, state));
         }
-        busy += 1;
-        let owned = alive.iter().any(|worker| Some(worker.worker) == row.owner);
+    }
+    Ok(Picture { busy, alive, now: app.engine.host().now() })
+}
+
+impl Picture {
+    fn is_owned(&self, row: &Row) -> bool {
+        self.alive.iter().any(|worker| Some(worker.worker) == row.owner)
+    }
+}
+
+fn json(picture: &Picture) -> serde_json::Value {
+    let session = |(row, state): &(Row, SessionState)| {
+        serde_json::json!({
+            "session": row.session,
+            "name": row.name,
+            "status": state.status,
+            "owned": picture.is_owned(row),
+            "directory": row.labels.get("directory"),
+            "turn": state.turn.number,
+            "step": state.turn.steps,
+            "ledger": state.ledger,
+        })
+    };
+    let worker = |worker: &WorkerInfo| {
+        serde_json::json!({
+            "worker": worker.worker,
+            "pid": worker.pid,
+            "host": worker.host,
+            "version": worker.version,
+            "started": worker.started,
+        })
+    };
+    serde_json::json!({
+        "sessions": picture.busy.iter().map(session).collect::<Vec<_>>(),
+        "workers": picture.alive.iter().map(worker).collect::<Vec<_>>(),
+    })
+}
+
+/// Draws the lines, none of them wider than the screen.
+fn drawn(picture: &Picture, columns: usize) -> Vec<String> {
+    let (busy, alive) = (picture.busy.len() as u64, picture.alive.len() as u64);
+    let mut lines =
+        vec![format!("{} busy · {} alive", summary::count(busy, "session"), summary::count(alive, "worker"))];
+    for (row, state) in &picture.busy {
         let used = state.ledger.measured.input + state.ledger.measured.output;
         lines.push(format!(
             "{}  {:<21}  turn {:<4} step {:<4} {:>8} tokens  {}",
             summary::short_id(row.session),
-            summary::status(state, owned),
+            summary::status(state, picture.is_owned(row)),
             state.turn.number,
             state.turn.steps,
             summary::tokens(used),
             row.name.as_deref().or(row.labels.get("directory").map(String::as_str)).unwrap_or_default(),
         ));
     }
-    // Writing to a string cannot fail.
-    writeln!(
-        text,
-        "{} busy · {} alive",
-        summary::count(busy, "session"),
-        summary::count(alive.len() as u64, "worker")
-    )
-    .ok();
-    for worker in alive {
-        lines.push(format!(
-            "worker {}  pid {} on {}  version {}  since {}",
+    let worker = |worker: &WorkerInfo| {
+        format!(
+            "worker {}  pid {} on {}  version {}  started {}",
             worker.worker,
             worker.pid,
             worker.host,
             worker.version,
-            summary::ago(worker.started, now)
-        ));
-    }
-    for line in lines {
-        writeln!(text, "{}", console::truncate_str(&line, columns, "…")).ok();
-    }
-    Ok(text)
+            summary::ago(worker.started, picture.now)
+        )
+    };
+    lines.extend(picture.alive.iter().map(worker));
+    lines.iter().map(|line| console::truncate_str(line.trim_end(), columns, "…").into_owned()).collect()
 }

@@ -1,24 +1,20 @@
 //! What a person does while something runs: it ends at once, and what is said of it is true.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use longhaul_engine::{Driven, Engine, Host};
+use longhaul_engine::{Driven, Host};
 use longhaul_model::scripted::ScriptedModel;
 use longhaul_model::{Error, Identity, Model, ModelCall, PartStream};
 use longhaul_session::agent::ToolSpec;
-use longhaul_session::command::Command;
 use longhaul_session::item::{EffectClass, Outcome};
-use longhaul_store::Store;
 use longhaul_tools::tool::{CallContext, Tool, ToolOutput, function};
 use longhaul_tools::toolbox::Toolbox;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::puppet::{By, calls_probe, says};
-use crate::wire::Wire;
 use crate::world::{Probe, World, bounded, calling, is_kind, is_text, is_tool_start, spec, until};
 
 const HANGING: &str = r#"
@@ -214,37 +210,5 @@ async fn an_interrupt_ends_the_wait_for_a_retry() {
     world.interrupt(session).await;
     assert_eq!(bounded(driving).await.unwrap(), Driven::Waiting);
     assert!(world.host.monotonic_ms() - asked_ms <= 2_000);
-    world.sound(session).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_interrupt_that_is_there_already_keeps_calls_from_being_started() {
-    let answers = Arc::<Mutex<Option<CancellationToken>>>::default();
-    let wire = Arc::<OnceLock<Arc<Wire>>>::default();
-    let (kept, used) = (Arc::clone(&answers), Arc::clone(&wire));
-    let model = By(move |call: &ModelCall| {
-        if call.request.items.len() > 1 {
-            return says("Stopped.");
-        }
-        *kept.lock().unwrap() = Some(used.get().unwrap().keep_answers());
-        calls_probe(10)
-    });
-    let probe = Probe::open();
-    let world = World::of(Arc::new(model), Toolbox::empty().with(probe.tool("probe", EffectClass::Once)));
-    assert!(wire.set(Arc::clone(&world.store)).is_ok());
-    let session = world.session("go").await;
-    let mut watcher = world.engine.watch(session, 0);
-    let driving = world.spawn(session).await;
-    until(&mut watcher, is_kind("model_step")).await;
-    let (store, host) = (world.store.inner.clone(), world.host.clone());
-    let direct = Engine::new(store, host, world.models.clone(), Toolbox::empty());
-    let interrupt = Command::Interrupt { drop_queue: false };
-    let mut hints = world.store.inner.hints();
-    direct.command(session, interrupt, None).await.unwrap().unwrap();
-    let head = world.state(session).await.head;
-    while bounded(hints.recv()).await.unwrap().head < head {}
-    answers.lock().unwrap().take().unwrap().cancel();
-    assert_eq!(bounded(driving).await.unwrap(), Driven::Waiting);
-    assert_eq!((world.outcomes(session).await, probe.count()), (vec![Outcome::NotRun], 0));
     world.sound(session).await;
 }

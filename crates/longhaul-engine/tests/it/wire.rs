@@ -42,8 +42,6 @@ struct Faults {
     fail: Option<(u32, Error)>,
     /// Appends wait for this.
     stall: Option<CancellationToken>,
-    /// Appends are done at once, and their answers wait for this.
-    late: Option<CancellationToken>,
 }
 
 impl Wire {
@@ -64,13 +62,6 @@ impl Wire {
     pub(crate) fn stall(&self) -> CancellationToken {
         let token = CancellationToken::new();
         self.faults.lock().unwrap().stall = Some(token.clone());
-        token
-    }
-
-    /// Keeps back the answers to appends until the returned token is cancelled.
-    pub(crate) fn keep_answers(&self) -> CancellationToken {
-        let token = CancellationToken::new();
-        self.faults.lock().unwrap().late = Some(token.clone());
         token
     }
 
@@ -134,12 +125,7 @@ impl Store for Wire {
             stall.cancelled().await;
         }
         self.fault()?;
-        let late = self.faults.lock().unwrap().late.clone();
-        let appended = self.steady(move |inner| async move { inner.append(append).await }).await;
-        if let Some(late) = late {
-            late.cancelled().await;
-        }
-        appended
+        self.steady(move |inner| async move { inner.append(append).await }).await
     }
 
     async fn request(&self, session: SessionId, request: &RequestId) -> Result<Option<EntryNo>, Error> {

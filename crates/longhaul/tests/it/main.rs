@@ -7,9 +7,17 @@ mod crash_limit;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod endpoint;
+#[cfg(test)]
+mod forks;
+#[cfg(test)]
+mod inputs;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod long;
+#[cfg(test)]
+mod managing;
 #[cfg(test)]
 mod manifest;
 #[cfg(test)]
@@ -17,8 +25,12 @@ mod manifest_check;
 #[cfg(test)]
 mod plain;
 #[cfg(test)]
+mod provider;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod signals;
+#[cfg(test)]
+mod transfer;
 #[cfg(test)]
 mod world;
