@@ -16,6 +16,7 @@ use longhaul_session::id::{Digest, EntryNo, SessionId};
 use longhaul_session::log::Verifier;
 use longhaul_session::state::SessionState;
 use longhaul_store::{Parent, RequestId, Row, Store};
+use longhaul_tools::output::Mask;
 use longhaul_tools::toolbox::Toolbox;
 use longhaul_tools::workspace::ArtifactReader;
 
@@ -295,5 +296,14 @@ pub(crate) struct StoredArtifacts(pub(crate) Arc<dyn Store>);
 impl ArtifactReader for StoredArtifacts {
     async fn read(&self, digest: Digest) -> Option<Vec<u8>> {
         self.0.artifact(digest).await.ok().flatten()
+    }
+}
+
+/// Lets tools' output be masked by who knows the keys.
+pub(crate) struct KnownKeys(pub(crate) Arc<dyn Models>);
+
+impl Mask for KnownKeys {
+    fn mask<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+        self.0.mask(bytes)
     }
 }

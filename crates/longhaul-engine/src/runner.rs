@@ -22,7 +22,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::engine::{Engine, StoredArtifacts};
+use crate::engine::{Engine, KnownKeys, StoredArtifacts};
 use crate::episode::{EpisodeKey, Stage};
 use crate::journal::{Committed, Journal};
 use crate::limits::{MAX_IDLE_ROUNDS, POLL_MS, PREPARE_TRIES, PREPARE_WAIT_MS};
@@ -420,7 +420,8 @@ impl Runner {
                 result.files.iter().for_each(|file| workspace.tracker().seen(file));
             }
         }
-        let toolbox = self.engine.tools.clone().configured(&configuration.tools);
+        let mask = Arc::new(KnownKeys(self.engine.models.clone()));
+        let toolbox = self.engine.tools.clone().configured(&configuration.tools).masked_by(mask);
         Ok(Equipment { configured_at, model, toolbox, workspace: Arc::new(workspace) })
     }
 }

@@ -1,11 +1,10 @@
 //! Tool calls: the calls of one step run side by side and commit together, in call order.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use longhaul_session::command::{Basis, Cut, OwnerAction, Ran, Step};
-use longhaul_session::id::{CallId, Digest, Timestamp};
+use longhaul_session::id::{CallId, Timestamp};
 use longhaul_session::item::{EffectClass, Outcome, ToolResult};
 use longhaul_session::state::PendingCall;
 use longhaul_session::usage::Usage;
@@ -15,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::engine::{Engine, Models};
+use crate::engine::Engine;
 use crate::episode::{Live, Stage};
 use crate::limits::{LONE_RESULT_MS, MAX_PARALLEL_CALLS, PROGRESS_LINES, REAP_MS, SHUTDOWN_GRACE_MS};
 use crate::runner::{Equipment, Leftover, News, Runner};
@@ -158,7 +157,7 @@ impl Runner {
             let took_ms = host.monotonic_ms() - started_ms;
             announce_end(&stage, &call.id, output.outcome, took_ms);
             let began = output.outcome.ran() || output.outcome == Outcome::Stopped;
-            keep(&*models, &*store, cx.key, output, began.then(|| (started, host.now()))).await
+            keep(&*store, cx.key, output, began.then(|| (started, host.now()))).await
         });
     }
 
@@ -172,7 +171,7 @@ impl Runner {
         let cx = self.call_context(batch, call, Progress::none());
         let found = batch.equipment.toolbox.reconcile(&call.tool, &cx).await;
         let output = found.unwrap_or_else(|| ToolOutput::new(Outcome::Unknown, Outcome::Unknown.notice()));
-        keep(&*self.engine.models, &*self.engine.store, cx.key, output, None).await
+        keep(&*self.engine.store, cx.key, output, None).await
     }
 
     async fn commit_results(&mut self, batch: &mut Batch) -> Result<(), Error> {
@@ -276,30 +275,13 @@ fn announce_end(stage: &Stage, call: &CallId, outcome: Outcome, took_ms: u64) {
     stage.add(Live::ToolEnded { call: call.clone(), outcome, took_ms });
 }
 
-/// Masks known keys in an output. The text names the whole output by its digest, which then is another.
-fn masked(models: &dyn Models, mut output: ToolOutput) -> ToolOutput {
-    if let Cow::Owned(text) = models.mask(output.text.as_bytes()) {
-        output.text = String::from_utf8_lossy(&text).into_owned();
-    }
-    if let Some(whole) = &output.whole
-        && let Cow::Owned(masked) = models.mask(whole)
-    {
-        let (before, after) = (Digest::of(whole).to_hex(), Digest::of(&masked).to_hex());
-        output.text = output.text.replace(&before, &after);
-        output.whole = Some(masked);
-    }
-    output
-}
-
 /// Makes the result of an output; what had to be cut is kept whole as an artifact.
 async fn keep(
-    models: &dyn Models,
     store: &dyn Store,
     key: IdempotencyKey,
     output: ToolOutput,
     ran: Option<(Timestamp, Timestamp)>,
 ) -> Ran {
-    let output = masked(models, output);
     let artifact = match output.whole {
         Some(bytes) => match store.put_artifact(key.session, bytes).await {
             Ok(digest) => Some(digest),

@@ -1,9 +1,29 @@
 //! Cuts what is too long for the model, keeping the beginning and the end. Stores nothing.
 
+use std::borrow::Cow;
+
 use longhaul_session::id::Digest;
 
 use crate::limits::MAX_WHOLE_BYTES;
 use crate::tool::ToolOutput;
+
+/// Hides what neither a model nor a log may read: known keys.
+pub trait Mask: Send + Sync + 'static {
+    /// Returns the bytes without it; borrowed when there is none in them.
+    fn mask<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]>;
+}
+
+/// Masks an output, before it is cut: half a key is still half a key.
+#[must_use]
+pub fn masked(mut output: ToolOutput, mask: &dyn Mask) -> ToolOutput {
+    if let Cow::Owned(text) = mask.mask(output.text.as_bytes()) {
+        output.text = String::from_utf8_lossy(&text).into_owned();
+    }
+    if let Some(Cow::Owned(whole)) = output.whole.as_deref().map(|whole| mask.mask(whole)) {
+        output.whole = Some(whole);
+    }
+    output
+}
 
 /// Cuts an output's text to `limit` bytes. The text then says how much was cut and names the whole
 /// by its digest, and the whole is in the output.

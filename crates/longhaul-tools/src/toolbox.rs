@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::guard::{self, Ended};
+use crate::output::Mask;
 use crate::tool::{CallContext, Tool, ToolOutput};
 use crate::{builtin, limits, output};
 
@@ -19,6 +20,7 @@ use crate::{builtin, limits, output};
 pub struct Toolbox {
     tools: BTreeMap<String, Registered>,
     settings: BTreeMap<String, ToolSetting>,
+    mask: Option<Arc<dyn Mask>>,
 }
 
 #[derive(Clone)]
@@ -45,6 +47,13 @@ impl Toolbox {
             .with(builtin::glob::Glob)
             .with(builtin::grep::Grep)
             .with(builtin::bash::Bash)
+    }
+
+    /// Masks what tools write, before it is cut or seen by anybody.
+    #[must_use]
+    pub fn masked_by(mut self, mask: Arc<dyn Mask>) -> Self {
+        self.mask = Some(mask);
+        self
     }
 
     /// Adds a tool. It takes the place of one with the same name, a built-in one included.
@@ -111,7 +120,7 @@ impl Toolbox {
         let stop = inner.cancel.clone();
         let call = async move { tool.call(arguments, &inner).await };
         let ended = guard::guarded(call, &cx.cancel, stop, self.bounds(registered)).await;
-        output::limited(guard::result(ended), self.max_output_bytes(name))
+        self.presentable(guard::result(ended), name)
     }
 
     /// Asks a tool what became of the call `cx.key` names; `None` when it cannot tell, or fails to.
@@ -125,9 +134,7 @@ impl Toolbox {
         let stop = inner.cancel.clone();
         let call = async move { tool.reconcile(&inner.key, &inner).await };
         match guard::guarded(call, &cx.cancel, stop, self.bounds(registered)).await {
-            Ended::InTime(found) | Ended::Late(found, _) => {
-                found.map(|found| output::limited(found, self.max_output_bytes(name)))
-            }
+            Ended::InTime(found) | Ended::Late(found, _) => found.map(|found| self.presentable(found, name)),
             Ended::Panicked(_) | Ended::Abandoned(_) => None,
         }
     }
@@ -161,6 +168,15 @@ impl Toolbox {
 
     fn setting(&self, name: &str) -> Option<&ToolSetting> {
         self.settings.get(name)
+    }
+
+    /// Makes of what a tool gave back what a model may see of it.
+    fn presentable(&self, output: ToolOutput, name: &str) -> ToolOutput {
+        let output = match &self.mask {
+            Some(mask) => output::masked(output, &**mask),
+            None => output,
+        };
+        output::limited(output, self.max_output_bytes(name))
     }
 
     fn max_output_bytes(&self, name: &str) -> usize {

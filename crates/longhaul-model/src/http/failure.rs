@@ -41,8 +41,8 @@ pub(super) fn classify(error: &reqwest::Error, url: &str) -> Error {
 /// Says that the answer did not begin, or was not there as a whole, in time.
 pub(super) fn too_late(url: &str, limit_ms: u64, streamed: bool) -> Error {
     let (what, limit) = match streamed {
-        true => ("did not begin to answer", "first_byte_ms"),
-        false => ("had not answered in full", "whole_answer_ms"),
+        true => ("did not begin to answer", "model_first_part"),
+        false => ("had not answered in full", "model_call"),
     };
     let message = format!(
         "{url} {what} within {limit_ms} ms. A local server may still read the prompt: \
@@ -55,7 +55,7 @@ pub(super) fn too_late(url: &str, limit_ms: u64, streamed: bool) -> Error {
 pub(super) fn stalled(url: &str, idle_ms: u64) -> Error {
     let message = format!(
         "{url} stopped in the middle of its answer and sent nothing for {idle_ms} ms. \
-         If this happens often, raise the limit `idle_ms`"
+         If this happens often, raise the limit `model_idle`"
     );
     Error::new(FailureClass::Timeout, message)
 }

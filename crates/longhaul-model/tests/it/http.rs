@@ -273,7 +273,7 @@ async fn a_server_that_says_nothing_is_given_up() {
     options.limits.first_byte_ms = SHORT_MS;
     let error = ask(options).await.1.unwrap();
     assert_eq!(error.class, FailureClass::Timeout);
-    assert!(error.message.contains("did not begin") && error.message.contains("first_byte_ms"), "{error}");
+    assert!(error.message.contains("did not begin") && error.message.contains("model_first_part"), "{error}");
     server.asked.await.expect("the connection is closed, so the server ends");
 }
 
@@ -286,7 +286,7 @@ async fn an_answer_that_stops_coming_is_given_up() {
     let error = error.unwrap();
     assert_eq!((error.class, parts.len()), (FailureClass::Timeout, 3));
     assert_eq!(error.usage.map(|usage| usage.input), Some(9), "paid is paid");
-    assert!(error.message.contains("idle_ms"), "{error}");
+    assert!(error.message.contains("model_idle"), "{error}");
 }
 
 #[tokio::test]

@@ -321,3 +321,21 @@ fn a_server_that_needs_no_key_is_sent_none() {
     let asked = endpoint.asked();
     assert_eq!((asked.len(), asked[0].authorization()), (1, None));
 }
+
+#[test]
+fn a_key_is_masked_where_a_long_output_is_cut() {
+    for before in (400..450).step_by(5) {
+        let command = format!("printf '%0{before}d' 0; cat key.txt; printf '%04000d' 0");
+        let endpoint = Endpoint::start([
+            Act::call(&[("call_a", "bash", json!({ "command": command }))]),
+            Act::say(GOOD),
+        ]);
+        let key = format!("key = {{ env = \"{KEY_VARIABLE}\" }}");
+        let world = world(&endpoint.url(), &key, "[tools.bash]\nmax_output = \"1KiB\"");
+        std::fs::write(world.work("key.txt"), KEY).unwrap();
+        let out = succeed(&world, &["--json", "run", "Print the key."]);
+        let half = &KEY[..10];
+        assert!(!out.contains(half), "{before}: {out}");
+        assert!(!endpoint.asked()[1].body.contains(half), "{before}");
+    }
+}
