@@ -36,3 +36,7 @@ pub(crate) const STORE_WAIT_MS: u64 = 50;
 pub(crate) const PROGRESS_LINES: usize = 256;
 /// Rounds in which what is owed could not be done and nothing changed, before a runner gives up.
 pub(crate) const MAX_IDLE_ROUNDS: u32 = 3;
+/// Parts of an answer that are handed over together, if they arrived together.
+pub(crate) const PARTS_TOGETHER: usize = 64;
+/// Such hand-overs that wait for a busy runner before the provider waits.
+pub(crate) const PARTS_WAITING: usize = 16;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::episode::Live;
+use crate::limits::{PARTS_TOGETHER, PARTS_WAITING};
 use crate::runner::{Equipment, Leftover, News, Runner};
 
 /// How an attempt ended.
@@ -89,29 +90,42 @@ impl Runner {
                     let message = format!("the model did not finish within {} s", limit_ms / 1_000);
                     break longhaul_model::Error::new(FailureClass::Timeout, message);
                 }
-                part = parts.recv() => match part {
-                    Some(Ok(part)) => {
-                        first_part_ms.get_or_insert_with(|| host.monotonic_ms() - started);
-                        self.stage.add(Live::Model { part: part.clone() });
-                        if let Err(error) = answer.push(part) {
-                            break error;
-                        }
-                    }
-                    Some(Err(error)) => break error,
-                    None => {
-                        let total_ms = host.monotonic_ms() - started;
-                        let timing = Timing { first_part_ms: first_part_ms.unwrap_or(total_ms), total_ms };
+                arrived = parts.recv() => {
+                    let since_ms = host.monotonic_ms() - started;
+                    let Some(arrived) = arrived else {
+                        let timing =
+                            Timing { first_part_ms: first_part_ms.unwrap_or(since_ms), total_ms: since_ms };
                         return Ok(match answer.finish() {
                             Ok(response) => Attempt::Answered(response, timing),
                             Err(error) => self.failed(error),
                         });
+                    };
+                    if arrived.first().is_some_and(Result::is_ok) {
+                        first_part_ms.get_or_insert(since_ms);
                     }
-                },
+                    if let Err(error) = self.take(&mut answer, arrived) {
+                        break error;
+                    }
+                }
             }
         };
         cancel.cancel();
         let usage = failure.usage.or(answer.usage());
         Ok(self.failed(longhaul_model::Error { usage, ..failure }))
+    }
+
+    /// Shows parts and adds them to the answer.
+    fn take<F: FnMut() -> CallId>(
+        &self,
+        answer: &mut Accumulator<F>,
+        arrived: Arrived,
+    ) -> Result<(), longhaul_model::Error> {
+        for part in arrived {
+            let part = part?;
+            self.stage.add(Live::Model { part: part.clone() });
+            answer.push(part)?;
+        }
+        Ok(())
     }
 
     fn failed(&self, error: longhaul_model::Error) -> Attempt {
@@ -228,21 +242,26 @@ impl Runner {
     }
 }
 
-/// Runs an attempt as a task of its own: a provider that hangs or panics is a failed attempt, no more.
-fn stream(model: Arc<dyn Model>, call: ModelCall) -> mpsc::Receiver<Result<Part, longhaul_model::Error>> {
-    let (sender, receiver) = mpsc::channel(64);
+/// Parts that were there at the same time, or why there are no more.
+type Arrived = Vec<Result<Part, longhaul_model::Error>>;
+
+/// Runs an attempt as a task of its own: a provider that hangs or panics is a failed attempt, no more. Parts
+/// that arrived together are handed over together: waking the runner costs more than a part.
+fn stream(model: Arc<dyn Model>, call: ModelCall) -> mpsc::Receiver<Arrived> {
+    let (sender, receiver) = mpsc::channel(PARTS_WAITING);
     let cancel = call.cancel.clone();
     tokio::spawn(async move {
         let forward = async {
             match model.call(call).await {
-                Ok(mut parts) => {
-                    while let Some(part) = parts.next().await {
-                        if sender.send(part).await.is_err() {
+                Ok(parts) => {
+                    let mut parts = parts.ready_chunks(PARTS_TOGETHER);
+                    while let Some(arrived) = parts.next().await {
+                        if sender.send(arrived).await.is_err() {
                             break;
                         }
                     }
                 }
-                Err(error) => drop(sender.send(Err(error)).await),
+                Err(error) => drop(sender.send(vec![Err(error)]).await),
             }
         };
         tokio::select! {

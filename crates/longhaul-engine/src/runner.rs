@@ -3,6 +3,7 @@
 //! It holds the state and the model's context in memory and never reads history to take a step. While an
 //! effect is under way it listens: an interrupt, an edit or a lost ownership ends the effect at once.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use longhaul_model::Model;
@@ -45,7 +46,8 @@ pub(crate) struct Runner {
     billed_ms: u64,
     /// Up to when the account made last reaches; it counts once it is committed.
     bill_until_ms: Option<u64>,
-    poll_at_ms: u64,
+    /// Ends when it is time to look without a hint. Kept from one wait to the next: most are short.
+    poll: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// Why a runner ended.
@@ -103,7 +105,7 @@ impl Runner {
             epoch: journal.state.epoch,
             billed_ms: engine.host.monotonic_ms(),
             bill_until_ms: None,
-            poll_at_ms: engine.host.monotonic_ms() + POLL_MS,
+            poll: None,
             engine,
             journal,
             shutdown,
@@ -257,12 +259,15 @@ impl Runner {
     /// It may be dropped at any time; looking is left to [`Runner::look`], which may not.
     pub(crate) async fn hinted(&mut self) {
         loop {
-            let now_ms = self.engine.host.monotonic_ms();
-            let poll_in_ms = self.poll_at_ms.saturating_sub(now_ms);
+            let host = &self.engine.host;
+            let poll = self.poll.get_or_insert_with(|| {
+                let host = Arc::clone(host);
+                Box::pin(async move { host.sleep_ms(POLL_MS).await })
+            });
             tokio::select! {
                 biased;
-                () = self.engine.host.sleep_ms(poll_in_ms) => {
-                    self.poll_at_ms = self.engine.host.monotonic_ms() + POLL_MS;
+                () = poll => {
+                    self.poll = None;
                     return;
                 }
                 hint = self.hints.recv() => match hint {

@@ -143,17 +143,26 @@ impl Runner {
         let Engine { store, host, models, .. } = self.engine.clone();
         stage.add(Live::ToolStarted { call: call.id.clone(), tool: call.tool.clone() });
         batch.started.push(call.clone());
-        let lines_stage = Arc::clone(&stage);
-        let (lines_call, lines_models) = (call.id.clone(), Arc::clone(&models));
-        tokio::spawn(async move {
-            while let Some(line) = lines.recv().await {
-                let line = String::from_utf8_lossy(&lines_models.mask(line.as_bytes())).into_owned();
-                lines_stage.add(Live::ToolLine { call: lines_call.clone(), line });
-            }
-        });
         batch.tasks.spawn(async move {
+            let show = |line: String| {
+                let line = String::from_utf8_lossy(&models.mask(line.as_bytes())).into_owned();
+                stage.add(Live::ToolLine { call: call.id.clone(), line });
+            };
             let (started, started_ms) = (host.now(), host.monotonic_ms());
-            let output = equipment.toolbox.run(&call.tool, arguments.as_deref().unwrap_or(""), &cx).await;
+            let output = {
+                let run = equipment.toolbox.run(&call.tool, arguments.as_deref().unwrap_or(""), &cx);
+                tokio::pin!(run);
+                loop {
+                    tokio::select! {
+                        biased;
+                        Some(line) = lines.recv() => show(line),
+                        output = &mut run => break output,
+                    }
+                }
+            };
+            while let Ok(line) = lines.try_recv() {
+                show(line);
+            }
             let took_ms = host.monotonic_ms() - started_ms;
             announce_end(&stage, &call.id, output.outcome, took_ms);
             let began = output.outcome.ran() || output.outcome == Outcome::Stopped;
@@ -167,7 +176,7 @@ impl Runner {
     }
 
     /// Asks the tool what became of a call of a lost epoch. It is never run again.
-    async fn find_out(&self, batch: &Batch, call: &PendingCall) -> Ran {
+    async fn find_out(&mut self, batch: &Batch, call: &PendingCall) -> Ran {
         let cx = self.call_context(batch, call, Progress::none());
         let found = batch.equipment.toolbox.reconcile(&call.tool, &cx).await;
         let output = found.unwrap_or_else(|| ToolOutput::new(Outcome::Unknown, Outcome::Unknown.notice()));

@@ -38,3 +38,9 @@ pub(crate) const MAX_CALLS: usize = 1_024;
 
 /// The largest file with certificates, in bytes.
 pub(crate) const MAX_CA_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Conversations whose newest request is kept, to be gone on from.
+pub(crate) const MAX_KEPT_CONVERSATIONS: usize = 128;
+
+/// The most bytes of requests that are kept.
+pub(crate) const MAX_KEPT_REQUEST_BYTES: usize = 64 * 1024 * 1024;

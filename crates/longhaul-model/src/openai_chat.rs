@@ -9,8 +9,10 @@ mod message;
 mod reasoning;
 mod request;
 mod usage;
+mod written;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use longhaul_session::agent::Request;
 use longhaul_session::failure::FailureClass;
@@ -94,6 +96,7 @@ pub struct Codec {
     url: String,
     /// Who made what is opaque: other servers must not get it.
     host: String,
+    written: Arc<written::Written>,
 }
 
 impl Codec {
@@ -110,7 +113,7 @@ impl Codec {
         let authority = base.split_once("://").map_or(base, |(_, rest)| rest);
         let authority = authority.split('/').next().unwrap_or_default();
         let host = authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
-        Codec { options, url, host }
+        Codec { options, url, host, written: Arc::default() }
     }
 }
 
@@ -120,7 +123,7 @@ impl crate::codec::Codec for Codec {
     }
 
     fn request(&self, request: &Request) -> HttpRequest {
-        let (body, streamed) = request::body(&self.options, &self.host, request);
+        let (body, streamed) = request::body(&self.options, &self.host, &self.written, request);
         let accept = if streamed { "text/event-stream" } else { "application/json" };
         let mut headers = vec![
             ("content-type".to_owned(), Secret::new("application/json")),

@@ -2,16 +2,62 @@
 //! so that two requests of one conversation begin alike for as long as possible.
 
 use longhaul_session::agent::{Request, ToolSpec};
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Options;
-use super::message::{Message, messages};
+use super::message::messages;
+use super::written::{Begun, Written, settled};
 
 const MESSAGES: &str = "messages";
 
+/// Room for what is new in most requests, in bytes.
+const REST_BYTES: usize = 4 * 1024;
+
 /// Writes the body of a request, and tells whether it asks for a stream.
-pub(crate) fn body(options: &Options, host: &str, request: &Request) -> (Vec<u8>, bool) {
+pub(crate) fn body(options: &Options, host: &str, written: &Written, request: &Request) -> (Vec<u8>, bool) {
+    let streamed = match options.parameters.get("stream") {
+        Some(value) => *value == Value::Bool(true),
+        None => options.stream,
+    };
+    if options.parameters.contains_key(MESSAGES) {
+        let mut body = head(options, host, request);
+        body.push(b'}');
+        return (body, streamed);
+    }
+    let mut begun = written.take(request).unwrap_or_else(|| begin(options, host, request));
+    let write = |bytes: &mut Vec<u8>, items| {
+        for message in messages(host, options.replay_reasoning, "", items) {
+            separate(bytes, b'[');
+            write_json(bytes, &message);
+        }
+    };
+    let new = &request.items[begun.written()..];
+    let (settled, rest) = new.split_at(settled(new));
+    write(&mut begun.bytes, settled);
+    begun.goes_on(settled);
+    let mut body = Vec::with_capacity(begun.bytes.len() + REST_BYTES);
+    body.extend_from_slice(&begun.bytes);
+    written.keep(begun);
+    write(&mut body, rest);
+    body.extend_from_slice(b"]}");
+    (body, streamed)
+}
+
+/// Writes all that comes before the items.
+fn begin(options: &Options, host: &str, request: &Request) -> Begun {
+    let mut bytes = head(options, host, request);
+    separate(&mut bytes, b'{');
+    write_json(&mut bytes, MESSAGES);
+    bytes.extend_from_slice(b":[");
+    for message in messages(host, options.replay_reasoning, &request.system, &[]) {
+        write_json(&mut bytes, &message);
+    }
+    Begun::new(request, bytes)
+}
+
+/// Writes the fields of a body but for the messages, without the closing brace.
+fn head(options: &Options, host: &str, request: &Request) -> Vec<u8> {
     let mut fields = Fields(Vec::new());
     fields.set("model", json!(options.model));
     fields.set("stream", json!(options.stream));
@@ -27,15 +73,28 @@ pub(crate) fn body(options: &Options, host: &str, request: &Request) -> (Vec<u8>
     if !request.tools.is_empty() {
         fields.set("tools", request.tools.iter().map(tool).collect());
     }
-    let replaced = options.parameters.contains_key(MESSAGES);
     for (name, value) in &options.parameters {
         fields.set(name, value.clone());
     }
-    let messages = messages(host, options.replay_reasoning, &request.system, &request.items);
-    let messages = (!replaced).then_some(messages);
-    let streamed = fields.0.iter().any(|(name, value)| name == "stream" && *value == Value::Bool(true));
-    let body = serde_json::to_vec(&Body { fields: &fields, messages });
-    (body.expect("values and texts are always JSON"), streamed)
+    let mut bytes = vec![b'{'];
+    for (name, value) in fields.0.iter().filter(|(_, value)| !value.is_null()) {
+        separate(&mut bytes, b'{');
+        write_json(&mut bytes, name);
+        bytes.push(b':');
+        write_json(&mut bytes, value);
+    }
+    bytes
+}
+
+/// Writes a comma, unless nothing comes before it but the opening bracket.
+fn separate(bytes: &mut Vec<u8>, opening: u8) {
+    if bytes.last() != Some(&opening) {
+        bytes.push(b',');
+    }
+}
+
+fn write_json(bytes: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    serde_json::to_writer(bytes, value).expect("values and texts are always JSON");
 }
 
 /// OpenAI's newer models know the limit by the new name only, and other servers by the old one.
@@ -65,23 +124,5 @@ impl Fields {
             Some((_, kept)) => *kept = value,
             None => self.0.push((name.to_owned(), value)),
         }
-    }
-}
-
-struct Body<'a> {
-    fields: &'a Fields,
-    messages: Option<Vec<Message<'a>>>,
-}
-
-impl Serialize for Body<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (name, value) in self.fields.0.iter().filter(|(_, value)| !value.is_null()) {
-            map.serialize_entry(name, value)?;
-        }
-        if let Some(messages) = &self.messages {
-            map.serialize_entry(MESSAGES, messages)?;
-        }
-        map.end()
     }
 }

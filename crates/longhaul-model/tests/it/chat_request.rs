@@ -346,4 +346,23 @@ proptest! {
         let sent: Value = serde_json::from_slice(&bytes(options(), once.collect())).unwrap();
         prop_assert_eq!(validate(&sent), Ok(()));
     }
+
+    /// What was written before is kept, also beside other conversations and through forks of one.
+    #[test]
+    fn a_request_that_goes_on_from_another_is_as_if_written_at_once(
+        items in prop::collection::vec(any_item(), 0..14),
+        others in prop::collection::vec(any_item(), 0..5),
+        fork in 0..14_usize,
+    ) {
+        let (codec, whole) = (Codec::new(options()), request(items));
+        let part = |end: usize| Request { items: whole.items[..end].to_vec(), ..whole.clone() };
+        for end in 0..=whole.items.len() {
+            prop_assert_eq!(codec.request(&part(end)).body, Codec::new(options()).request(&part(end)).body);
+        }
+        let mut forked = part(fork.min(whole.items.len()));
+        forked.items.extend(request(others).items);
+        for asked in [&forked, &whole] {
+            prop_assert_eq!(codec.request(asked).body, Codec::new(options()).request(asked).body);
+        }
+    }
 }
