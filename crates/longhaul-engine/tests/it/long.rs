@@ -20,7 +20,8 @@ const EARLY: usize = 48;
 /// numbers, in the record and in the state.
 const DIGITS: u64 = 120;
 
-#[tokio::test(start_paused = true)]
+// In real time: paused time runs ahead whenever all wait for the store's thread, by hours over so many steps.
+#[tokio::test]
 async fn a_step_costs_the_same_at_entry_100_and_at_entry_20_000() {
     let (short, _) = run(EARLY).await;
     let (long, marks) = run(STEPS).await;
@@ -67,8 +68,13 @@ async fn run(steps: usize) -> (Row, Vec<Counters>) {
     (row, marks)
 }
 
-/// What one step cost: transactions, statements, entries read and written; and bytes written.
+/// The least that one of a few steps in a row cost: a look without a hint, once a second, is not of the step.
 fn price(marks: &[Counters], at: usize) -> ([u64; 4], u64) {
+    (at - 4..=at).map(|at| price_of_one(marks, at)).min().expect("these are five steps")
+}
+
+/// What one step cost: transactions, statements, entries read and written; and bytes written.
+fn price_of_one(marks: &[Counters], at: usize) -> ([u64; 4], u64) {
     let (before, after) = (marks[at - 1], marks[at]);
     let counts = [
         after.transactions - before.transactions,
