@@ -11,7 +11,6 @@ mod request;
 mod usage;
 mod written;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use longhaul_session::agent::Request;
@@ -20,7 +19,7 @@ use serde_json::{Map, Value};
 
 use crate::codec::{Decoder, HttpRequest, ResponseHead};
 use crate::error::classify;
-use crate::http::{Client, Limits};
+use crate::http::{Client, Connections, Limits};
 use crate::secret::Secret;
 use crate::{Error, Identity, Model};
 
@@ -54,8 +53,8 @@ pub struct Options {
     pub headers: Vec<(String, Secret)>,
     /// How long to wait for what.
     pub limits: Limits,
-    /// A file of certificates (PEM) to trust besides the system's.
-    pub ca_file: Option<PathBuf>,
+    /// The connections it uses; clones of them, where models are to share them.
+    pub connections: Connections,
 }
 
 impl Options {
@@ -74,7 +73,7 @@ impl Options {
             parameters: Map::new(),
             headers: Vec::new(),
             limits: Limits::default(),
-            ca_file: None,
+            connections: Connections::default(),
         }
     }
 }
@@ -85,8 +84,8 @@ impl Options {
 /// An option cannot work: the base URL, a header, the certificates. The class is
 /// [`FailureClass::InvalidRequest`].
 pub fn openai_chat(options: Options) -> Result<impl Model, Error> {
-    let (limits, ca_file) = (options.limits, options.ca_file.clone());
-    Client::new(Codec::new(options), limits, ca_file.as_deref())
+    let (limits, connections) = (options.limits, options.connections.clone());
+    Client::new(Codec::new(options), limits, &connections)
 }
 
 /// The wire format, without a connection.
