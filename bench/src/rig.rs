@@ -66,10 +66,19 @@ pub(crate) fn toolbox(seen: impl Fn() + Send + Sync + 'static) -> Toolbox {
     Toolbox::empty().with(note)
 }
 
-/// Makes a runtime like the program's own.
+/// Makes a runtime like the program's own, which drives one session.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    runtime_of(1)
+}
+
+/// Makes a runtime for many sessions.
+pub(crate) fn runtime_for_many() -> anyhow::Result<tokio::runtime::Runtime> {
+    runtime_of(2)
+}
+
+fn runtime_of(threads: usize) -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(2).enable_all().build().context("cannot start the threads")
+    builder.worker_threads(threads).enable_all().build().context("cannot start the threads")
 }
 
 /// Makes the configuration of a session that may go on for long.
