@@ -108,6 +108,8 @@ impl Rig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: None,
             started: engine.host().now(),
+            capacity: 0,
+            running: 0,
             alive: true,
         };
         let worker = Worker::start(engine.clone(), info, CancellationToken::new()).await?;

@@ -75,6 +75,8 @@ impl App {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: None,
             started: host.now(),
+            capacity: 0,
+            running: 0,
             alive: true,
         };
         Ok(Worker::start(self.engine.clone(), info, shutdown).await?)

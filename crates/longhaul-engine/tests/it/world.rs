@@ -186,6 +186,8 @@ impl World {
             version: "0".to_owned(),
             address: None,
             started: self.host.now(),
+            capacity: 0,
+            running: 0,
             alive: true,
         };
         Worker::start(self.engine.clone(), info, shutdown.clone()).await.unwrap()
