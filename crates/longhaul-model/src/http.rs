@@ -18,7 +18,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Certificate, Url};
 use tokio::time::timeout;
 
-use crate::codec::{Codec, HttpRequest, ResponseHead};
+use crate::codec::{Codec, HttpRequest, Method, ResponseHead};
 use crate::limits::{ERROR_BODY_MS, MAX_CA_BYTES, MAX_ERROR_BYTES};
 use crate::secret::Secret;
 use crate::{Error, Identity, Model, ModelCall, PartStream};
@@ -79,7 +79,8 @@ impl<C: Codec> Client<C> {
     /// # Errors
     /// The codec's URL or headers cannot be sent, or the certificates cannot be read.
     pub fn new(codec: C, limits: Limits, ca_file: Option<&Path>) -> Result<Self, Error> {
-        let empty = Request { system: String::new(), items: Vec::new(), tools: Arc::default() };
+        let empty =
+            Request { system: String::new(), items: Vec::new(), tools: Arc::default(), previous: None };
         let sample = codec.request(&empty);
         let url = parse_url(&sample.url)?;
         parse_headers(&sample.headers)?;
@@ -110,7 +111,11 @@ impl<C: Codec> Client<C> {
     async fn begin(&self, request: HttpRequest) -> Result<Answer, Error> {
         let url = parse_url(&request.url)?;
         let peer = Peer { url: shown(&url), secrets: secrets(&request) };
-        let sent = self.http.post(url).headers(parse_headers(&request.headers)?);
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+        };
+        let sent = self.http.request(method, url).headers(parse_headers(&request.headers)?);
         let sent = sent.body(request.body).send();
         let Limits { first_byte_ms, idle_ms, whole_answer_ms, connect_ms: _ } = self.limits;
         let streamed = request.streamed;

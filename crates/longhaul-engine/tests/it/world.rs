@@ -280,6 +280,7 @@ fn spoken(item: &Item) -> Option<String> {
         | Item::Summary { .. }
         | Item::ContextFile { .. }
         | Item::Steering { .. }
+        | Item::File { .. }
         | Item::Opaque { .. }
         | Item::Redacted => None,
     }
