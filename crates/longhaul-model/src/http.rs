@@ -1,10 +1,11 @@
 //! Carries bytes between a codec and its provider, for every wire format alike: connections, time
 //! limits, cancellation, and errors that say what to do. Knows no wire format and tries nothing
-//! twice. Proxies are taken from the environment (`HTTPS_PROXY` and its kin).
+//! twice. Proxies are taken from the environment (`HTTPS_PROXY` and its kin), but for this machine itself.
 
 mod answer;
 mod failure;
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -90,7 +91,8 @@ impl<C: Codec> Client<C> {
             let connect = Duration::from_millis(limits.connect_ms);
             let builder = reqwest::Client::builder().connect_timeout(connect).user_agent(USER_AGENT);
             // A redirect would turn POST into GET, and carry keys to another host.
-            builder.redirect(Policy::none()).referer(false)
+            let builder = builder.redirect(Policy::none()).referer(false);
+            if is_here(&url) { builder.no_proxy() } else { builder }
         };
         let built = builder().tls_certs_merge(certificates).build();
         // Where the system has no certificates at all, plain HTTP must still work.
@@ -176,6 +178,13 @@ impl<C: Codec> Model for Client<C> {
 
 fn invalid(message: String) -> Error {
     Error::new(FailureClass::InvalidRequest, message)
+}
+
+/// Says whether a server is on this machine: to a proxy, its address would mean the proxy itself.
+fn is_here(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|it| it.is_loopback())
 }
 
 fn parse_url(text: &str) -> Result<Url, Error> {
