@@ -126,7 +126,7 @@ impl Rig {
             labels: BTreeMap::new(),
             first: First::Message("Keep them all.".to_owned()),
         };
-        Ok(self.engine.create(new).await??.session)
+        Ok(self.engine.create(new, None).await??.session)
     }
 
     /// Drives a session to its end, which must be a good one.

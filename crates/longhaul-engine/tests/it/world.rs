@@ -164,7 +164,7 @@ impl World {
             labels: BTreeMap::new(),
             first,
         };
-        self.engine.create(new).await.unwrap().unwrap().session
+        self.engine.create(new, None).await.unwrap().unwrap().session
     }
 
     /// Makes a session that begins with a message.
