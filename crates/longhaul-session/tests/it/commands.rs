@@ -534,7 +534,10 @@ fn an_archived_session_must_be_brought_back_first() {
     let mut session = Session::finished();
     session.run(Command::Archive);
     let refusal = session.refusal(send("hello"));
-    assert_eq!(refusal.to_string(), "Send is not possible while the session is archived: unarchive it first");
+    assert_eq!(
+        refusal.to_string(),
+        "Send is not possible while the session is archived: bring it back first, with `longhaul archive --undo`"
+    );
     session.run(Command::Unarchive).send("hello");
     assert_eq!(session.state.status, Status::Running);
 }
