@@ -109,7 +109,7 @@ fn of_model() -> Finding {
         let model = AllModels::default().model(&choice, &configuration.limits);
         model.map_err(|failure| format!("{}: {}", path.display(), failure.message))?;
         let key = choice.key.as_ref().map(|key| format!(", key from {}", keys::described(key)));
-        Ok(format!("{}{}, by {}", described_model(&choice), key.unwrap_or_default(), path.display()))
+        Ok(format!("{}{}, as {} says", described_model(&choice), key.unwrap_or_default(), path.display()))
     });
     let (good, said) = (looked.is_ok(), looked.unwrap_or_else(|error| error));
     Finding { what: "model", good, said }

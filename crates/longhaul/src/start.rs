@@ -227,12 +227,17 @@ pub(crate) async fn attach(app: &App, args: cli::Attach) -> anyhow::Result<ExitC
     let head = app.engine.snapshot(session).await?.row.head;
     let mut watcher = app.engine.watch(session, args.after.map_or(head, |after| after.min(head)));
     let mut renderer = Renderer::new(app.options.json);
+    let from = watcher.seen();
     // Listened to from here on: a key pressed while something is shown is not lost.
     let mut leave = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     loop {
         let snapshot = app.engine.snapshot(session).await?;
         if snapshot.state.status.is_resting() && watcher.seen() >= snapshot.row.head {
             renderer.settle()?;
+            if watcher.seen() == from {
+                let status = summary::status(&snapshot.state, false);
+                renderer.say(&format!("nothing to watch, the session rests: {status}"))?;
+            }
             return Ok(ExitCode::SUCCESS);
         }
         tokio::select! {

@@ -255,7 +255,9 @@ fn ran_without_proxies(test: &str) -> bool {
     }
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test]);
-    set.iter().for_each(|name| drop(command.env_remove(name)));
+    for name in &set {
+        command.env_remove(name);
+    }
     let ran = command.output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
     true

@@ -212,6 +212,29 @@ fn the_doctor_says_what_does_not_work() {
 }
 
 #[test]
+fn the_doctor_looks_at_the_model_and_its_key() {
+    let world = World::new();
+    let manifest = "[model]\nprovider = \"openai-chat\"\nname = \"m\"\nkey = { env = \"DOCTORS_KEY\" }\n";
+    world.write("longhaul.toml", manifest);
+    let look = |code: i32| {
+        let mut command = world.command(&["doctor"]);
+        command.env("DOCTORS_KEY", if code == 0 { "sk-0123456789" } else { "" });
+        let ran = Running::start(command).finish();
+        assert_eq!((ran.code, ran.stderr.as_str()), (code, ""), "{}", ran.stdout);
+        assert!(!ran.stdout.contains("0123"), "{}", ran.stdout);
+        let line = ran.stdout.lines().find(|line| line.contains(" model ")).unwrap().to_owned();
+        plain(&world, &line)
+    };
+    let good = "ok  model    openai-chat, m, key from the variable DOCTORS_KEY, as ROOT/longhaul.toml says\n";
+    assert_eq!(look(0), good);
+    let unset = "bad model    ROOT/longhaul.toml: the variable DOCTORS_KEY is not set, or empty; set it to the key, or \
+                 change `key` of [model]\n";
+    assert_eq!(look(1), unset);
+    world.write("longhaul.toml", &manifest.replace("name", "nam"));
+    assert!(look(1).ends_with("there is no key `nam` in `model`\n"), "{}", look(1));
+}
+
+#[test]
 fn every_shell_has_its_completions() {
     let world = World::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

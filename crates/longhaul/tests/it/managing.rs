@@ -311,7 +311,7 @@ fn one_who_attaches_sees_the_end_and_never_drives() {
     assert!(seen.stdout.contains("The first turn."), "{}", seen.stdout);
     assert_eq!(world.kinds(&session).iter().filter(|kind| *kind == "acquired").count(), 1);
     let again = world.succeed(&["attach", &session]);
-    assert_eq!(again, "", "it rests, and there is nothing new");
+    assert_eq!(again, "nothing to watch, the session rests: waiting\n");
 }
 
 #[test]
