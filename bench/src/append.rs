@@ -69,7 +69,16 @@ async fn appends(store: Arc<SqliteStore>, folder: std::path::PathBuf) -> anyhow:
     for Taken { row, entries } in taken {
         let head = row.head;
         let (erase, request) = (Vec::new(), None);
-        let append = Append { session, expected_head, epoch: Some(1), entries, row, erase, request };
+        let append = Append {
+            session,
+            expected_head,
+            epoch: Some(1),
+            entries,
+            row,
+            erase,
+            forget: Vec::new(),
+            request,
+        };
         if store.append(append).await? != Appended::Done {
             bail!("an append was not done");
         }

@@ -113,6 +113,8 @@ impl Rig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: None,
             started: engine.host().now(),
+            capacity: 0,
+            running: 0,
             alive: true,
         };
         let worker = Worker::start(engine.clone(), info, CancellationToken::new()).await?;
@@ -129,7 +131,7 @@ impl Rig {
             labels: BTreeMap::new(),
             first: First::Message("Keep them all.".to_owned()),
         };
-        Ok(self.engine.create(new).await??.session)
+        Ok(self.engine.create(new, None).await??.session)
     }
 
     /// Drives a session to its end, which must be a good one.

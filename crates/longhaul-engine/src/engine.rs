@@ -75,6 +75,8 @@ pub struct Created {
     pub session: SessionId,
     /// The number of its newest entry.
     pub head: EntryNo,
+    /// The same request made it before.
+    pub repeated: bool,
 }
 
 /// What a command did.
@@ -114,12 +116,23 @@ impl Engine {
         &self.host
     }
 
-    /// Makes a session. Nothing is stored before this.
+    /// Makes a session. Nothing is stored before this. A request id makes it safe to ask again, as long as
+    /// the session is not deleted.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn create(&self, new: NewSession) -> Result<Result<Created, Refusal>, Error> {
-        let session = SessionId(self.host.fresh_id());
+    pub async fn create(
+        &self,
+        new: NewSession,
+        request: Option<&RequestId>,
+    ) -> Result<Result<Created, Refusal>, Error> {
+        let session = request.map_or_else(|| SessionId(self.host.fresh_id()), session_of);
+        if let Some(request) = request
+            && self.store.request(session, request).await?.is_some()
+        {
+            let head = self.row(session).await?.head;
+            return Ok(Ok(Created { session, head, repeated: true }));
+        }
         let mut journal = Journal::fresh(self.store.clone(), self.host.clone(), session, new.place);
         journal.labels = new.labels;
         let create = Command::Create {
@@ -128,7 +141,7 @@ impl Engine {
             name: new.name,
             first: new.first,
         };
-        self.made(&mut journal, create).await
+        self.made(&mut journal, create, request).await
     }
 
     /// Makes a session that begins as the first `at` entries of another. Nothing is copied.
@@ -145,16 +158,21 @@ impl Engine {
         let mut journal = Journal::fresh(self.store.clone(), self.host.clone(), session, row.place);
         journal.labels = row.labels;
         journal.fork_of(Parent { session: parent, at }, state, head_hash);
-        self.made(&mut journal, Command::Fork { parent }).await
+        self.made(&mut journal, Command::Fork { parent }, None).await
     }
 
-    async fn made(&self, journal: &mut Journal, command: Command) -> Result<Result<Created, Refusal>, Error> {
-        match journal.command(|_| Ok(command.clone()), None).await? {
-            Committed::Done(_) | Committed::Repeated(_) => {
-                Ok(Ok(Created { session: journal.session, head: journal.state.head }))
-            }
-            Committed::Refused(refusal) => Ok(Err(refusal)),
-        }
+    async fn made(
+        &self,
+        journal: &mut Journal,
+        command: Command,
+        request: Option<&RequestId>,
+    ) -> Result<Result<Created, Refusal>, Error> {
+        let repeated = match journal.command(|_| Ok(command.clone()), request).await? {
+            Committed::Done(_) => false,
+            Committed::Repeated(_) => true,
+            Committed::Refused(refusal) => return Ok(Err(refusal)),
+        };
+        Ok(Ok(Created { session: journal.session, head: journal.state.head, repeated }))
     }
 
     /// Folds the first `at` entries of a session.
@@ -279,6 +297,14 @@ impl Engine {
         let stage = self.episodes.stage(session);
         Watcher::new(self.store.clone(), self.host.clone(), session, after, stage)
     }
+}
+
+/// Returns the id of the session that a request makes: the same each time, so that the store sees the
+/// repetition.
+fn session_of(request: &RequestId) -> SessionId {
+    let digest = Digest::of(format!("create {}", request.as_str()).as_bytes());
+    let (bytes, _) = digest.0.split_first_chunk().expect("a digest is longer than an id");
+    SessionId(uuid::Builder::from_custom_bytes(*bytes).into_uuid())
 }
 
 fn done(committed: Committed) -> Result<Done, Refusal> {

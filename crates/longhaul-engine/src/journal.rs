@@ -10,6 +10,7 @@ use longhaul_session::decide::{Decision, decide};
 use longhaul_session::entry::{Entry, Fact};
 use longhaul_session::evolve::evolve;
 use longhaul_session::id::{Digest, EntryNo, Epoch, SessionId, Timestamp};
+use longhaul_session::item::Item;
 use longhaul_session::log::{SealedEntry, open, seal};
 use longhaul_session::state::SessionState;
 use longhaul_store::{Append, Appended, Parent, RequestId, Row, Store};
@@ -237,16 +238,32 @@ impl Journal {
         let erase = decision.entries.iter().filter_map(|entry| {
             if let Fact::Redacted { entry } = entry.record.fact { Some(entry) } else { None }
         });
+        let erase: Vec<EntryNo> = erase.collect();
         let append = Append {
             session: self.session,
             expected_head: self.state.head,
             epoch,
             entries,
             row,
-            erase: erase.collect(),
+            forget: self.artifacts_of(&erase).await?,
+            erase,
             request,
         };
         self.store.append(append).await
+    }
+
+    /// Returns the artifacts in which tool outputs of these entries were kept whole.
+    async fn artifacts_of(&self, entries: &[EntryNo]) -> Result<Vec<Digest>, longhaul_store::Error> {
+        let mut artifacts = Vec::new();
+        for n in entries {
+            for sealed in self.store.entries(self.session, *n..=*n).await? {
+                // What cannot be read names no artifact; it is erased all the same.
+                let content = open(&sealed).ok().and_then(|entry| entry.content);
+                let items = content.iter().flat_map(|payload| payload.content.items());
+                artifacts.extend(items.filter_map(Item::tool_result).filter_map(|result| result.artifact));
+            }
+        }
+        Ok(artifacts)
     }
 
     fn accept(&mut self, decision: Decision, head_hash: Digest) -> Vec<Entry> {

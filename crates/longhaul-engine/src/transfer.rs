@@ -124,7 +124,7 @@ impl Engine {
         let journal = Journal::fresh(self.store().clone(), self.host().clone(), session, place);
         let row = Row { labels: labels(&entries), ..journal.row(&state, head_hash) };
         match self.store().create(row, entries, None).await? {
-            Appended::Done => Ok(Imported::New(Created { session, head: state.head })),
+            Appended::Done => Ok(Imported::New(Created { session, head: state.head, repeated: false })),
             Appended::Conflict { .. } | Appended::Fenced { .. } | Appended::Repeated { .. } => {
                 Err(Error::TooBusy { session })
             }

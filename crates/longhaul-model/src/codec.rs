@@ -17,6 +17,15 @@ pub trait Codec: Send + Sync + 'static {
 
     /// Returns what reads the answer to one request.
     fn decoder(&self) -> Box<dyn Decoder>;
+    /// Writes the request that picks up an answer made in the background, after the part that a cursor
+    /// names or from its beginning; `None` where the provider has no such thing.
+    fn resume(&self, _response_id: &str, _after: Option<&str>) -> Option<HttpRequest> {
+        None
+    }
+    /// Writes the request that ends an answer made in the background; `None` likewise.
+    fn cancel(&self, _response_id: &str) -> Option<HttpRequest> {
+        None
+    }
 
     /// Classifies an answer whose status is no success.
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
@@ -39,16 +48,32 @@ pub trait Decoder: Send {
     /// # Errors
     /// The answer is not whole, or it is an error.
     fn finish(&mut self, parts: &mut Vec<Part>) -> Result<(), Error>;
+
+    /// Returns where in the provider's stream it is, if the provider counts: what follows can be asked for.
+    fn cursor(&self) -> Option<String> {
+        None
+    }
 }
 
-/// A request as it is sent with POST.
+/// How a request is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// It asks for something that is there.
+    Get,
+    /// It carries a document.
+    Post,
+}
+
+/// A request as it is sent.
 #[derive(Clone, Debug)]
 pub struct HttpRequest {
+    /// How it is sent.
+    pub method: Method,
     /// Where it is sent.
     pub url: String,
     /// Names and values of headers. Any of them may be a key.
     pub headers: Vec<(String, Secret)>,
-    /// A JSON document.
+    /// A JSON document; nothing with [`Method::Get`].
     pub body: Vec<u8>,
     /// The answer is asked for as a stream: time limits differ.
     pub streamed: bool,

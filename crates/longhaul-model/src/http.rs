@@ -1,6 +1,6 @@
 //! Carries bytes between a codec and its provider, for every wire format alike: connections, time
 //! limits, cancellation, and errors that say what to do. Knows no wire format and tries nothing
-//! twice. Proxies are taken from the environment (`HTTPS_PROXY` and its kin).
+//! twice. Proxies are taken from the environment (`HTTPS_PROXY` and its kin), but for this machine itself.
 
 mod answer;
 mod connections;
@@ -17,7 +17,7 @@ use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::timeout;
 
-use crate::codec::{Codec, HttpRequest, ResponseHead};
+use crate::codec::{Codec, HttpRequest, Method, ResponseHead};
 use crate::limits::{ERROR_BODY_MS, MAX_ERROR_BYTES};
 use crate::secret::Secret;
 use crate::{Error, Identity, Model, ModelCall, PartStream};
@@ -74,7 +74,8 @@ impl<C: Codec> Client<C> {
     /// # Errors
     /// The codec's URL or headers cannot be sent, or the certificates cannot be read.
     pub fn new(codec: C, limits: Limits, connections: &Connections) -> Result<Self, Error> {
-        let empty = Request { system: String::new(), items: Vec::new(), tools: Arc::default() };
+        let empty =
+            Request { system: String::new(), items: Vec::new(), tools: Arc::default(), previous: None };
         let sample = codec.request(&empty);
         let url = parse_url(&sample.url)?;
         parse_headers(&sample.headers)?;
@@ -84,7 +85,11 @@ impl<C: Codec> Client<C> {
     async fn begin(&self, request: HttpRequest) -> Result<Answer, Error> {
         let url = parse_url(&request.url)?;
         let peer = Peer { url: shown(&url), secrets: secrets(&request) };
-        let sent = self.http.post(url).headers(parse_headers(&request.headers)?);
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+        };
+        let sent = self.http.request(method, url).headers(parse_headers(&request.headers)?);
         let sent = sent.body(request.body).send();
         let Limits { first_byte_ms, idle_ms, whole_answer_ms } = self.limits;
         let streamed = request.streamed;

@@ -8,6 +8,7 @@
 //! engine: nothing here tries twice.
 
 pub mod codec;
+mod conversation;
 pub mod error;
 mod frames;
 pub mod http;
@@ -19,6 +20,7 @@ pub mod response;
 pub mod scripted;
 pub mod secret;
 pub mod sse;
+mod written;
 
 use std::pin::Pin;
 use std::sync::Arc;

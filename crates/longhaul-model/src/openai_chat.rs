@@ -9,7 +9,9 @@ mod message;
 mod reasoning;
 mod request;
 mod usage;
-mod written;
+
+#[cfg(test)]
+pub(crate) use message::messages;
 
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ use longhaul_session::agent::Request;
 use longhaul_session::failure::FailureClass;
 use serde_json::{Map, Value};
 
-use crate::codec::{Decoder, HttpRequest, ResponseHead};
+use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
 use crate::error::classify;
 use crate::http::{Client, Connections, Limits};
 use crate::secret::Secret;
@@ -95,7 +97,7 @@ pub struct Codec {
     url: String,
     /// Who made what is opaque: other servers must not get it.
     host: String,
-    written: Arc<written::Written>,
+    written: Arc<crate::written::Written>,
 }
 
 impl Codec {
@@ -132,7 +134,7 @@ impl crate::codec::Codec for Codec {
             headers.push(("authorization".to_owned(), Secret::new(format!("Bearer {}", key.expose()))));
         }
         headers.extend(self.options.headers.iter().cloned());
-        HttpRequest { url: self.url.clone(), headers, body, streamed }
+        HttpRequest { method: Method::Post, url: self.url.clone(), headers, body, streamed }
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {

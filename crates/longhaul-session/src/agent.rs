@@ -61,6 +61,29 @@ pub struct ModelChoice {
     /// Parameters passed on to the provider as they are.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub parameters: Map<String, Value>,
+    /// Tools that the provider runs itself, in the provider's own form.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub provider_tools: Vec<Value>,
+    /// The form every answer must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<OutputFormat>,
+    /// The provider keeps the conversation, and gets only what is new (OpenAI Responses).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chain: bool,
+    /// Answers are made in the background at the provider, so that one a worker's death cut off is picked
+    /// up again (OpenAI Responses).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resumable: bool,
+}
+
+/// The form of an answer: a JSON document under a schema.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputFormat {
+    /// What it is called: letters, digits, `_` and `-`.
+    pub name: String,
+    /// Its JSON schema.
+    pub schema: Value,
 }
 
 impl ModelChoice {
@@ -77,6 +100,10 @@ impl ModelChoice {
             stream: true,
             headers: BTreeMap::new(),
             parameters: Map::new(),
+            provider_tools: Vec::new(),
+            output: None,
+            chain: false,
+            resumable: false,
         }
     }
 }
@@ -228,4 +255,16 @@ pub struct Request {
     pub items: Vec<Arc<Item>>,
     /// The tools it may call.
     pub tools: Arc<Vec<ToolSpec>>,
+    /// The newest answer of the model that these items go on from; `None` when something before it has
+    /// changed since.
+    pub previous: Option<Previous>,
+}
+
+/// An answer that a provider may have kept, with all that came before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// The provider's name for it.
+    pub response_id: String,
+    /// How many items of the request it includes: itself and all before it.
+    pub items: usize,
 }

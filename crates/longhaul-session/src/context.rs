@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::agent::{Configuration, Request, ToolSpec};
+use crate::agent::{Configuration, Previous, Request, ToolSpec};
 use crate::entry::{Content, Entry, Fact, Measured, Record};
 use crate::id::{CallId, EntryNo};
 use crate::item::{Item, ToolCall, ToolResult};
@@ -22,6 +22,8 @@ pub struct Context {
     system: String,
     tools: Arc<Vec<ToolSpec>>,
     bytes: u64,
+    /// The newest answer's id at its provider, and how many items the provider knew with it.
+    answered: Option<Previous>,
     as_of: EntryNo,
     stale: bool,
 }
@@ -108,15 +110,23 @@ impl Context {
             Fact::Cleared => self.retain(|_, _| false),
             Fact::Interrupting { dropped, .. } => self.queued.retain(|at, _| !dropped.contains(at)),
             Fact::Configured => {
+                self.answered = None;
                 self.system.clear();
                 self.tools = Arc::default();
             }
-            Fact::Redacted { .. } => self.stale = true,
+            Fact::Redacted { .. } => {
+                self.answered = None;
+                self.stale = true;
+            }
             Fact::Reconciled { .. } => self.drop_unanswered(),
             Fact::Forked { .. } | Fact::Imported { .. } => self.queued.clear(),
             _ => {}
         }
         self.extend(n, items_of(entry));
+        if let Fact::ModelStep { response_id, .. } = &entry.record.fact {
+            let items = self.items.len();
+            self.answered = response_id.clone().map(|response_id| Previous { response_id, items });
+        }
         if let Some(message) = entry.record.fact.promoted() {
             let message = self.queued.remove(&message).unwrap_or_else(|| vec![Item::Redacted]);
             self.extend(n, message);
@@ -154,6 +164,8 @@ impl Context {
 
     fn retain(&mut self, keep: impl Fn(EntryNo, &Item) -> bool) {
         self.items.retain(|(at, item)| keep(*at, item));
+        // A provider that keeps the conversation would keep what is gone here.
+        self.answered = None;
         self.bytes = self.items.iter().map(|(_, item)| item.text_bytes()).sum();
     }
 
@@ -224,6 +236,7 @@ impl Context {
             system: self.system.clone(),
             items: self.items.iter().map(|(_, item)| Arc::clone(item)).collect(),
             tools: Arc::clone(&self.tools),
+            previous: self.answered.clone(),
         }
     }
 
@@ -252,6 +265,7 @@ impl Context {
                 | Item::Summary { .. }
                 | Item::ContextFile { .. }
                 | Item::Steering { .. }
+                | Item::File { .. }
                 | Item::Opaque { .. }
                 | Item::Redacted => {
                     if let Some((_, id)) = unanswered.iter().find(|(at, _)| at != n) {
@@ -271,7 +285,7 @@ impl Context {
 fn survives_edit(in_its_entry: bool, item: &Item) -> bool {
     match item {
         Item::ContextFile { .. } => true,
-        Item::User { .. } => false,
+        Item::User { .. } | Item::File { .. } => false,
         Item::Assistant { .. }
         | Item::Reasoning { .. }
         | Item::ToolCall(_)

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::id::{CallId, Digest};
 use crate::steering::SteeringReason;
 
+/// What a file counts for where text is counted, in bytes: providers charge a picture or a page about 1,500
+/// tokens.
+const FILE_AS_TEXT_BYTES: usize = 6_000;
+
 /// One thing the model sees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -57,6 +61,16 @@ pub enum Item {
         /// The text, rendered once.
         text: String,
     },
+    /// A picture or document that a person gave with the message before it.
+    File {
+        /// What a person calls it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// Its media type, such as `image/png` or `application/pdf`.
+        media_type: String,
+        /// Its bytes, in base64.
+        data: String,
+    },
     /// A provider's output item of a kind unknown here, sent back word for word.
     Opaque {
         /// The provider it came from, and is for.
@@ -93,6 +107,7 @@ impl Item {
             | Item::Steering { text, .. } => text.len(),
             Item::ToolCall(call) => call.name.len() + call.arguments.len(),
             Item::ToolResult(result) => result.output.len(),
+            Item::File { .. } => FILE_AS_TEXT_BYTES,
             Item::Opaque { .. } | Item::Redacted => 0,
         };
         bytes as u64

@@ -14,4 +14,4 @@ mod store;
 pub use error::Error;
 pub use row::{Cursor, Filter, Page, Parent, RequestId, RequestIdError, Row, WorkerInfo};
 pub use sqlite::SqliteStore;
-pub use store::{Announced, Append, Appended, Deleted, Hint, Store};
+pub use store::{Announced, Append, Appended, Deleted, Hint, Lease, Store};

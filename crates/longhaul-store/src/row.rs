@@ -107,6 +107,10 @@ pub struct WorkerInfo {
     pub address: Option<String>,
     /// When it started.
     pub started: Timestamp,
+    /// How many sessions it takes on by itself; 0 for one that runs only what it was started for.
+    pub capacity: u32,
+    /// How many sessions it owns. The store's answer: ignored when a worker is announced.
+    pub running: u32,
     /// It lives. The store's answer: ignored when a worker is announced.
     pub alive: bool,
 }

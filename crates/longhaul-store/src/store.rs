@@ -70,11 +70,15 @@ pub trait Store: Send + Sync + 'static {
     /// The death of an owner cannot be foreseen.
     async fn next_claimable_at(&self, now: Timestamp, place: &str) -> Result<Option<Timestamp>, Error>;
 
+    /// Returns for how long an owner counts as alive without a renewal; `None` where it lives exactly as
+    /// long as its process does.
+    fn lease(&self) -> Option<Lease>;
+
     /// Says whether a worker is announced and lives.
     async fn owner_is_alive(&self, worker: WorkerId) -> Result<bool, Error>;
 
-    /// Renews a worker's hold on sessions. Returns those it has lost: owned by another, by nobody,
-    /// or deleted.
+    /// Renews a worker's announcement and its hold on sessions. Returns those it has lost: owned by
+    /// another, by nobody, or deleted.
     async fn renew(&self, worker: WorkerId, sessions: &[SessionId]) -> Result<Vec<SessionId>, Error>;
 
     /// Makes a worker known and alive, until the returned value is dropped or the process ends.
@@ -106,6 +110,17 @@ pub trait Store: Send + Sync + 'static {
     async fn close(&self) -> Result<(), Error>;
 }
 
+/// How an owner's life is told by the store's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// From an acquisition or a renewal on, an owner counts as alive for this long, in milliseconds.
+    pub lasts_ms: u64,
+    /// How often a worker renews, in milliseconds.
+    pub renew_every_ms: u64,
+    /// A runner stops itself this long before its lease ends by its own clock, in milliseconds.
+    pub margin_ms: u64,
+}
+
 /// A worker's announcement. It lives until this is dropped.
 pub trait Announced: Send + Sync + 'static {}
 
@@ -124,6 +139,9 @@ pub struct Append {
     pub row: Row,
     /// Entries whose content is erased, of the session's own, up to `expected_head`.
     pub erase: Vec<EntryNo>,
+    /// Artifacts the session itself no longer keeps. They go unless another session, or the content of
+    /// an entry, still uses them.
+    pub forget: Vec<Digest>,
     /// The request it is done for.
     pub request: Option<RequestId>,
 }

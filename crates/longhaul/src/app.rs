@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
 use longhaul_engine::{Engine, Models as _, SystemHost, Worker};
 use longhaul_session::agent::{Limits, ModelChoice};
 use longhaul_session::id::{SessionId, WorkerId};
-use longhaul_store::{Filter, Page, SqliteStore, Store, WorkerInfo};
+use longhaul_store::{Filter, Page, Row, SqliteStore, Store, WorkerInfo};
 use longhaul_tools::toolbox::Toolbox;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,8 @@ use crate::models::AllModels;
 const PLACE: &str = "local";
 /// The name of the database in its home.
 const DATABASE: &str = "sessions.db";
+/// How long the program waits for its store to close, in milliseconds.
+const CLOSE_MS: u64 = 2_000;
 /// The most sessions an ambiguous name lists.
 const LISTED: usize = 5;
 
@@ -30,6 +33,8 @@ pub(crate) struct App {
     models: Arc<AllModels>,
     /// Sessions are kept in memory only.
     pub(crate) ephemeral: bool,
+    /// Somebody wants the program to end at once.
+    pub(crate) hurried: AtomicBool,
 }
 
 impl App {
@@ -56,7 +61,23 @@ impl App {
         let store: Arc<dyn Store> = Arc::new(store);
         let models = Arc::new(AllModels::default());
         let engine = Engine::new(store, Arc::new(SystemHost::new()), models.clone(), Toolbox::builtin());
-        App { options, home, engine, models, ephemeral }
+        App { options, home, engine, models, ephemeral, hurried: AtomicBool::new(false) }
+    }
+
+    /// Closes the store, so that it leaves one file that is whole. Where it takes too long, or somebody wants
+    /// the program to end at once, the next to open the store reads its write-ahead log.
+    pub(crate) async fn close(&self) {
+        if self.hurried.load(Ordering::Relaxed) {
+            return;
+        }
+        tokio::select! {
+            closed = self.engine.store().close() => {
+                if let Err(error) = closed {
+                    tracing::warn!(%error, "the store was not closed properly");
+                }
+            }
+            () = self.engine.host().sleep_ms(CLOSE_MS) => {}
+        }
     }
 
     /// Returns the place of sessions made here.
@@ -75,6 +96,8 @@ impl App {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: None,
             started: host.now(),
+            capacity: 0,
+            running: 0,
             alive: true,
         };
         Ok(Worker::start(self.engine.clone(), info, shutdown).await?)
@@ -86,6 +109,14 @@ impl App {
             Ok(_) => Ok(()),
             Err(failure) => bail!("{}", failure.message),
         }
+    }
+
+    /// Tells whether a live worker runs the session of a row.
+    pub(crate) async fn is_owned(&self, row: &Row) -> anyhow::Result<bool> {
+        Ok(match row.owner {
+            Some(owner) => self.engine.store().owner_is_alive(owner).await?,
+            None => false,
+        })
     }
 
     /// Finds the session that a person means.
@@ -119,6 +150,17 @@ impl App {
             }
         }
     }
+}
+
+/// Refuses a name under which a session could not be found, or that would hide another's id.
+pub(crate) fn check_name(name: &str) -> anyhow::Result<()> {
+    if name.starts_with('@') {
+        bail!("a name does not begin with @: @last and its like are kept for the program; choose another");
+    }
+    if uuid::Uuid::try_parse(name).is_ok() {
+        bail!("a name is not the id of a session: it would hide the one that has the id; choose another");
+    }
+    Ok(())
 }
 
 fn is_prefix(text: &str) -> bool {

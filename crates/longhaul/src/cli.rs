@@ -162,6 +162,9 @@ pub(crate) struct Run {
     /// Only create the session; another process drives it
     #[arg(long, conflicts_with = "ephemeral")]
     pub(crate) detach: bool,
+    /// Makes it safe to run again: the same id goes on with the session it began
+    #[arg(long, value_name = "ID", conflicts_with = "ephemeral")]
+    pub(crate) request_id: Option<String>,
     /// Keep the log in memory only: the session is gone when the program ends
     #[arg(long)]
     pub(crate) ephemeral: bool,

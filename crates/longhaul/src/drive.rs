@@ -1,6 +1,7 @@
 //! Driving a session until it rests, or watching the live worker that does, with the person at the keys.
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use longhaul_engine::{Driven, Snapshot, Watcher, Worker};
 use longhaul_session::command::Command;
@@ -16,7 +17,7 @@ use crate::render::Renderer;
 use crate::summary;
 
 /// How often a watched session is looked at, should its worker die.
-const LOOK_MS: u64 = 500;
+pub(crate) const LOOK_MS: u64 = 500;
 /// Entries before those shown in which a call may have been made whose result is shown.
 const ENTRIES_BEFORE: u64 = 20;
 
@@ -49,7 +50,14 @@ pub(crate) async fn drive_to(
     name_earlier_calls(app, session, after, &mut renderer).await?;
     let mut told = false;
     let driven = loop {
-        let driven = step(app, &worker, session, &mut watcher, &mut renderer, &mut keys, told).await?;
+        let driven = match step(app, &worker, session, &mut watcher, &mut renderer, &mut keys, told).await {
+            Ok(driven) => driven,
+            Err(error) => {
+                // Where nothing can be shown, that is the error already.
+                renderer.settle().ok();
+                return Err(stopped_by(error, session));
+            }
+        };
         if !matches!(driven, Driven::OwnedBy(_)) {
             break driven;
         }
@@ -68,6 +76,14 @@ pub(crate) async fn drive_to(
     renderer.settle()?;
     let interrupted = keys.interrupted || renderer.saw_interruption() && wanted == Wanted::Rest;
     conclude(app, &mut renderer, &snapshot, &driven, interrupted)
+}
+
+/// Says of what went wrong in this process what it means for the session.
+fn stopped_by(error: anyhow::Error, session: SessionId) -> anyhow::Error {
+    let id = summary::short_id(session);
+    error.context(format!(
+        "session {id} was left in the middle; `longhaul resume {id}` goes on once this is mended"
+    ))
 }
 
 /// Lets the renderer know what the calls are about whose results come next.
@@ -133,7 +149,10 @@ async fn show(
                     // A refusal means that it rests already.
                     app.engine.command(session, interrupt, None).await?.ok();
                 }
-                Pressed::Stop => renderer.say("  stopping; the session can be resumed")?,
+                Pressed::Stop => {
+                    app.hurried.store(true, Ordering::Relaxed);
+                    renderer.say("  stopping; the session can be resumed")?;
+                }
             },
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use longhaul_engine::{Event, Snapshot};
 use longhaul_session::entry::Entry;
 use longhaul_session::id::SessionId;
-use longhaul_store::{Filter, Page, Row};
+use longhaul_store::{Filter, Page};
 use serde_json::json;
 
 use crate::app::App;
@@ -30,7 +30,7 @@ pub(crate) async fn ls(app: &App, args: cli::Ls) -> anyhow::Result<ExitCode> {
     }
     for row in rows {
         let snapshot = app.engine.snapshot(row.session).await?;
-        let owned = is_owned(app, &snapshot.row).await?;
+        let owned = app.is_owned(&snapshot.row).await?;
         if app.options.json {
             writeln!(out, "{}", overview(&snapshot, owned))?;
             continue;
@@ -47,13 +47,6 @@ pub(crate) async fn ls(app: &App, args: cli::Ls) -> anyhow::Result<ExitCode> {
         writeln!(out, "{}", fitted(&line))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn is_owned(app: &App, row: &Row) -> anyhow::Result<bool> {
-    Ok(match row.owner {
-        Some(owner) => app.engine.store().owner_is_alive(owner).await?,
-        None => false,
-    })
 }
 
 fn overview(snapshot: &Snapshot, owned: bool) -> serde_json::Value {
@@ -81,7 +74,7 @@ fn overview(snapshot: &Snapshot, owned: bool) -> serde_json::Value {
 pub(crate) async fn show(app: &App, args: cli::Show) -> anyhow::Result<ExitCode> {
     let session = app.find(&args.session).await?;
     let snapshot = app.engine.snapshot(session).await?;
-    let owned = is_owned(app, &snapshot.row).await?;
+    let owned = app.is_owned(&snapshot.row).await?;
     let mut out = anstream::stdout();
     if app.options.json {
         writeln!(out, "{}", overview(&snapshot, owned))?;

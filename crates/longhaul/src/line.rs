@@ -30,6 +30,13 @@ pub(crate) enum Line {
         /// The attempt.
         episode: EpisodeKey,
     },
+    /// The session has work, and no live worker does it: nothing more comes until one does.
+    Unattended {
+        /// The session.
+        session: String,
+        /// What to do.
+        hint: String,
+    },
     /// How the command ended. The last line.
     Result {
         /// The session.

@@ -20,8 +20,11 @@ mod top;
 mod transfer;
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
+use anyhow::Context as _;
 use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::cli::{Agent, Cli, Command};
@@ -38,7 +41,14 @@ fn main() -> ExitCode {
             return failed(&anyhow::Error::new(error).context("the program cannot start its threads"));
         }
     };
-    let result = runtime.block_on(dispatch(cli));
+    let result = runtime.block_on(async {
+        let app = OnceLock::new();
+        let result = dispatch(cli, &app).await;
+        if let Some(app) = app.get() {
+            app.close().await;
+        }
+        result
+    });
     // Abandoned work must not keep a finished program alive.
     runtime.shutdown_background();
     match result {
@@ -48,30 +58,34 @@ fn main() -> ExitCode {
     }
 }
 
-async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+/// Does a command. The parts it works with stay in `app`, to be closed after it however it ends.
+async fn dispatch(cli: Cli, app: &OnceLock<App>) -> anyhow::Result<ExitCode> {
+    survive_full_files()?;
+    let keep = |opened: anyhow::Result<App>| opened.map(|opened| app.get_or_init(|| opened));
+    let open = |options| keep(App::open(options));
     let options = cli.options;
     match cli.command {
         Command::Demo(args) => demo::run(&options, args).await,
         Command::Agent(Agent::Check { file }) => manifest::check::check(&options, file),
         Command::Agent(Agent::Schema) => manifest::check::schema(),
-        Command::Run(args) => start::run(&App::for_run(options, args.ephemeral)?, args).await,
-        Command::Resume(args) => start::resume(&App::open(options)?, args).await,
-        Command::Send(args) => start::send(&App::open(options)?, args).await,
-        Command::Interrupt(args) => start::interrupt(&App::open(options)?, args).await,
-        Command::Attach(args) => start::attach(&App::open(options)?, args).await,
-        Command::Answer(args) => manage::answer(&App::open(options)?, args).await,
-        Command::Queue(args) => manage::queue(&App::open(options)?, args).await,
-        Command::Edit(args) => manage::edit(&App::open(options)?, args).await,
-        Command::Fork(args) => manage::fork(&App::open(options)?, args).await,
-        Command::Clear(args) => manage::clear(&App::open(options)?, args).await,
-        Command::Rename(args) => manage::rename(&App::open(options)?, args).await,
-        Command::Archive(args) => manage::archive(&App::open(options)?, args).await,
-        Command::Delete(args) => manage::delete(&App::open(options)?, args).await,
-        Command::Redact(args) => manage::redact(&App::open(options)?, args).await,
-        Command::Export(args) => transfer::export(&App::open(options)?, args).await,
-        Command::Import(args) => transfer::import(&App::open(options)?, args).await,
-        Command::Diff(args) => compare::diff(&App::open(options)?, args).await,
-        Command::Top(args) => top::top(&App::open(options)?, args).await,
+        Command::Run(args) => start::run(keep(App::for_run(options, args.ephemeral))?, args).await,
+        Command::Resume(args) => start::resume(open(options)?, args).await,
+        Command::Send(args) => start::send(open(options)?, args).await,
+        Command::Interrupt(args) => start::interrupt(open(options)?, args).await,
+        Command::Attach(args) => start::attach(open(options)?, args).await,
+        Command::Answer(args) => manage::answer(open(options)?, args).await,
+        Command::Queue(args) => manage::queue(open(options)?, args).await,
+        Command::Edit(args) => manage::edit(open(options)?, args).await,
+        Command::Fork(args) => manage::fork(open(options)?, args).await,
+        Command::Clear(args) => manage::clear(open(options)?, args).await,
+        Command::Rename(args) => manage::rename(open(options)?, args).await,
+        Command::Archive(args) => manage::archive(open(options)?, args).await,
+        Command::Delete(args) => manage::delete(open(options)?, args).await,
+        Command::Redact(args) => manage::redact(open(options)?, args).await,
+        Command::Export(args) => transfer::export(open(options)?, args).await,
+        Command::Import(args) => transfer::import(open(options)?, args).await,
+        Command::Diff(args) => compare::diff(open(options)?, args).await,
+        Command::Top(args) => top::top(open(options)?, args).await,
         Command::Doctor => doctor::doctor(options).await,
         Command::Completions(args) => {
             let (mut command, mut script) = (<Cli as clap::CommandFactory>::command(), Vec::new());
@@ -79,11 +93,18 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             std::io::Write::write_all(&mut std::io::stdout(), &script)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Ls(args) => inspect::ls(&App::open(options)?, args).await,
-        Command::Show(args) => inspect::show(&App::open(options)?, args).await,
-        Command::Log(args) => inspect::log(&App::open(options)?, args).await,
-        Command::Verify(args) => inspect::verify(&App::open(options)?, args).await,
+        Command::Ls(args) => inspect::ls(open(options)?, args).await,
+        Command::Show(args) => inspect::show(open(options)?, args).await,
+        Command::Log(args) => inspect::log(open(options)?, args).await,
+        Command::Verify(args) => inspect::verify(open(options)?, args).await,
     }
+}
+
+/// Where the system limits the size of files, a write beyond it is to fail as one to a full disk does; left
+/// alone, the system would kill the program for it.
+fn survive_full_files() -> anyhow::Result<()> {
+    let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    signal(too_large).map(drop).context("the program cannot listen to the system")
 }
 
 /// Says on standard error what happened, with its causes, and returns the exit code of an error.

@@ -14,7 +14,7 @@ use longhaul_session::id::{CallId, SessionId};
 use longhaul_session::state::PendingCall;
 use longhaul_store::Deleted;
 
-use crate::app::{App, path_text};
+use crate::app::{App, check_name, path_text};
 use crate::cli;
 use crate::drive::drive;
 use crate::start::go_on;
@@ -171,9 +171,7 @@ pub(crate) async fn clear(app: &App, args: cli::One) -> anyhow::Result<ExitCode>
 
 /// Names a session.
 pub(crate) async fn rename(app: &App, args: cli::Rename) -> anyhow::Result<ExitCode> {
-    if args.name.starts_with('@') {
-        bail!("a name does not begin with @: @last and its like are kept for the program; choose another");
-    }
+    check_name(&args.name)?;
     let session = app.find(&args.session).await?;
     change(app, session, Command::Rename { name: Some(args.name) }, "renamed").await
 }
@@ -184,7 +182,14 @@ pub(crate) async fn archive(app: &App, args: cli::Archive) -> anyhow::Result<Exi
     if args.undo {
         return change(app, session, Command::Unarchive, "brought back").await;
     }
-    change(app, session, Command::Archive, "archived; `longhaul archive --undo` brings it back").await
+    let id = summary::short_id(session);
+    change(
+        app,
+        session,
+        Command::Archive,
+        &format!("archived; `longhaul archive --undo {id}` brings it back"),
+    )
+    .await
 }
 
 /// Removes a session and all that only it uses.

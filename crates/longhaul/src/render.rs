@@ -90,6 +90,7 @@ impl Renderer {
                 self.cut_off |= !self.streamed.is_empty();
                 Ok(())
             }
+            Line::Unattended { hint, .. } => self.note("!", hint),
             Line::Result { .. } => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use longhaul_engine::NewSession;
+use longhaul_engine::{Created, Event, NewSession, Snapshot, Watcher};
 use longhaul_session::agent::{
     Configuration, KeySource, Limits, ModelChoice, Permission, ScopeEffect, ScopeRule, ToolPermission,
     ToolSetting,
@@ -16,9 +16,10 @@ use longhaul_store::RequestId;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 
-use crate::app::{App, path_text};
+use crate::app::{App, check_name, path_text};
 use crate::cli;
-use crate::drive::{Wanted, drive, drive_to};
+use crate::drive::{LOOK_MS, Wanted, drive, drive_to};
+use crate::line::Line;
 use crate::manifest;
 use crate::models::{OPENAI_CHAT, SCRIPTED};
 use crate::render::Renderer;
@@ -29,31 +30,40 @@ pub(crate) async fn run(app: &App, args: cli::Run) -> anyhow::Result<ExitCode> {
     if args.message.trim().is_empty() {
         bail!("there is nothing to do: the message is empty");
     }
+    args.name.as_deref().map_or(Ok(()), check_name)?;
+    let request = args.request_id.clone().map(RequestId::new).transpose()?;
     let configuration = configuration(&args)?;
     app.check_model(&configuration.model, &configuration.limits)?;
     let head = header(&configuration);
-    let session = create(app, configuration, args.name, args.message).await?;
+    let created = create(app, configuration, args.name, args.message, request.as_ref()).await?;
+    let session = created.session;
     if args.detach {
         let mut renderer = Renderer::new(false);
         renderer.say(&session.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut renderer = Renderer::new(app.options.json);
-    renderer.say(&format!("session {} · {head}", summary::short_id(session)))?;
+    let id = summary::short_id(session);
+    if created.repeated {
+        renderer.say(&format!("session {id} was begun with this request id; going on with it"))?;
+        return drive(app, session, created.head).await;
+    }
+    renderer.say(&format!("session {id} · {head}"))?;
     drive(app, session, 0).await
 }
 
-/// Makes a session with a first message.
+/// Makes a session with a first message; the one that the same request made before, if there is one.
 pub(crate) async fn create(
     app: &App,
     configuration: Configuration,
     name: Option<String>,
     message: String,
-) -> anyhow::Result<SessionId> {
+    request: Option<&RequestId>,
+) -> anyhow::Result<Created> {
     let labels = BTreeMap::from([("directory".to_owned(), configuration.directory.clone())]);
     let first = First::Message(message);
     let new = NewSession { configuration, place: app.place(), ephemeral: app.ephemeral, name, labels, first };
-    Ok(app.engine.create(new).await??.session)
+    Ok(app.engine.create(new, request).await??)
 }
 
 /// Says which model and directory a session has. A script is called a script.
@@ -80,9 +90,13 @@ fn configuration(args: &cli::Run) -> anyhow::Result<Configuration> {
     };
     if let Some(wanted) = &args.dir {
         let directory = directory(wanted)?;
-        Scope::new(&configuration.scope, &directory)?
-            .require(&directory, Permission::Read)
-            .context("the scope of the manifest does not let the agent read the directory of --dir")?;
+        if Scope::new(&configuration.scope, &directory)?.require(&directory, Permission::Read).is_err() {
+            bail!(
+                "the scope of the manifest does not let the agent read {}; choose another directory with --dir, or \
+                 allow this one with [[scope.allow]]",
+                directory.display()
+            );
+        }
         configuration.directory = path_text(&directory)?;
     }
     let limits = &mut configuration.limits;
@@ -213,20 +227,61 @@ pub(crate) async fn attach(app: &App, args: cli::Attach) -> anyhow::Result<ExitC
     let head = app.engine.snapshot(session).await?.row.head;
     let mut watcher = app.engine.watch(session, args.after.map_or(head, |after| after.min(head)));
     let mut renderer = Renderer::new(app.options.json);
+    let from = watcher.seen();
     // Listened to from here on: a key pressed while something is shown is not lost.
     let mut leave = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     loop {
         let snapshot = app.engine.snapshot(session).await?;
         if snapshot.state.status.is_resting() && watcher.seen() >= snapshot.row.head {
             renderer.settle()?;
+            if watcher.seen() == from {
+                let status = summary::status(&snapshot.state, false);
+                renderer.say(&format!("nothing to watch, the session rests: {status}"))?;
+            }
             return Ok(ExitCode::SUCCESS);
         }
         tokio::select! {
-            event = watcher.next() => renderer.show(&event?.into())?,
+            event = next_attended(app, session, &mut watcher, &mut renderer) => {
+                let event = event?;
+                renderer.show(&event.into())?;
+            }
             _ = leave.recv() => {
-                renderer.say("  no longer watching; the session goes on")?;
+                let row = app.engine.snapshot(session).await?.row;
+                let goes_on = if app.is_owned(&row).await? { "; the session goes on" } else { "" };
+                renderer.say(&format!("  no longer watching{goes_on}"))?;
                 return Ok(ExitCode::SUCCESS);
             }
         }
     }
+}
+
+/// Waits for the next event, and says so if nobody is there to bring it about.
+async fn next_attended(
+    app: &App,
+    session: SessionId,
+    watcher: &mut Watcher,
+    renderer: &mut Renderer,
+) -> anyhow::Result<Event> {
+    // It may lie between two workers for a moment: only what is so at two looks is told, once.
+    let (mut alone, mut told) = (false, false);
+    let next = watcher.next();
+    tokio::pin!(next);
+    loop {
+        tokio::select! {
+            event = &mut next => return Ok(event?),
+            () = app.engine.host().sleep_ms(LOOK_MS) => {}
+        }
+        let Snapshot { row, state } = app.engine.snapshot(session).await?;
+        let unattended = !state.status.is_resting() && !app.is_owned(&row).await?;
+        if unattended && alone && !std::mem::replace(&mut told, true) {
+            renderer.show(&unattended_line(session))?;
+        }
+        alone = unattended;
+    }
+}
+
+fn unattended_line(session: SessionId) -> Line {
+    let id = summary::short_id(session);
+    let hint = format!("no live worker runs this session; `longhaul resume {id}` goes on with it");
+    Line::Unattended { session: session.to_string(), hint }
 }

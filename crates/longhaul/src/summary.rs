@@ -133,6 +133,9 @@ fn item(item: &Item) -> String {
         Item::Summary { text } | Item::Steering { text, .. } => one_line(text),
         Item::ContextFile { path, .. } => path.clone(),
         Item::Opaque { provider, .. } => format!("(an item of {provider})"),
+        Item::File { name, media_type, data: _ } => {
+            format!("[{}: {media_type}]", name.as_deref().unwrap_or("file"))
+        }
         Item::Redacted => "[redacted]".to_owned(),
     }
 }

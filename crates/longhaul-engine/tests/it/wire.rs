@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use longhaul_session::id::{Digest, EntryNo, SessionId, Timestamp, WorkerId};
 use longhaul_session::log::SealedEntry;
 use longhaul_store::{
-    Announced, Append, Appended, Deleted, Error, Filter, Hint, Page, RequestId, Row, SqliteStore, Store,
-    WorkerInfo,
+    Announced, Append, Appended, Deleted, Error, Filter, Hint, Lease, Page, RequestId, Row, SqliteStore,
+    Store, WorkerInfo,
 };
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -150,6 +150,10 @@ impl Store for Wire {
 
     async fn next_claimable_at(&self, now: Timestamp, place: &str) -> Result<Option<Timestamp>, Error> {
         self.inner.next_claimable_at(now, place).await
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        self.inner.lease()
     }
 
     async fn owner_is_alive(&self, worker: WorkerId) -> Result<bool, Error> {

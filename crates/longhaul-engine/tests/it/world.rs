@@ -164,7 +164,7 @@ impl World {
             labels: BTreeMap::new(),
             first,
         };
-        self.engine.create(new).await.unwrap().unwrap().session
+        self.engine.create(new, None).await.unwrap().unwrap().session
     }
 
     /// Makes a session that begins with a message.
@@ -186,6 +186,8 @@ impl World {
             version: "0".to_owned(),
             address: None,
             started: self.host.now(),
+            capacity: 0,
+            running: 0,
             alive: true,
         };
         Worker::start(self.engine.clone(), info, shutdown.clone()).await.unwrap()
@@ -278,6 +280,7 @@ fn spoken(item: &Item) -> Option<String> {
         | Item::Summary { .. }
         | Item::ContextFile { .. }
         | Item::Steering { .. }
+        | Item::File { .. }
         | Item::Opaque { .. }
         | Item::Redacted => None,
     }

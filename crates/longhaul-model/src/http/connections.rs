@@ -1,5 +1,6 @@
 //! Connections that models share, and whom they trust. What goes over them is left to the client.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
@@ -22,7 +23,9 @@ pub struct Connections(Arc<Shared>);
 struct Shared {
     connect_ms: u64,
     ca_file: Option<PathBuf>,
-    ready: Mutex<Option<Ready>>,
+    /// To this machine itself, past any proxy.
+    here: Mutex<Option<Ready>>,
+    elsewhere: Mutex<Option<Ready>>,
 }
 
 #[derive(Clone, Debug)]
@@ -43,15 +46,22 @@ impl Connections {
     /// certificates (PEM) to trust besides the system's.
     #[must_use]
     pub fn new(connect_ms: u64, ca_file: Option<PathBuf>) -> Self {
-        Connections(Arc::new(Shared { connect_ms, ca_file, ready: Mutex::default() }))
+        Connections(Arc::new(Shared {
+            connect_ms,
+            ca_file,
+            here: Mutex::default(),
+            elsewhere: Mutex::default(),
+        }))
     }
 
     /// Returns the client for a URL.
     pub(super) fn client(&self, url: &Url) -> Result<reqwest::Client, Error> {
-        let mut ready = self.0.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_here = is_here(url);
+        let kept = if is_here { &self.0.here } else { &self.0.elsewhere };
+        let mut ready = kept.lock().unwrap_or_else(PoisonError::into_inner);
         let Ready { http, without_tls } = match &*ready {
             Some(ready) => ready.clone(),
-            None => ready.insert(self.0.prepare()?).clone(),
+            None => ready.insert(self.0.prepare(is_here)?).clone(),
         };
         match without_tls {
             Some(error) if url.scheme() != "http" => Err(error),
@@ -61,14 +71,15 @@ impl Connections {
 }
 
 impl Shared {
-    fn prepare(&self) -> Result<Ready, Error> {
+    fn prepare(&self, is_here: bool) -> Result<Ready, Error> {
         let certificates = self.ca_file.as_deref().map_or(Ok(Vec::new()), read_certificates)?;
         install_crypto();
         let builder = || {
             let connect = Duration::from_millis(self.connect_ms);
             let builder = reqwest::Client::builder().connect_timeout(connect).user_agent(USER_AGENT);
             // A redirect would turn POST into GET, and carry keys to another host.
-            builder.redirect(Policy::none()).referer(false)
+            let builder = builder.redirect(Policy::none()).referer(false);
+            if is_here { builder.no_proxy() } else { builder }
         };
         let refusal = |error: &reqwest::Error| {
             let text = failure::root_cause(error);
@@ -112,4 +123,11 @@ fn install_crypto() {
             let _installed = rustls::crypto::ring::default_provider().install_default();
         }
     });
+}
+
+/// Says whether a server is on this machine: to a proxy, its address would mean the proxy itself.
+fn is_here(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|it| it.is_loopback())
 }

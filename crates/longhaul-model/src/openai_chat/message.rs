@@ -3,32 +3,33 @@
 //! other, since many servers want roles to alternate.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use longhaul_session::id::{CallId, Digest};
+use longhaul_session::id::CallId;
 use longhaul_session::item::{Item, ToolCall, ToolResult};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::calls;
 use super::reasoning::Replay;
-
-/// OpenAI refuses longer ids, and Anthropic's models other characters.
-const MAX_ID_CHARS: usize = 40;
-
-const NO_RESULT: &str = "No result of this call is recorded.";
-const REDACTED: &str = "[A part of the conversation was removed here.]";
+use crate::conversation::{NO_RESULT, Results, data_url, output, told, wire_id};
 
 /// One message of a request.
 #[derive(Debug)]
 pub(crate) struct Message<'a> {
     role: &'static str,
-    content: Option<Cow<'a, str>>,
+    content: Vec<Piece<'a>>,
     calls: Vec<&'a ToolCall>,
     answers: Option<&'a CallId>,
     reasoning: Option<(&'static str, Value)>,
     host: &'a str,
+}
+
+/// A piece of what a message says.
+#[derive(Debug)]
+enum Piece<'a> {
+    Text(Cow<'a, str>),
+    File { name: Option<&'a str>, media_type: &'a str, data: &'a str },
 }
 
 /// Writes the messages of a conversation. `host` is the server they are for; reasoning goes back
@@ -41,7 +42,7 @@ pub(crate) fn messages<'a>(
 ) -> Vec<Message<'a>> {
     let mut writer = Writer { host, messages: Vec::new(), answer: Answer::default() };
     if !system.is_empty() {
-        writer.say("system", Some(Cow::Borrowed(system)));
+        writer.say("system", vec![Piece::Text(Cow::Borrowed(system))]);
     }
     let results = Results::of(items);
     for (at, item) in items.iter().enumerate() {
@@ -54,48 +55,19 @@ pub(crate) fn messages<'a>(
             Item::ToolCall(call) => writer.answer.calls.push((call, results.by_call.get(&at).copied())),
             // It stands behind its call already; what is said after it is another answer.
             Item::ToolResult(_) if results.used[at] => writer.end_calls(),
-            Item::ToolResult(result) => {
-                writer.user(marked("tool_result", &[("call", &result.call.0)], output(result)));
+            Item::File { name, media_type, data } => {
+                writer.user(Piece::File { name: name.as_deref(), media_type, data });
             }
-            Item::User { text } => writer.user(Cow::Borrowed(text)),
-            Item::Summary { text } => {
-                writer.user(marked("summary", &[("of", "the conversation before")], text));
-            }
-            Item::Steering { reason: _, text } => writer.user(marked("note", &[("from", "longhaul")], text)),
-            Item::ContextFile { path, digest: _, text } => {
-                writer.user(marked("context_file", &[("path", path)], text));
-            }
-            Item::Redacted => writer.user(Cow::Borrowed(REDACTED)),
+            Item::ToolResult(_)
+            | Item::User { .. }
+            | Item::Summary { .. }
+            | Item::Steering { .. }
+            | Item::ContextFile { .. }
+            | Item::Redacted => told(item).into_iter().for_each(|text| writer.user(Piece::Text(text))),
         }
     }
     writer.end_answer();
     writer.messages
-}
-
-/// Which result belongs to which call, by their places.
-struct Results<'a> {
-    by_call: HashMap<usize, &'a ToolResult>,
-    used: Vec<bool>,
-}
-
-impl<'a> Results<'a> {
-    /// Gives each result to the newest call before it of its id that has none.
-    fn of(items: &'a [Arc<Item>]) -> Self {
-        let mut open: HashMap<&CallId, usize> = HashMap::new();
-        let mut by_call = HashMap::new();
-        let mut used = vec![false; items.len()];
-        for (at, item) in items.iter().enumerate() {
-            if let Some(call) = item.tool_call() {
-                open.insert(&call.id, at);
-            } else if let Some(result) = item.tool_result()
-                && let Some(call) = open.remove(&result.call)
-            {
-                by_call.insert(call, result);
-                used[at] = true;
-            }
-        }
-        Results { by_call, used }
-    }
 }
 
 struct Writer<'a> {
@@ -123,24 +95,26 @@ impl<'a> Answer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn say(&mut self, role: &'static str, content: Option<Cow<'a, str>>) -> &mut Message<'a> {
+    fn say(&mut self, role: &'static str, content: Vec<Piece<'a>>) -> &mut Message<'a> {
         let message =
             Message { role, content, calls: Vec::new(), answers: None, reasoning: None, host: self.host };
         self.messages.push(message);
         self.messages.last_mut().expect("it was pushed just now")
     }
 
-    fn user(&mut self, text: Cow<'a, str>) {
+    fn user(&mut self, piece: Piece<'a>) {
         self.end_answer();
-        match self.messages.last_mut() {
-            Some(Message { role: "user", content: Some(before), .. }) => {
+        let Some(Message { role: "user", content, .. }) = self.messages.last_mut() else {
+            self.say("user", vec![piece]);
+            return;
+        };
+        match (content.last_mut(), piece) {
+            (Some(Piece::Text(before)), Piece::Text(text)) => {
                 let before = before.to_mut();
                 before.push_str("\n\n");
                 before.push_str(&text);
             }
-            Some(_) | None => {
-                self.say("user", Some(text));
-            }
+            (_, piece) => content.push(piece),
         }
     }
 
@@ -156,28 +130,14 @@ impl<'a> Writer<'a> {
         if text.is_none() && calls.is_empty() {
             return;
         }
-        let message = self.say("assistant", text);
+        let message = self.say("assistant", text.into_iter().map(Piece::Text).collect());
         message.calls = calls.iter().map(|(call, _)| *call).collect();
         message.reasoning = replay.field();
         for (call, result) in calls {
             let content = result.map_or(NO_RESULT, output);
-            self.say("tool", Some(Cow::Borrowed(content))).answers = Some(&call.id);
+            self.say("tool", vec![Piece::Text(Cow::Borrowed(content))]).answers = Some(&call.id);
         }
     }
-}
-
-fn output(result: &ToolResult) -> &str {
-    if result.output.is_empty() { result.outcome.notice() } else { &result.output }
-}
-
-/// Marks a text as something else than a person's words.
-fn marked<'a>(tag: &str, attributes: &[(&str, &str)], text: &str) -> Cow<'a, str> {
-    let mut marked = format!("<{tag}");
-    for (name, value) in attributes {
-        marked.push_str(&format!(" {name}=\"{}\"", value.replace('"', "&quot;")));
-    }
-    marked.push_str(&format!(">\n{}\n</{tag}>", text.trim_end_matches('\n')));
-    Cow::Owned(marked)
 }
 
 impl Serialize for Message<'_> {
@@ -190,12 +150,39 @@ impl Serialize for Message<'_> {
         if let Some(id) = self.answers {
             map.serialize_entry("tool_call_id", &wire_id(id))?;
         }
-        map.serialize_entry("content", &self.content)?;
+        match &self.content[..] {
+            [] => map.serialize_entry("content", &None::<&str>)?,
+            // Many servers know a plain text only.
+            [Piece::Text(text)] => map.serialize_entry("content", text)?,
+            pieces => map.serialize_entry("content", pieces)?,
+        }
         if !self.calls.is_empty() {
             let calls: Vec<Value> = self.calls.iter().map(|call| wire_call(self.host, call)).collect();
             map.serialize_entry("tool_calls", &calls)?;
         }
         map.end()
+    }
+}
+
+impl Serialize for Piece<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let piece = match self {
+            Piece::Text(text) => json!({ "type": "text", "text": text }),
+            Piece::File { name: _, media_type, data } if media_type.starts_with("image/") => {
+                json!({ "type": "image_url", "image_url": { "url": data_url(media_type, data) } })
+            }
+            Piece::File { name: _, media_type, data } if media_type.starts_with("audio/") => {
+                let format = media_type.trim_start_matches("audio/").trim_start_matches("x-");
+                let format = if format == "mpeg" { "mp3" } else { format };
+                json!({ "type": "input_audio", "input_audio": { "data": data, "format": format } })
+            }
+            Piece::File { name, media_type, data } => {
+                let file =
+                    json!({ "filename": name.unwrap_or("file"), "file_data": data_url(media_type, data) });
+                json!({ "type": "file", "file": file })
+            }
+        };
+        piece.serialize(serializer)
     }
 }
 
@@ -218,14 +205,4 @@ fn wire_arguments(arguments: &str) -> Cow<'_, str> {
         Ok(_) => Cow::Borrowed(arguments),
         Err(_) => Cow::Owned(json!({ "not_an_object": arguments }).to_string()),
     }
-}
-
-/// Sends an id as it is if every server takes it; otherwise one that is always the same for it.
-fn wire_id(id: &CallId) -> Cow<'_, str> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if (1..=MAX_ID_CHARS).contains(&id.0.len()) && id.0.chars().all(plain) {
-        return Cow::Borrowed(&id.0);
-    }
-    let digest = Digest::of(id.0.as_bytes()).to_hex();
-    Cow::Owned(format!("call_{}", &digest[..32]))
 }

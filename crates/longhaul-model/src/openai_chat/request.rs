@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Options;
 use super::message::messages;
-use super::written::{Begun, Written, settled};
+use crate::written::{Begun, Written, settled};
 
 const MESSAGES: &str = "messages";
 

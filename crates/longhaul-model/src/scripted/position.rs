@@ -77,6 +77,7 @@ impl Position {
             | Item::ContextFile { .. }
             | Item::Steering { .. }
             | Item::Opaque { .. }
+            | Item::File { .. }
             | Item::Redacted => None,
         }
     }
@@ -115,6 +116,7 @@ impl Role {
             | Item::ToolResult(_)
             | Item::Summary { .. }
             | Item::ContextFile { .. }
+            | Item::File { .. }
             | Item::Redacted => Role::Separates,
         }
     }

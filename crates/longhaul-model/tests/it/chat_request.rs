@@ -32,6 +32,7 @@ fn request(items: Vec<Item>) -> Request {
             exclusive: false,
             stop_after: false,
         }]),
+        previous: None,
     }
 }
 
@@ -365,4 +366,25 @@ proptest! {
             prop_assert_eq!(codec.request(asked).body, Codec::new(options()).request(asked).body);
         }
     }
+}
+
+#[test]
+fn files_stand_beside_the_words_they_came_with() {
+    let file = |media_type: &str| Item::File {
+        name: Some("it".to_owned()),
+        media_type: media_type.to_owned(),
+        data: "aGk=".to_owned(),
+    };
+    let items = [user("look"), file("image/png"), file("application/pdf"), file("audio/mpeg"), user("now")];
+    let body: Value = serde_json::from_slice(&bytes(options(), items.to_vec())).unwrap();
+    assert_eq!(
+        body["messages"][1]["content"],
+        json!([
+            { "type": "text", "text": "look" },
+            { "type": "image_url", "image_url": { "url": "data:image/png;base64,aGk=" } },
+            { "type": "file", "file": { "filename": "it", "file_data": "data:application/pdf;base64,aGk=" } },
+            { "type": "input_audio", "input_audio": { "data": "aGk=", "format": "mp3" } },
+            { "type": "text", "text": "now" },
+        ])
+    );
 }

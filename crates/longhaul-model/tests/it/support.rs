@@ -19,6 +19,7 @@ pub(crate) fn call(items: &[Item], attempt: u32) -> ModelCall {
         system: "Be brief.".to_owned(),
         items: items.iter().cloned().map(Arc::new).collect(),
         tools: Arc::default(),
+        previous: None,
     };
     ModelCall { request: Arc::new(request), attempt, cancel: CancellationToken::new() }
 }

@@ -4,9 +4,8 @@
 
 use std::path::Path;
 
-use longhaul_model::codec::{Codec as _, Decoder, ResponseHead};
-use longhaul_model::openai_chat::{Codec, Options};
-use longhaul_model::{Error, FinishReason, Part};
+use longhaul_model::codec::{Codec, Decoder, ResponseHead};
+use longhaul_model::{Error, FinishReason, Part, openai_chat};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::item::Item;
 use longhaul_session::usage::Usage;
@@ -14,10 +13,34 @@ use serde_json::Value;
 
 use crate::support::{calls_of, collect};
 
-const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/openai_chat");
+const OUR_CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
 const OTHER_CASES: &str = "LONGHAUL_WIRE_CASES";
 
+/// A wire, and what its cases are checked with.
+struct Wire {
+    /// Its name in a case.
+    api: &'static str,
+    /// The folder of our own cases.
+    folder: &'static str,
+    /// How many of ours there are at least.
+    ours: usize,
+    codec: fn() -> Box<dyn Codec>,
+    /// Tells whether a text, without its white space, holds the word that ends an answer.
+    ends: fn(&str) -> bool,
+}
+
+const WIRES: [Wire; 1] = [Wire {
+    api: "openai-chat",
+    folder: "openai_chat",
+    ours: 61,
+    codec: || Box::new(openai_chat::Codec::new(openai_chat::Options::new(URL, "test-model"))),
+    ends: |text| text.contains("\"finish_reason\":\""),
+}];
+
+const URL: &str = "https://provider.test/v1";
+
 struct Case {
+    wire: &'static Wire,
     id: String,
     body: Vec<u8>,
     head: ResponseHead,
@@ -32,7 +55,11 @@ struct Outcome {
 
 #[test]
 fn every_case_of_ours_is_read_as_expected() {
-    assert!(check_all(Path::new(CASES)) > 60);
+    for wire in &WIRES {
+        let cases = load(&Path::new(OUR_CASES).join(wire.folder), wire);
+        assert!(cases.len() >= wire.ours, "{}: {} cases", wire.api, cases.len());
+        check_all(&cases);
+    }
 }
 
 #[test]
@@ -42,32 +69,35 @@ fn every_case_of_a_named_folder_is_read_as_expected() {
         println!("skipped: set {OTHER_CASES} to a folder of recorded cases to check them as well");
         return;
     };
-    let checked = check_all(Path::new(&folder));
-    println!("checked {checked} cases");
-    assert!(checked > 0, "no case for this wire in {}", folder.display());
+    for wire in &WIRES {
+        let cases = load(Path::new(&folder), wire);
+        assert!(!cases.is_empty(), "no case for {} in {}", wire.api, folder.display());
+        check_all(&cases);
+        println!("checked {} cases of {}", cases.len(), wire.api);
+    }
 }
 
 #[test]
 fn a_cut_stream_is_never_a_finished_answer() {
-    for case in load(Path::new(CASES)) {
-        check_cuts(&case);
+    for wire in &WIRES {
+        load(&Path::new(OUR_CASES).join(wire.folder), wire).iter().for_each(check_cuts);
     }
 }
 
-fn load(folder: &Path) -> Vec<Case> {
+fn load(folder: &Path, wire: &'static Wire) -> Vec<Case> {
     let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let mut cases: Vec<Case> = files
         .filter(|path| path.extension().is_some_and(|it| it == "json"))
-        .filter_map(|it| read(&it))
+        .filter_map(|it| read(&it, wire))
         .collect();
     cases.sort_by(|a, b| a.id.cmp(&b.id));
     cases
 }
 
-fn read(path: &Path) -> Option<Case> {
+fn read(path: &Path, wire: &'static Wire) -> Option<Case> {
     let mut case: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     // One classifier serves all wires.
-    if case["api"] != "openai-chat" && case["response"]["status"].as_u64() < Some(400) {
+    if case["api"] != wire.api && case["response"]["status"].as_u64() < Some(400) {
         return None;
     }
     assert_eq!(case["format"], "longhaul-wire/1", "{}", path.display());
@@ -75,6 +105,7 @@ fn read(path: &Path) -> Option<Case> {
     let headers = response["headers"].as_object().unwrap().iter();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     Some(Case {
+        wire,
         id: text(&case["id"]),
         body: text(&response["body"]).into_bytes(),
         head: ResponseHead {
@@ -85,40 +116,38 @@ fn read(path: &Path) -> Option<Case> {
     })
 }
 
-fn check_all(folder: &Path) -> usize {
-    let cases = load(folder);
-    for case in &cases {
+fn check_all(cases: &[Case]) {
+    for case in cases {
         if case.head.status >= 300 {
-            let error = Some(codec().failure(&case.head, &case.body));
+            let error = Some((case.wire.codec)().failure(&case.head, &case.body));
             compare(case, "as a status", &Outcome { parts: Vec::new(), error });
             continue;
         }
-        compare(case, "whole", &decode([case.body.as_slice()]));
-        compare(case, "byte by byte", &decode(case.body.chunks(1)));
+        compare(case, "whole", &decode(case.wire, [case.body.as_slice()]));
+        compare(case, "byte by byte", &decode(case.wire, case.body.chunks(1)));
         let mut chance = Chance::new(&case.id);
         for round in 0..8 {
-            compare(case, &format!("in random pieces, {round}"), &decode(chance.pieces(&case.body)));
+            compare(
+                case,
+                &format!("in random pieces, {round}"),
+                &decode(case.wire, chance.pieces(&case.body)),
+            );
         }
         if case.body.first().is_some_and(|byte| b":deir".contains(byte)) {
             let body = String::from_utf8(case.body.clone()).unwrap();
             let crlf = body.replace('\n', "\r\n");
-            compare(case, "with CRLF", &decode(chance.pieces(crlf.as_bytes())));
+            compare(case, "with CRLF", &decode(case.wire, chance.pieces(crlf.as_bytes())));
             let cr = body.replace('\n', "\r");
-            compare(case, "with CR", &decode(chance.pieces(cr.as_bytes())));
+            compare(case, "with CR", &decode(case.wire, chance.pieces(cr.as_bytes())));
             let pinged = body.replace("\n\n", "\n\n: still here\n\nevent: ping\ndata: {}\n\n");
-            compare(case, "with pings", &decode(chance.pieces(pinged.as_bytes())));
+            compare(case, "with pings", &decode(case.wire, chance.pieces(pinged.as_bytes())));
         }
         check_cuts(case);
     }
-    cases.len()
 }
 
-fn codec() -> Codec {
-    Codec::new(Options::new("https://provider.test/v1", "test-model"))
-}
-
-fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut decoder: Box<dyn Decoder> = codec().decoder();
+fn decode<'a>(wire: &Wire, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    let mut decoder: Box<dyn Decoder> = (wire.codec)().decoder();
     let mut parts = Vec::new();
     let pushed = pieces.into_iter().try_for_each(|piece| decoder.push(piece, &mut parts));
     let error = pushed.and_then(|()| decoder.finish(&mut parts)).err();
@@ -132,11 +161,11 @@ fn check_cuts(case: &Case) {
     for _ in 0..40 {
         let cut = chance.below(case.body.len().max(1));
         let body = &case.body[..cut];
-        let outcome = decode(chance.pieces(body));
+        let outcome = decode(case.wire, chance.pieces(body));
         let finished = matches!(outcome.parts.last(), Some(Part::Finished { .. }));
         assert_eq!(finished, outcome.error.is_none(), "{} cut at {cut}", case.id);
         let text = String::from_utf8_lossy(body).replace(char::is_whitespace, "");
-        let reason_came = text.contains("\"finish_reason\":\"");
+        let reason_came = (case.wire.ends)(&text);
         let all_came = case.body[cut..].trim_ascii().is_empty();
         assert!(!finished || reason_came || all_came, "{} cut at {cut} counts as finished", case.id);
     }

@@ -176,7 +176,7 @@ fn permits_owner(action: &OwnerAction, status: Status) -> bool {
 fn possible(standing: Standing) -> &'static str {
     match standing {
         Standing::Nothing => "it must be created first",
-        Standing::Archived => "unarchive it first",
+        Standing::Archived => "bring it back first, with `longhaul archive --undo`",
         Standing::Is(Status::Waiting) => "send it a message or set a goal",
         Standing::Is(Status::Running) => "wait for it, queue a message, or interrupt it",
         Standing::Is(Status::Interrupting) => "wait until it has stopped",

@@ -3,7 +3,7 @@
 
 use longhaul_session::command::{Answer, Basis, Command, Cut, OwnerAction, Refusal};
 use longhaul_session::decide::decide;
-use longhaul_session::entry::{CallFact, Fact, Place};
+use longhaul_session::entry::{Actor, CallFact, Fact, Place};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::id::{CallId, EntryNo};
 use longhaul_session::item::{Item, Outcome};
@@ -11,7 +11,7 @@ use longhaul_session::state::{MAX_CALLS, MAX_GRANTS, MAX_QUEUE, Origin, Status};
 use longhaul_session::usage::Spend;
 
 use crate::driver::{
-    Session, acquire, call, failure, finish, ids, model_step, ran, result, retry, send, session_id,
+    Session, acquire, call, failure, finish, ids, model_step, ran, result, retry, send, session_id, worker,
 };
 
 fn interrupted(cut: Cut) -> OwnerAction {
@@ -61,6 +61,7 @@ fn a_message_to_a_failed_session_with_a_queue_lets_the_head_of_the_queue_go_firs
 #[test]
 fn only_what_is_queued_can_be_promoted_or_removed() {
     let mut session = Session::running();
+    assert!(matches!(session.refusal(Command::Promote { message: 2 }), Refusal::NotNow { .. }));
     session.send("queued");
     let other: EntryNo = 2;
     assert_eq!(session.refusal(Command::Promote { message: other }), Refusal::NotQueued(other));
@@ -446,6 +447,17 @@ fn a_compaction_needs_a_summary_and_something_to_compact() {
 }
 
 #[test]
+fn an_entry_says_who_made_it_and_in_which_epoch() {
+    let mut session = Session::running();
+    let by = |session: &Session| session.newest().record.by;
+    assert_eq!(by(&session), Actor::Worker { worker: worker(), epoch: 1 });
+    session.send("a person's");
+    assert_eq!(by(&session), Actor::User);
+    session.take_over();
+    assert_eq!(by(&session), Actor::Worker { worker: worker(), epoch: 2 });
+}
+
+#[test]
 fn a_session_is_prepared_once() {
     let session = Session::running();
     let prepare = OwnerAction::Prepare { system: String::new(), tools: Vec::new() };
@@ -522,7 +534,10 @@ fn an_archived_session_must_be_brought_back_first() {
     let mut session = Session::finished();
     session.run(Command::Archive);
     let refusal = session.refusal(send("hello"));
-    assert_eq!(refusal.to_string(), "Send is not possible while the session is archived: unarchive it first");
+    assert_eq!(
+        refusal.to_string(),
+        "Send is not possible while the session is archived: bring it back first, with `longhaul archive --undo`"
+    );
     session.run(Command::Unarchive).send("hello");
     assert_eq!(session.state.status, Status::Running);
 }

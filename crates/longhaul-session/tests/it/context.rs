@@ -1,13 +1,14 @@
 //! What the model sees, by rule. That it can always be read back, and that calls and results stay paired,
 //! are properties, tested with the others.
 
-use longhaul_session::command::{Command, Cut, OwnerAction};
+use longhaul_session::agent::Previous;
+use longhaul_session::command::{Command, Cut, OwnerAction, Step};
 use longhaul_session::context::Needed;
 use longhaul_session::id::{Digest, EntryNo};
 use longhaul_session::item::{Item, Outcome};
 use longhaul_session::usage::Spend;
 
-use crate::driver::{Session, call, configuration, context_of, ids, read_back, send};
+use crate::driver::{Session, call, configuration, context_of, ids, model_step, read_back, send};
 
 fn texts(session: &Session) -> Vec<String> {
     session.context.items().iter().map(|(_, item)| text(item)).collect()
@@ -23,6 +24,7 @@ fn text(item: &Item) -> String {
         Item::Summary { text } => format!("summary: {text}"),
         Item::ContextFile { path, .. } => format!("file {path}"),
         Item::Steering { .. } => "steering".to_owned(),
+        Item::File { .. } => "a file".to_owned(),
         Item::Opaque { .. } => "opaque".to_owned(),
         Item::Redacted => "redacted".to_owned(),
     }
@@ -69,6 +71,29 @@ fn an_edit_replaces_the_message_and_keeps_files_that_came_after_it() {
     let target = session.context.last_user_message().unwrap();
     session.run(Command::Edit { target, text: "better".to_owned() });
     assert_eq!(texts(&session), ["file AGENTS.md", "user: better"]);
+}
+
+#[test]
+fn a_request_goes_on_from_the_newest_answer_until_something_before_it_changes() {
+    let mut session = Session::running();
+    let previous = |session: &Session| session.context.request().previous;
+    assert_eq!(previous(&session), None);
+    let mut step = model_step(&[]);
+    if let Step::Model { response_id, .. } = &mut step {
+        *response_id = Some("r1".to_owned());
+    }
+    let (basis, spend) = (session.basis(), session.spend(1));
+    session.own(OwnerAction::CommitStep { basis, step: Box::new(step), spend }).finish();
+    session.send("and now?");
+    assert_eq!(previous(&session), Some(Previous { response_id: "r1".to_owned(), items: 2 }));
+    assert_eq!(session.context.items().len(), 3);
+    let mut edited = session.clone();
+    let target = edited.context.last_user_message().unwrap();
+    edited.run(Command::Edit { target, text: "better".to_owned() });
+    assert_eq!(previous(&edited), None);
+    session.run(Command::Redact { entry: 2 });
+    assert_eq!(previous(&session), None);
+    assert_eq!(read_back(&session.entries, &session.state).request().previous, None);
 }
 
 #[test]

@@ -158,8 +158,10 @@ fn a_result_of_a_stop_after_tool_ends_the_turn_if_it_really_ran() {
 #[test]
 fn a_compaction_that_was_asked_for_is_all_its_turn_does() {
     let mut session = Session::finished();
+    let turn = session.state.turn.number;
     session.run(Command::RequestCompaction).acquire();
     assert_eq!(session.owed(), Work::Compact);
+    assert_eq!(session.state.turn.number, turn + 1);
     session.compact();
     assert_eq!(session.owed(), Work::FinishTurn(FinishReason::Compacted));
 }

@@ -157,7 +157,12 @@ fn items<const N: usize>(items: [Item; N]) -> Content {
 }
 
 fn user() -> Option<Content> {
-    Some(items([Item::User { text: "Say \"hé\"\n".to_owned() }]))
+    let file = Item::File {
+        name: Some("plan.png".to_owned()),
+        media_type: "image/png".to_owned(),
+        data: "iVBORw0KGgo=".to_owned(),
+    };
+    Some(items([Item::User { text: "Say \"hé\"\n".to_owned() }, file]))
 }
 
 fn said() -> [Item; 5] {

@@ -97,6 +97,28 @@ pub async fn artifacts_live_while_a_session_uses_them(store: Arc<dyn Store>) -> 
     Ok(())
 }
 
+/// An artifact that a session no longer keeps goes, unless somebody else uses it.
+pub async fn a_forgotten_artifact_goes_with_its_last_user(store: Arc<dyn Store>) -> Result<(), Error> {
+    let (one, two) = (create(&store, session(1), 1).await?, create(&store, session(2), 1).await?);
+    let content = noise(1_500_000);
+    let digest = store.put_artifact(session(1), content.clone()).await?;
+    assert_eq!(store.put_artifact(session(2), content.clone()).await?, digest);
+    let mut entry_too = next(&two);
+    entry_too.entries[0].content = Some(content);
+    assert_eq!(store.append(entry_too.clone()).await?, Appended::Done);
+    for row in [&one, &entry_too.row] {
+        assert!(store.artifact(digest).await?.is_some(), "somebody uses it");
+        let unknown = Digest::of(b"never kept");
+        let forget = Append { forget: vec![digest, unknown], ..next(row) };
+        assert_eq!(store.append(forget).await?, Appended::Done);
+    }
+    assert!(store.artifact(digest).await?.is_some(), "the content of an entry uses it");
+    let erase = Append { erase: vec![2], ..next(&next(&entry_too.row).row) };
+    assert_eq!(store.append(erase).await?, Appended::Done);
+    assert_eq!(store.artifact(digest).await?, None);
+    Ok(())
+}
+
 /// Two entries with one large content: erasing one leaves the other's, erasing both leaves none.
 pub async fn a_content_kept_apart_goes_with_its_last_user(store: Arc<dyn Store>) -> Result<(), Error> {
     let content = noise(1_500_000);

@@ -73,6 +73,7 @@ macro_rules! conformance_tests {
         a_fork_cannot_erase_its_prefix
         contents_of_all_sizes_come_back
         artifacts_live_while_a_session_uses_them
+        a_forgotten_artifact_goes_with_its_last_user
         a_content_kept_apart_goes_with_its_last_user
         hints_arrive
         a_worker_is_known_while_announced
@@ -111,6 +112,8 @@ fn worker(n: u128) -> WorkerInfo {
         version: "0.1.0".to_owned(),
         address: Some("127.0.0.1:8080".to_owned()),
         started: Timestamp(5),
+        capacity: 3,
+        running: 0,
         alive: true,
     }
 }
@@ -188,6 +191,7 @@ fn next(row: &Row) -> Append {
         row: Row { head: n, head_hash: entry.hash, ..row.clone() },
         entries: vec![entry],
         erase: Vec::new(),
+        forget: Vec::new(),
         request: None,
     }
 }

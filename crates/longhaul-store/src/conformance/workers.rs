@@ -45,6 +45,9 @@ pub async fn a_worker_is_known_while_announced(store: Arc<dyn Store>) -> Result<
     let first = store.announce(one.clone()).await?;
     let second = store.announce(two.clone()).await?;
     assert_eq!(store.workers().await?, [one.clone(), two.clone()]);
+    create_as(&store, Row { owner: Some(one.worker), epoch: 1, ..row(session(1), 1) }).await?;
+    let busy = WorkerInfo { running: 1, ..one.clone() };
+    assert_eq!(store.workers().await?, [busy, two.clone()], "what a worker owns is counted");
     assert!(store.owner_is_alive(one.worker).await?);
     drop(first);
     assert!(!store.owner_is_alive(one.worker).await?, "dead at once");

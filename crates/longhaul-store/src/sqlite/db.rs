@@ -199,11 +199,22 @@ pub(super) fn classify(database: &str, error: &rusqlite::Error) -> Error {
             Error::NotWritable { database, detail }
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Corrupt { database, detail },
+        Some(ErrorCode::SystemIoFailure) if cannot_grow(error) => {
+            let detail =
+                format!("{detail}; a quota or a limit on the size of files may be used up (ulimit -f)");
+            Error::Io { database, doing: "writing the database".to_owned(), detail }
+        }
         Some(ErrorCode::SystemIoFailure) => {
             Error::Io { database, doing: "reading or writing the database".to_owned(), detail }
         }
         _ => Error::Database { database, detail },
     }
+}
+
+/// Says whether a file could not be written or made longer: SQLite tells a full disk from other failures,
+/// but not a used up quota.
+fn cannot_grow(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_extended_error_code(), Some(ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE))
 }
 
 /// Says whether a statement found what this program never writes.

@@ -33,7 +33,8 @@ use self::watch::Watch;
 use self::writer::{Listeners, WeakWriter, Writer};
 use crate::limits::HINTS_KEPT;
 use crate::{
-    Announced, Append, Appended, Deleted, Error, Filter, Hint, Page, RequestId, Row, Store, WorkerInfo, check,
+    Announced, Append, Appended, Deleted, Error, Filter, Hint, Lease, Page, RequestId, Row, Store,
+    WorkerInfo, check,
 };
 
 /// How a database is opened.
@@ -195,6 +196,10 @@ impl Store for SqliteStore {
     async fn next_claimable_at(&self, now: Timestamp, place: &str) -> Result<Option<Timestamp>, Error> {
         let (presence, place) = (Arc::clone(&self.presence), place.to_owned());
         self.readers.run(move |db| read::next_claimable_at(db, &presence, now, &place)).await
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        None
     }
 
     async fn owner_is_alive(&self, worker: WorkerId) -> Result<bool, Error> {

@@ -251,7 +251,8 @@ pub(super) fn not_owned(
 }
 
 pub(super) fn workers(db: &Db, presence: &Presence) -> Result<Vec<WorkerInfo>, Error> {
-    let sql = "SELECT id, place, host, pid, version, address, started FROM workers ORDER BY started, id";
+    let sql = "SELECT id, place, host, pid, version, address, started, capacity, \
+               (SELECT count(*) FROM sessions WHERE owner = workers.id) FROM workers ORDER BY started, id";
     let mut workers = db.all(sql, &[], |row| {
         Ok(WorkerInfo {
             worker: WorkerId(id(row, 0)?),
@@ -261,6 +262,8 @@ pub(super) fn workers(db: &Db, presence: &Presence) -> Result<Vec<WorkerInfo>, E
             version: row.get(4)?,
             address: row.get(5)?,
             started: Timestamp(row.get(6)?),
+            capacity: row.get(7)?,
+            running: row.get(8)?,
             alive: false,
         })
     })?;

@@ -69,5 +69,6 @@ CREATE TABLE workers (
     pid     INTEGER NOT NULL,
     version TEXT NOT NULL,
     address TEXT,
-    started INTEGER NOT NULL
+    started INTEGER NOT NULL,
+    capacity INTEGER NOT NULL
 ) STRICT;

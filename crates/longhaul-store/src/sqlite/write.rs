@@ -131,6 +131,9 @@ pub(super) fn append(
     for n in &append.erase {
         erase(db, append.session, *n)?;
     }
+    for digest in &append.forget {
+        forget(db, append.session, *digest)?;
+    }
     Ok(Appended::Done)
 }
 
@@ -227,6 +230,18 @@ fn erase(db: &Db, session: SessionId, n: EntryNo) -> Result<(), Error> {
     Ok(())
 }
 
+/// Lets go of an artifact that the session itself uses.
+fn forget(db: &Db, session: SessionId, digest: Digest) -> Result<(), Error> {
+    let params: &[&dyn ToSql] = &[session.0.as_bytes(), &digest.0];
+    db.write("DELETE FROM artifact_uses WHERE session = ?1 AND n = 0 AND digest = ?2", params)?;
+    db.write(
+        "DELETE FROM artifacts WHERE digest = ?1 \
+         AND NOT EXISTS (SELECT 1 FROM artifact_uses WHERE digest = ?1)",
+        &[&digest.0],
+    )?;
+    Ok(())
+}
+
 /// Keeps an artifact that the session itself uses.
 pub(super) fn put_artifact(
     db: &Db,
@@ -302,8 +317,8 @@ pub(super) fn announce(db: &Db, presence: &Presence, worker: &WorkerInfo) -> Res
         }
     }
     db.write(
-        "INSERT INTO workers (id, place, host, pid, version, address, started) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO workers (id, place, host, pid, version, address, started, capacity) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         &[
             worker.worker.0.as_bytes(),
             &worker.place,
@@ -312,6 +327,7 @@ pub(super) fn announce(db: &Db, presence: &Presence, worker: &WorkerInfo) -> Res
             &worker.version,
             &worker.address,
             &worker.started.0,
+            &worker.capacity,
         ],
     )?;
     Ok(())

@@ -86,7 +86,7 @@ async fn work(
             Line::Live { part: Live::Model { part: Part::Text { text } }, .. } => {
                 streamed += text.chars().count();
             }
-            Line::Live { .. } | Line::PreviewReset { .. } => {}
+            Line::Live { .. } | Line::PreviewReset { .. } | Line::Unattended { .. } => {}
         }
         renderer.show(&line)?;
         let in_answer = kill == Kill::InAnswer && streamed >= STREAMED;

@@ -23,18 +23,25 @@ pub(crate) async fn run(options: &Options, args: cli::Demo) -> anyhow::Result<Ex
     let project = project::lay_out(&root, args.crash)?;
     let home = Some(project.home.clone());
     let app = App::open(Options { home, ..options.clone() })?;
+    let played = play(&app, options, args.crash, &project).await;
+    app.close().await;
+    played
+}
+
+async fn play(app: &App, options: &Options, crash: bool, project: &Project) -> anyhow::Result<ExitCode> {
     let configuration = start::scripted(&project.script, &project.directory.canonicalize()?)?;
     app.check_model(&configuration.model, &configuration.limits)?;
     let mut renderer = Renderer::new(options.json);
-    introduce(&mut renderer, &project)?;
+    introduce(&mut renderer, project)?;
     let name = Some("demo".to_owned());
-    let session = start::create(&app, configuration, name, project.message.to_owned()).await?;
-    let code = if args.crash {
-        crash::run(&app, session, &project, &mut renderer).await?
+    let message = project.message.to_owned();
+    let session = start::create(app, configuration, name, message, None).await?.session;
+    let code = if crash {
+        crash::run(app, session, project, &mut renderer).await?
     } else {
-        drive(&app, session, 0).await?
+        drive(app, session, 0).await?
     };
-    conclude(&mut renderer, &project, args.crash)?;
+    conclude(&mut renderer, project, crash)?;
     Ok(code)
 }
 

@@ -172,7 +172,8 @@ fn unplayable(model: &ModelChoice) -> Option<String> {
     played?.err().map(|error| error.to_string())
 }
 
-fn described_model(model: &ModelChoice) -> String {
+/// Says which model a choice is, and what it is asked with.
+pub(crate) fn described_model(model: &ModelChoice) -> String {
     if model.provider == SCRIPTED {
         return format!("scripted, {} (no language model is involved)", model.name);
     }

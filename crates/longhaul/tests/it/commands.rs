@@ -265,3 +265,52 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
     }
 }
+
+#[test]
+fn a_run_that_is_repeated_with_its_request_id_goes_on_with_the_session_it_began() {
+    let world = World::new();
+    let session = world.create(TWO_TURNS, &["--request-id", "job 1"]);
+    let again = ["run", "--script", "script.toml", "--dir", "work", "go", "--request-id", "job 1"];
+    assert_snapshot!(plain(&world, &world.succeed(&again)), @"
+    session ID was begun with this request id; going on with it
+    I look first.
+      ✓ bash echo one > one.txt; cat one.txt  DURATION
+    There is one.
+    done · 2.5k in, 39 out, DURATION of work · session ID
+    ");
+    assert_snapshot!(plain(&world, &world.succeed(&again)), @"
+    session ID was begun with this request id; going on with it
+    done · 2.5k in, 39 out, DURATION of work · session ID
+    ");
+    assert_eq!(world.succeed(&[&again[..], &["--detach"]].concat()).trim(), session);
+    assert_eq!(world.kinds(&session).iter().filter(|kind| *kind == "message").count(), 1);
+    let other = world.create(TWO_TURNS, &["--request-id", "job 2"]);
+    assert_ne!(other, session);
+    assert_eq!(world.succeed(&["--json", "ls"]).lines().count(), 2);
+    world.succeed(&["delete", &session, "--yes"]);
+    world.succeed(&again);
+    assert_eq!(world.show(&session)["turn"], 1, "what was deleted is begun anew");
+}
+
+#[test]
+fn every_command_leaves_one_file_that_is_whole() {
+    let world = World::new();
+    assert_eq!(run(&world, FAILING, &[]).code, 0);
+    let commands: [&[&str]; 8] = [
+        &["ls"],
+        &["show", "none"],
+        &["send", "@last", "fails"],
+        &["send", "@last", "works", "--detach"],
+        &["resume"],
+        &["rename", "@last", "@last"],
+        &["verify"],
+        &["doctor"],
+    ];
+    for args in commands {
+        world.run(args);
+        let left = std::fs::read_dir(world.path("home")).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["sessions.db", "sessions.db.workers"], "{args:?}");
+    }
+}

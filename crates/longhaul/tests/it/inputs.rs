@@ -37,9 +37,8 @@ text = "Over."
 fn on_a_narrow_terminal(world: &World, line: &str) -> Ran {
     let program = env!("CARGO_BIN_EXE_longhaul");
     let inner = format!("stty cols {COLUMNS} rows 20; exec '{program}' --home home --color never {line}");
-    let mut command = Command::new("script");
-    command.args(["--quiet", "--return", "--command", &inner, "/dev/null"]).current_dir(world.root());
-    command.env("TERM", "xterm").env("TZ", "UTC").env("HOME", world.root());
+    let mut command = world.other("script", &["--quiet", "--return", "--command", &inner, "/dev/null"]);
+    command.env("TERM", "xterm");
     let ran = Running::start(command).finish();
     Ran { stdout: ran.stdout.replace("\r\n", "\n"), ..ran }
 }
@@ -152,9 +151,8 @@ fn top_is_left_with_a_key() {
     let world = World::new();
     record(&world);
     let program = env!("CARGO_BIN_EXE_longhaul");
-    let mut command = Command::new("script");
     let inner = format!("exec '{program}' --home home top");
-    command.args(["--quiet", "--return", "--command", &inner, "/dev/null"]).current_dir(world.root());
+    let mut command = world.other("script", &["--quiet", "--return", "--command", &inner, "/dev/null"]);
     command.env("TERM", "xterm");
     let mut running = Running::start(command);
     running.wait_for("0 sessions busy");
@@ -177,8 +175,9 @@ fn the_doctor_says_what_works() {
     let said = world.succeed(&["doctor"]);
     insta::assert_snapshot!(plain(&world, &said), @"
     ok  version  longhaul 0.1.0 on linux
-    ok  store    sessions are kept in ROOT/home
+    ok  store    0 sessions in ROOT/home
     ok  workers  0 workers alive
+    ok  model    no longhaul.toml here or above: `longhaul run` needs --manifest, --model or --script
     ok  shell    the bash tool runs commands with bash
     ok  sandbox  none: bash can do what you can do; the file tools stay in their scope
     ");
@@ -210,6 +209,29 @@ fn the_doctor_says_what_does_not_work() {
     std::fs::write(world.path("garbage/sessions.db"), "no database ".repeat(500)).unwrap();
     let damaged = format!("bad store    {} is damaged", world.path("garbage/sessions.db").display());
     check(&["--home", "garbage"], bin, &damaged);
+}
+
+#[test]
+fn the_doctor_looks_at_the_model_and_its_key() {
+    let world = World::new();
+    let manifest = "[model]\nprovider = \"openai-chat\"\nname = \"m\"\nkey = { env = \"DOCTORS_KEY\" }\n";
+    world.write("longhaul.toml", manifest);
+    let look = |code: i32| {
+        let mut command = world.command(&["doctor"]);
+        command.env("DOCTORS_KEY", if code == 0 { "sk-0123456789" } else { "" });
+        let ran = Running::start(command).finish();
+        assert_eq!((ran.code, ran.stderr.as_str()), (code, ""), "{}", ran.stdout);
+        assert!(!ran.stdout.contains("0123"), "{}", ran.stdout);
+        let line = ran.stdout.lines().find(|line| line.contains(" model ")).unwrap().to_owned();
+        plain(&world, &line)
+    };
+    let good = "ok  model    openai-chat, m, key from the variable DOCTORS_KEY, as ROOT/longhaul.toml says\n";
+    assert_eq!(look(0), good);
+    let unset = "bad model    ROOT/longhaul.toml: the variable DOCTORS_KEY is not set, or empty; set it to the key, or \
+                 change `key` of [model]\n";
+    assert_eq!(look(1), unset);
+    world.write("longhaul.toml", &manifest.replace("name", "nam"));
+    assert!(look(1).ends_with("there is no key `nam` in `model`\n"), "{}", look(1));
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod endpoint;
 #[cfg(test)]
 mod forks;
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod inputs;
 #[cfg(test)]
 mod kill;

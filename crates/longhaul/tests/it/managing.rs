@@ -226,12 +226,14 @@ fn an_archived_session_is_put_away_until_it_is_brought_back() {
     assert_eq!(refused(&world, &["archive", &session]), running);
     world.succeed(&["resume", &session]);
     let said = plain(&world, &world.succeed(&["archive", &session]));
-    assert_eq!(said, "archived; `longhaul archive --undo` brings it back · session ID\n");
+    assert_eq!(said, "archived; `longhaul archive --undo ID` brings it back · session ID\n");
     assert_eq!(world.succeed(&["--json", "ls"]), "");
     assert_eq!(world.succeed(&["--json", "ls", "--all"]).lines().count(), 1);
     assert!(world.succeed(&["ls", "--all"]).contains("archived, waiting"));
     let archived = |name: &str| {
-        format!("error: {name} is not possible while the session is archived: unarchive it first")
+        format!(
+            "error: {name} is not possible while the session is archived: bring it back first, with `longhaul archive --undo`"
+        )
     };
     assert_eq!(refused(&world, &["send", &session, "x"]), archived("Send"));
     assert_eq!(refused(&world, &["edit", &session, "x"]), archived("Edit"));
@@ -309,7 +311,7 @@ fn one_who_attaches_sees_the_end_and_never_drives() {
     assert!(seen.stdout.contains("The first turn."), "{}", seen.stdout);
     assert_eq!(world.kinds(&session).iter().filter(|kind| *kind == "acquired").count(), 1);
     let again = world.succeed(&["attach", &session]);
-    assert_eq!(again, "", "it rests, and there is nothing new");
+    assert_eq!(again, "nothing to watch, the session rests: waiting\n");
 }
 
 #[test]
@@ -378,7 +380,7 @@ fn asking(world: &World) -> String {
     let session = runtime.block_on(async {
         let host = Arc::new(SystemHost::new());
         let engine = Engine::new(store.clone(), host, Arc::new(NoModels), Toolbox::builtin());
-        let session = engine.create(new).await.unwrap().unwrap().session;
+        let session = engine.create(new, None).await.unwrap().unwrap().session;
         store.close().await.unwrap();
         session.to_string()
     });
@@ -458,4 +460,26 @@ fn an_answer_is_one_of_three() {
     for args in wrong {
         assert_eq!(world.run(args).code, 2, "{args:?}");
     }
+}
+
+#[test]
+fn one_who_attaches_to_a_session_that_nobody_runs_is_told_what_to_do() {
+    let world = World::new();
+    let session = world.create(TALK, &[]);
+    let mut attached = world.start(&["attach", &session, "--after", "0"]);
+    attached.wait_for("goes on with it");
+    let mut programs = world.start(&["--json", "attach", &session]);
+    let told: Value = serde_json::from_str(&programs.next_line().unwrap()).unwrap();
+    assert_eq!((&told["type"], &told["session"]), (&"unattended".into(), &session.as_str().into()));
+    assert!(told["hint"].as_str().unwrap().contains("longhaul resume"), "{told}");
+    programs.signal(Signal::INT);
+    assert_eq!(programs.finish().code, 0);
+    world.succeed(&["resume", &session]);
+    let seen = attached.finish();
+    assert_eq!((seen.code, seen.stderr.as_str()), (0, ""));
+    insta::assert_snapshot!(plain(&world, &seen.stdout), @"
+    › go
+      ! no live worker runs this session; `longhaul resume ID` goes on with it
+    One.
+    ");
 }

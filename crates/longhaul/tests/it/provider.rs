@@ -339,3 +339,15 @@ fn a_key_is_masked_where_a_long_output_is_cut() {
         assert!(!endpoint.asked()[1].body.contains(half), "{before}");
     }
 }
+
+#[test]
+fn a_server_on_this_machine_is_asked_without_a_proxy() {
+    let endpoint = Endpoint::start([Act::say(GOOD)]);
+    let world = world(&endpoint.url(), "", "");
+    let mut command = world.command(&["run", "Mend it."]);
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+        command.env(name, "http://127.0.0.1:9");
+    }
+    let ran = Running::start(command).finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
+}

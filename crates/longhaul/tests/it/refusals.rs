@@ -230,3 +230,98 @@ fn a_run_without_any_model_says_how_to_choose_one() {
     }
     assert!(!world.path("home/sessions.db").exists() || world.succeed(&["ls"]).contains("No sessions"));
 }
+
+#[test]
+fn a_run_with_a_manifest_that_cannot_be_used_leaves_no_session() {
+    let world = World::new();
+    world.write("faulty.toml", "[model]\nprovider = \"openai-cat\"\nname = \"m\"\n");
+    check(
+        &world,
+        &["run", "--manifest", "faulty.toml", "x"],
+        1,
+        "error: faulty.toml:2:12: `openai-cat` is not known here\n  | provider = \"openai-cat\"\n  |            \
+         ^^^^^^^^^^^^\n  did you mean `openai-chat`?",
+    );
+    world.write(
+        "keyless.toml",
+        "[model]\nprovider = \"openai-chat\"\nname = \"m\"\nkey = { file = \"none\" }\n",
+    );
+    check(
+        &world,
+        &["run", "--manifest", "keyless.toml", "x"],
+        1,
+        "error: the file ROOT/none cannot be read: No such file or directory (os error 2); write the key into it, or \
+         change `key` of [model]",
+    );
+    let confined = format!(
+        "[model]\nprovider = \"scripted\"\nscript = \"script.toml\"\n\n[agent]\ndirectory = \"work\"\n\n\
+         [[scope.allow]]\ntarget = {:?}\npermission = \"write\"\n",
+        world.path("work")
+    );
+    world.write("script.toml", SCRIPT);
+    world.write("confined.toml", &confined);
+    check(
+        &world,
+        &["run", "--manifest", "confined.toml", "--dir", "/usr", "x"],
+        1,
+        "error: the scope of the manifest does not let the agent read /usr; choose another directory with --dir, or allow this one with [[scope.allow]]",
+    );
+    assert_eq!(world.succeed(&["--json", "ls", "--all"]), "");
+}
+
+#[test]
+fn a_home_that_may_only_be_read_is_named() {
+    let world = World::new();
+    let root = world.root();
+    let run_in = |home: &str| Running::start(world.bare(&["--home", home, "ls"])).finish();
+    // Not even root may write here.
+    let system = run_in("/proc/sys");
+    assert_eq!(system.code, 1);
+    insta::assert_snapshot!(plain(&world, &system.stderr), @"error: /proc/sys/sessions.db cannot be opened for writing (unable to open database file: /proc/sys/sessions.db); check that its directory exists and that this user may write to it and to the file");
+    assert_eq!(run_in("/sys/longhaul").code, 1);
+    // A home of one's own that was made read-only binds all but root, who becomes nobody for it.
+    world.create(SCRIPT, &[]);
+    let set = |path: &str, mode| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(world.path(path), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    std::fs::copy(env!("CARGO_BIN_EXE_longhaul"), root.join("longhaul")).unwrap();
+    let modes = [(".", 0o755), ("longhaul", 0o755), ("home/sessions.db", 0o444), ("home", 0o555)];
+    modes.iter().for_each(|(path, mode)| set(path, *mode));
+    let line = "exec ./longhaul --home home run --script script.toml --dir work x";
+    let as_nobody = ["--reuid", "65534", "--clear-groups", "sh", "-c", line];
+    let command = if rustix::process::geteuid().is_root() {
+        world.other("setpriv", &as_nobody)
+    } else {
+        world.other("sh", &["-c", line])
+    };
+    let ran = Running::start(command).finish();
+    set("home", 0o755);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    insta::assert_snapshot!(plain(&world, &ran.stderr), @"error: ROOT/home/sessions.db cannot be opened for writing (it may only be read); check that its directory exists and that this user may write to it and to the file");
+    assert_eq!(world.succeed(&["--json", "ls", "--all"]).lines().count(), 1);
+}
+
+#[test]
+fn a_name_by_which_no_session_could_be_found_is_refused() {
+    let world = World::new();
+    let session = world.create(SCRIPT, &[]);
+    let run = |name: &str, said: &str| {
+        check(&world, &["run", "--script", "script.toml", "--name", name, "x"], 1, said);
+        check(&world, &["rename", &session, name], 1, said);
+    };
+    let kept =
+        "error: a name does not begin with @: @last and its like are kept for the program; choose another";
+    run("@last", kept);
+    run("@me", kept);
+    run(
+        &session,
+        "error: a name is not the id of a session: it would hide the one that has the id; choose another",
+    );
+    run("", "error: a name has 1 to 100 characters, and none of them is a control character");
+    assert_eq!(world.succeed(&["--json", "ls", "--all"]).lines().count(), 1);
+    // What could be the beginning of an id is a name like others, and comes first.
+    let named = world.create(SCRIPT, &["--name", &session[..1]]);
+    assert_eq!(world.show(&session[..1])["session"], named.as_str());
+    assert_eq!(world.show(&session)["session"], session.as_str());
+}

@@ -181,6 +181,22 @@ fn record_artifact(world: &World) -> (String, String) {
 }
 
 #[test]
+fn a_redacted_output_is_not_kept_apart_either() {
+    let world = World::new();
+    let (session, artifact) = record_artifact(&world);
+    let kept = || -> u32 {
+        let database = rusqlite::Connection::open(world.path("home/sessions.db")).unwrap();
+        database.query_row("SELECT count(*) FROM artifacts", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(kept(), 1);
+    let holds = |entry: &&serde_json::Value| entry.to_string().contains(&artifact);
+    let n = world.log(&session).iter().find(holds).unwrap()["record"]["n"].to_string();
+    world.succeed(&["redact", &session, &n]);
+    assert_eq!(kept(), 0);
+    world.succeed(&["verify", &session]);
+}
+
+#[test]
 fn artifacts_travel_with_the_session() {
     let world = World::new();
     let (session, artifact) = record_artifact(&world);

@@ -72,7 +72,12 @@ impl World {
 
     /// Returns the program in the root, without a home being named.
     pub(crate) fn bare(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+        self.other(env!("CARGO_BIN_EXE_longhaul"), args)
+    }
+
+    /// Returns any program in the root, with the same environment.
+    pub(crate) fn other(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         command.env_clear().env("PATH", path).env("TZ", "UTC").env("HOME", self.root());
         command.current_dir(self.root()).args(args);

@@ -64,6 +64,8 @@ fn worker(n: u128) -> WorkerInfo {
         version: "0.1.0".to_owned(),
         address: None,
         started: Timestamp(1),
+        capacity: 0,
+        running: 0,
         alive: true,
     }
 }
@@ -108,6 +110,7 @@ fn append(session: SessionId, head: EntryNo, content: &[u8]) -> Append {
         entries: vec![entry(head + 1, content)],
         row: row(session, head + 1),
         erase: Vec::new(),
+        forget: Vec::new(),
         request: None,
     }
 }

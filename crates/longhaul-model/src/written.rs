@@ -1,5 +1,5 @@
 //! What was written before. A request that goes on from another begins with the same bytes, so these are
-//! kept, and only what is new is written. What a message looks like is left to `message`.
+//! kept, and only what is new is written. What a message looks like is left to each wire.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -105,6 +105,7 @@ pub(crate) fn settled(items: &[Arc<Item>]) -> usize {
             | Item::Summary { .. }
             | Item::Steering { .. }
             | Item::ContextFile { .. }
+            | Item::File { .. }
             | Item::Redacted => plain &= open.is_empty(),
         }
     }
@@ -116,8 +117,8 @@ mod tests {
     use longhaul_session::item::{Outcome, ToolCall, ToolResult};
     use proptest::prelude::*;
 
-    use super::super::message::messages;
     use super::*;
+    use crate::openai_chat::messages;
 
     fn any_item() -> impl Strategy<Value = Item> {
         let id = || prop_oneof![Just("a"), Just("b")].prop_map(|id| CallId(id.to_owned()));
