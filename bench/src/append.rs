@@ -121,19 +121,23 @@ async fn statements(store: &SqliteStore, connection: &mut Connection, folder: &P
         let (head, epoch) = (i64::try_from(row.head)?, i64::try_from(row.epoch)?);
         let owner = row.owner.map(|owner| owner.0.into_bytes());
         let mut update = transaction.prepare_cached(
-            "UPDATE sessions SET head = ?2, head_hash = ?3, state = ?4, status = ?5, claimable_at = ?6, \
-             owner = ?7, epoch = ?8, updated = ?9 WHERE id = ?1 AND head = ?2 - 1 AND epoch = ?8",
+            "UPDATE sessions SET head = ?2, head_hash = ?3, state = ?4, status = ?5, owner = ?6, \
+             epoch = ?7, updated = ?8 WHERE id = ?1 AND head = ?2 - 1 AND epoch = ?7 \
+             RETURNING claimable_at IS ?9",
         )?;
         let claimable_at = row.claimable_at.map(|at| at.0);
         let (state, status, updated) = (row.state, row.status, row.updated.0);
-        let values = params![id, head, row.head_hash.0, state, status, claimable_at, owner, epoch, updated];
-        if update.execute(values)? != 1 {
-            bail!("another was faster");
+        let values = params![id, head, row.head_hash.0, state, status, owner, epoch, updated, claimable_at];
+        let indexed_stays: bool = update.query_row(values, |row| row.get(0)).context("another was faster")?;
+        if !indexed_stays {
+            bail!("these appends leave the time at which the session may be claimed as it is");
         }
         for entry in entries {
             let mut insert = transaction.prepare_cached(
-                "INSERT INTO entries (session, n, kind, at, record, content, encoding, hash, request) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, NULL)",
+                "INSERT INTO entries \
+                   (position, session, n, kind, at, record, content, encoding, hash, request) \
+                 VALUES (max(coalesce((SELECT max(position) FROM entries), 0), \
+                   (SELECT position FROM given_up)) + 1, ?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, NULL)",
             )?;
             let (n, at, hash) = (i64::try_from(entry.n)?, entry.at.0, entry.hash.0);
             insert.execute(params![id, n, entry.kind, at, entry.record, entry.content, hash])?;

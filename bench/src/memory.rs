@@ -54,7 +54,7 @@ fn resident_kib(model: &str, sessions: u64) -> anyhow::Result<f64> {
 
 /// Runs sessions until all of them wait, and says how much memory this process has then, in KiB.
 pub(crate) fn wait(folder: &Path, url: &str, model: &str, sessions: u64) -> anyhow::Result<()> {
-    let runtime = rig::runtime()?;
+    let runtime = rig::runtime_for_many()?;
     runtime.block_on(async {
         let waiting = Arc::new(Semaphore::new(0));
         let begun = Arc::clone(&waiting);

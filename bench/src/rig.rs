@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use longhaul_engine::{Driven, Engine, Models, NewSession, SystemHost, Worker};
+use longhaul_model::http::Connections;
 use longhaul_model::openai_chat::Options;
 use longhaul_model::{Model, openai_chat};
 use longhaul_session::agent::{Configuration, Limits, ModelChoice};
@@ -32,32 +33,27 @@ pub(crate) struct Rig {
     folder: PathBuf,
 }
 
-/// Models of one endpoint, by name.
+/// Models of one endpoint, one for each session, as the program makes them.
 struct EndpointModels {
     url: String,
-    made: std::sync::Mutex<BTreeMap<String, Arc<dyn Model>>>,
+    connections: Connections,
 }
 
 impl Models for EndpointModels {
     fn model(&self, choice: &ModelChoice, _limits: &Limits) -> Result<Arc<dyn Model>, Failure> {
-        let mut made = self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(model) = made.get(&choice.name) {
-            return Ok(Arc::clone(model));
-        }
         let failed = |error: longhaul_model::Error| Failure {
             class: FailureClass::Preparation,
             message: error.message,
         };
-        let model: Arc<dyn Model> =
-            Arc::new(openai_chat(Options::new(&self.url, &choice.name)).map_err(failed)?);
-        made.insert(choice.name.clone(), Arc::clone(&model));
-        Ok(model)
+        let connections = self.connections.clone();
+        let options = Options { connections, ..Options::new(&self.url, &choice.name) };
+        Ok(Arc::new(openai_chat(options).map_err(failed)?))
     }
 }
 
 /// Makes the models of an endpoint.
 pub(crate) fn models(url: &str) -> Arc<dyn Models> {
-    Arc::new(EndpointModels { url: url.to_owned(), made: std::sync::Mutex::default() })
+    Arc::new(EndpointModels { url: url.to_owned(), connections: Connections::default() })
 }
 
 /// Makes a toolbox with the tool of all benchmarks. `seen` is told of each call before it is run.
@@ -70,10 +66,19 @@ pub(crate) fn toolbox(seen: impl Fn() + Send + Sync + 'static) -> Toolbox {
     Toolbox::empty().with(note)
 }
 
-/// Makes a runtime like the program's own.
+/// Makes a runtime like the program's own, which drives one session.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    runtime_of(1)
+}
+
+/// Makes a runtime for many sessions.
+pub(crate) fn runtime_for_many() -> anyhow::Result<tokio::runtime::Runtime> {
+    runtime_of(2)
+}
+
+fn runtime_of(threads: usize) -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(2).enable_all().build().context("cannot start the threads")
+    builder.worker_threads(threads).enable_all().build().context("cannot start the threads")
 }
 
 /// Makes the configuration of a session that may go on for long.

@@ -24,13 +24,16 @@ pub(crate) fn run(folder: &Path, pairs: usize) -> anyhow::Result<()> {
     let runtime = rig::runtime()?;
     let rig = runtime.block_on(Rig::open(folder, rig::models(&endpoint.url()), rig::toolbox(|| {})))?;
     one(folder, &endpoint, &runtime, &rig, pairs)?;
+    runtime.block_on(rig.close())?;
+    let runtime = rig::runtime_for_many()?;
+    let rig = runtime.block_on(Rig::open(folder, rig::models(&endpoint.url()), rig::toolbox(|| {})))?;
     many(folder, &endpoint, &runtime, &rig, pairs.div_ceil(2))
 }
 
 /// Runs the steps of some sessions once, without a clock, for a profiler to look at.
 pub(crate) fn once(folder: &Path, sessions: usize, steps: u64) -> anyhow::Result<()> {
     let endpoint = Endpoint::start()?;
-    let runtime = rig::runtime()?;
+    let runtime = if sessions == 1 { rig::runtime()? } else { rig::runtime_for_many()? };
     let rig = runtime.block_on(Rig::open(folder, rig::models(&endpoint.url()), rig::toolbox(|| {})))?;
     runtime.block_on(drive_all(&rig, sessions, steps))
 }

@@ -156,6 +156,15 @@ impl Journal {
         make: impl Fn(&Journal) -> Result<Command, Refusal>,
         request: Option<&RequestId>,
     ) -> Result<Committed, Error> {
+        // Boxed: else each future that appends at some time has room for it while it waits for something else.
+        Box::pin(self.decide_and_append(make, request)).await
+    }
+
+    async fn decide_and_append(
+        &mut self,
+        make: impl Fn(&Journal) -> Result<Command, Refusal>,
+        request: Option<&RequestId>,
+    ) -> Result<Committed, Error> {
         for _ in 0..MAX_LOST_RACES {
             let made = make(self).and_then(|command| {
                 let epoch = epoch_of(&command);

@@ -116,7 +116,7 @@ impl Runner {
     }
 
     /// Runs until the session rests, is another's, or is given back.
-    pub(crate) async fn run(mut self) -> Result<Ended, Error> {
+    pub(crate) async fn run(&mut self) -> Result<Ended, Error> {
         let result = self.drive().await;
         if let Err(error) = &result {
             tracing::error!(session = %self.journal.session, %error, "giving the session back");

@@ -95,7 +95,9 @@ impl Worker {
             let Some(running) = Held::begin(&self.running, session) else {
                 return Ok(Driven::OwnedBy(self.id));
             };
-            let Some(runner) = claim(&self.engine, self.id, snapshot.row, &self.shutdown).await? else {
+            // Boxed: this future waits for as long as the session is driven.
+            let claim = Box::pin(claim(&self.engine, self.id, snapshot.row, &self.shutdown));
+            let Some(mut runner) = claim.await? else {
                 continue;
             };
             // A task of its own: its panic ends its epoch, and counts as a crash when it is taken over.
@@ -103,7 +105,7 @@ impl Worker {
             let alive = (running, Arc::clone(&self.announced));
             let run = async move {
                 let ended = runner.run().await;
-                drop(alive);
+                drop((runner, alive));
                 ended
             };
             match AbortOnDropHandle::new(tokio::spawn(run)).await {

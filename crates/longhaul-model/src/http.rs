@@ -3,29 +3,26 @@
 //! twice. Proxies are taken from the environment (`HTTPS_PROXY` and its kin), but for this machine itself.
 
 mod answer;
+mod connections;
 mod failure;
 
-use std::net::IpAddr;
-use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream;
 use longhaul_session::agent::Request;
 use longhaul_session::failure::FailureClass;
+use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Certificate, Url};
 use tokio::time::timeout;
 
 use crate::codec::{Codec, HttpRequest, Method, ResponseHead};
-use crate::limits::{ERROR_BODY_MS, MAX_CA_BYTES, MAX_ERROR_BYTES};
+use crate::limits::{ERROR_BODY_MS, MAX_ERROR_BYTES};
 use crate::secret::Secret;
 use crate::{Error, Identity, Model, ModelCall, PartStream};
 use answer::Answer;
-
-const USER_AGENT: &str = concat!("longhaul/", env!("CARGO_PKG_VERSION"));
+pub use connections::Connections;
 
 /// Headers whose values are no secrets, though they are sent as such.
 const PLAIN_HEADERS: [&str; 2] = ["content-type", "accept"];
@@ -33,8 +30,6 @@ const PLAIN_HEADERS: [&str; 2] = ["content-type", "accept"];
 /// How long to wait for what, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Until the connection stands: name, address, TLS.
-    pub connect_ms: u64,
     /// Until a streamed answer begins, from when the request is sent.
     pub first_byte_ms: u64,
     /// Without a byte within a streamed answer. Comments that only say that the server is alive
@@ -46,7 +41,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { connect_ms: 10_000, first_byte_ms: 60_000, idle_ms: 120_000, whole_answer_ms: 600_000 }
+        Limits { first_byte_ms: 60_000, idle_ms: 120_000, whole_answer_ms: 600_000 }
     }
 }
 
@@ -74,40 +69,17 @@ impl Peer {
 }
 
 impl<C: Codec> Client<C> {
-    /// Prepares connections. Nothing is sent yet. `ca_file` names certificates (PEM) to trust
-    /// besides the system's.
+    /// Makes a client that uses connections others may use too. Nothing is sent yet.
     ///
     /// # Errors
     /// The codec's URL or headers cannot be sent, or the certificates cannot be read.
-    pub fn new(codec: C, limits: Limits, ca_file: Option<&Path>) -> Result<Self, Error> {
+    pub fn new(codec: C, limits: Limits, connections: &Connections) -> Result<Self, Error> {
         let empty =
             Request { system: String::new(), items: Vec::new(), tools: Arc::default(), previous: None };
         let sample = codec.request(&empty);
         let url = parse_url(&sample.url)?;
         parse_headers(&sample.headers)?;
-        let certificates = ca_file.map_or(Ok(Vec::new()), read_certificates)?;
-        install_crypto();
-        let builder = || {
-            let connect = Duration::from_millis(limits.connect_ms);
-            let builder = reqwest::Client::builder().connect_timeout(connect).user_agent(USER_AGENT);
-            // A redirect would turn POST into GET, and carry keys to another host.
-            let builder = builder.redirect(Policy::none()).referer(false);
-            if is_here(&url) { builder.no_proxy() } else { builder }
-        };
-        let built = builder().tls_certs_merge(certificates).build();
-        // Where the system has no certificates at all, plain HTTP must still work.
-        let without_tls = |error| match url.scheme() {
-            "http" => builder().tls_certs_only([]).build(),
-            _ => Err(error),
-        };
-        let http = built.or_else(without_tls).map_err(|error| {
-            let text = failure::root_cause(&error);
-            invalid(format!(
-                "cannot prepare TLS: {text}. Install the system's certificates (ca-certificates), \
-                 or name a file with certificates"
-            ))
-        })?;
-        Ok(Client { codec, http, limits })
+        Ok(Client { codec, http: connections.client(&url)?, limits })
     }
 
     async fn begin(&self, request: HttpRequest) -> Result<Answer, Error> {
@@ -119,7 +91,7 @@ impl<C: Codec> Client<C> {
         };
         let sent = self.http.request(method, url).headers(parse_headers(&request.headers)?);
         let sent = sent.body(request.body).send();
-        let Limits { first_byte_ms, idle_ms, whole_answer_ms, connect_ms: _ } = self.limits;
+        let Limits { first_byte_ms, idle_ms, whole_answer_ms } = self.limits;
         let streamed = request.streamed;
         let (limit_ms, idle_ms) =
             if streamed { (first_byte_ms, idle_ms) } else { (whole_answer_ms, whole_answer_ms) };
@@ -180,13 +152,6 @@ fn invalid(message: String) -> Error {
     Error::new(FailureClass::InvalidRequest, message)
 }
 
-/// Says whether a server is on this machine: to a proxy, its address would mean the proxy itself.
-fn is_here(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|it| it.is_loopback())
-}
-
 fn parse_url(text: &str) -> Result<Url, Error> {
     let wrong = |why: &str| {
         let example = "It should look like https://api.openai.com/v1 or http://localhost:8080/v1";
@@ -230,34 +195,8 @@ fn parse_headers(headers: &[(String, Secret)]) -> Result<HeaderMap, Error> {
     Ok(parsed)
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<Certificate>, Error> {
-    let wrong = |why: String| invalid(format!("cannot use the certificates in {}: {why}", path.display()));
-    let bytes = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
-    if bytes > MAX_CA_BYTES {
-        return Err(wrong(format!("the file is {bytes} bytes, more than the {MAX_CA_BYTES} allowed")));
-    }
-    let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let certificates =
-        Certificate::from_pem_bundle(&pem).map_err(|error| wrong(failure::root_cause(&error)))?;
-    if certificates.is_empty() {
-        return Err(wrong("there is none in it. The file must be in PEM form".to_owned()));
-    }
-    Ok(certificates)
-}
-
 fn head(response: &reqwest::Response) -> ResponseHead {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = response.headers().iter().map(|(name, value)| (name.to_string(), text(value)));
     ResponseHead { status: response.status().as_u16(), headers: headers.collect() }
-}
-
-/// One provider of cryptography serves the whole process; whoever embeds this may have chosen.
-fn install_crypto() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // It fails when another thread was quicker, which is as good.
-            let _installed = rustls::crypto::ring::default_provider().install_default();
-        }
-    });
 }

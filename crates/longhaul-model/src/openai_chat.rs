@@ -13,7 +13,6 @@ mod usage;
 #[cfg(test)]
 pub(crate) use message::messages;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use longhaul_session::agent::Request;
@@ -22,7 +21,7 @@ use serde_json::{Map, Value};
 
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
 use crate::error::classify;
-use crate::http::{Client, Limits};
+use crate::http::{Client, Connections, Limits};
 use crate::secret::Secret;
 use crate::{Error, Identity, Model};
 
@@ -56,8 +55,8 @@ pub struct Options {
     pub headers: Vec<(String, Secret)>,
     /// How long to wait for what.
     pub limits: Limits,
-    /// A file of certificates (PEM) to trust besides the system's.
-    pub ca_file: Option<PathBuf>,
+    /// The connections it uses; clones of them, where models are to share them.
+    pub connections: Connections,
 }
 
 impl Options {
@@ -76,7 +75,7 @@ impl Options {
             parameters: Map::new(),
             headers: Vec::new(),
             limits: Limits::default(),
-            ca_file: None,
+            connections: Connections::default(),
         }
     }
 }
@@ -87,8 +86,8 @@ impl Options {
 /// An option cannot work: the base URL, a header, the certificates. The class is
 /// [`FailureClass::InvalidRequest`].
 pub fn openai_chat(options: Options) -> Result<impl Model, Error> {
-    let (limits, ca_file) = (options.limits, options.ca_file.clone());
-    Client::new(Codec::new(options), limits, ca_file.as_deref())
+    let (limits, connections) = (options.limits, options.connections.clone());
+    Client::new(Codec::new(options), limits, &connections)
 }
 
 /// The wire format, without a connection.

@@ -33,7 +33,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     environment::set_up_tracing();
     environment::set_up_colours(cli.options.color);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // One session gains nothing from a second thread, and waking it costs a tenth of a step. What is shown is
+    // written by this thread, so that a terminal that does not read holds up no session.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             return failed(&anyhow::Error::new(error).context("the program cannot start its threads"));

@@ -23,6 +23,7 @@ const OPENAI_URL: &str = "https://api.openai.com/v1";
 /// All models of this program.
 #[derive(Default)]
 pub(crate) struct AllModels {
+    connections: http::Connections,
     /// Keys that were read: what a tool prints must not hold them.
     known: RwLock<Known>,
 }
@@ -60,8 +61,8 @@ impl AllModels {
                 first_byte_ms: limits.model_first_part_ms,
                 idle_ms: limits.model_idle_ms,
                 whole_answer_ms: limits.model_call_ms,
-                ..http::Limits::default()
             },
+            connections: self.connections.clone(),
             ..Options::new(url, &choice.name)
         };
         match openai_chat(options) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longhaul_model::http::Limits;
+use longhaul_model::http::{Connections, Limits};
 use longhaul_model::openai_chat::Options;
 use longhaul_model::{Error, Model, ModelCall, Part, Secret, openai_chat};
 use longhaul_session::failure::FailureClass;
@@ -92,9 +92,9 @@ fn reply(status: &str, headers: &str, body: &str) -> Vec<Act> {
 }
 
 fn options(url: &str) -> Options {
-    let limits =
-        Limits { connect_ms: LONG_MS, first_byte_ms: LONG_MS, idle_ms: LONG_MS, whole_answer_ms: LONG_MS };
-    Options { key: Some(Secret::new(KEY)), limits, ..Options::new(url, "test-model") }
+    let limits = Limits { first_byte_ms: LONG_MS, idle_ms: LONG_MS, whole_answer_ms: LONG_MS };
+    let connections = Connections::new(LONG_MS, None);
+    Options { key: Some(Secret::new(KEY)), limits, connections, ..Options::new(url, "test-model") }
 }
 
 fn asked() -> ModelCall {
@@ -336,7 +336,7 @@ async fn a_connection_that_does_not_come_about_is_given_up() {
     // TLS is part of the connection: this server never answers the greeting.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut options = options(&format!("https://{}/v1", listener.local_addr().unwrap()));
-    options.limits.connect_ms = SHORT_MS;
+    options.connections = Connections::new(SHORT_MS, None);
     let error = ask(options).await.1.unwrap();
     assert_eq!(error.class, FailureClass::Timeout, "{error}");
     assert!(error.message.contains("cannot connect"), "{error}");
@@ -384,10 +384,33 @@ fn options_that_cannot_work_are_refused_before_anything_is_sent() {
     assert!(refusal(Options { headers, ..options("http://localhost/v1") }).contains("\"a b\""));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
-    let missing = Options { ca_file: Some(path.clone()), ..options("https://localhost/v1") };
+    let connections = Connections::new(LONG_MS, Some(path.clone()));
+    let missing = Options { connections, ..options("https://localhost/v1") };
     assert!(refusal(missing.clone()).contains("ca.pem"));
     std::fs::write(path, "no certificate").unwrap();
     assert!(refusal(missing).contains("PEM"));
+}
+
+#[tokio::test]
+async fn models_that_share_connections_ask_over_the_same_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = options(&format!("http://{}/v1", listener.local_addr().unwrap()));
+    // Accepts once: a second connection would wait for ever.
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let body = r#"{"choices":[{"message":{"content":"All"},"finish_reason":"stop"}]}"#;
+        let length = body.len();
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+        for _ in 0..2 {
+            read_request(&mut stream).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    for model in ["one", "other"] {
+        let (parts, error) = ask(Options { model: model.to_owned(), ..options.clone() }).await;
+        assert_eq!(error, None);
+        assert_eq!(text_of(&collect(parts).unwrap().items), "All");
+    }
 }
 
 #[test]

@@ -67,10 +67,27 @@ impl Db {
     /// Runs a writing statement. Returns how many rows it changed.
     pub(super) fn write(&self, sql: &str, params: &[&dyn ToSql]) -> Result<usize, Error> {
         count(&self.tally.statements, 1);
+        self.count_bytes(params)?;
+        self.checked(self.connection.prepare_cached(sql).and_then(|mut it| it.execute(params)))
+    }
+
+    /// Runs a writing statement that returns something of the row it changed, if it changed one.
+    pub(super) fn write_one<T>(
+        &self,
+        sql: &str,
+        params: &[&dyn ToSql],
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, Error> {
+        self.count_bytes(params)?;
+        // All of it is written when its first row is there.
+        self.one(sql, params, read)
+    }
+
+    fn count_bytes(&self, params: &[&dyn ToSql]) -> Result<(), Error> {
         for param in params {
             count(&self.tally.bytes_written, self.checked(byte_len(*param))?);
         }
-        self.checked(self.connection.prepare_cached(sql).and_then(|mut it| it.execute(params)))
+        Ok(())
     }
 
     /// Runs a query. Returns its first row, if any.

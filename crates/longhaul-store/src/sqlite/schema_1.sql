@@ -1,8 +1,9 @@
+-- Every append writes its session's row, and a page for each index that knows a column it sets. So
+-- there is no index by `updated`: lists go through all rows, and `state`, the longest, stands last.
 CREATE TABLE sessions (
     id           BLOB PRIMARY KEY NOT NULL,
     head         INTEGER NOT NULL,
     head_hash    BLOB NOT NULL,
-    state        BLOB NOT NULL,
     status       TEXT NOT NULL,
     archived     INTEGER NOT NULL,
     name         TEXT,
@@ -13,19 +14,19 @@ CREATE TABLE sessions (
     parent       BLOB REFERENCES sessions (id),
     parent_at    INTEGER,
     depth        INTEGER NOT NULL,
-    labels       TEXT NOT NULL,
     created      INTEGER NOT NULL,
     updated      INTEGER NOT NULL,
+    labels       TEXT NOT NULL,
+    state        BLOB NOT NULL,
     CHECK ((parent IS NULL) = (parent_at IS NULL))
 ) STRICT;
-CREATE INDEX sessions_updated ON sessions (updated, id);
 CREATE INDEX sessions_claimable ON sessions (place, claimable_at) WHERE claimable_at IS NOT NULL;
 CREATE INDEX sessions_parent ON sessions (parent) WHERE parent IS NOT NULL;
 
 -- A position is never used twice, even after a delete, so that "everything after 42" is a
 -- question with one answer. Not WITHOUT ROWID: entries are too long for it.
 CREATE TABLE entries (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    position INTEGER PRIMARY KEY,
     session  BLOB NOT NULL REFERENCES sessions (id),
     n        INTEGER NOT NULL,
     kind     TEXT NOT NULL,
@@ -38,6 +39,13 @@ CREATE TABLE entries (
 ) STRICT;
 CREATE UNIQUE INDEX entries_n ON entries (session, n);
 CREATE UNIQUE INDEX entries_request ON entries (session, request) WHERE request IS NOT NULL;
+
+-- One row: the newest position there was when a session was last deleted. AUTOINCREMENT would write its
+-- counter at every append.
+CREATE TABLE given_up (
+    position INTEGER NOT NULL
+) STRICT;
+INSERT INTO given_up VALUES (0);
 
 CREATE TABLE artifacts (
     digest   BLOB PRIMARY KEY NOT NULL,

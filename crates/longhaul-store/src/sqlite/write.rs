@@ -90,13 +90,15 @@ pub(super) fn append(
     }
     let row = &append.row;
     let labels = labels(row)?;
-    let passed = db.write(
+    let claimable_at = row.claimable_at.map(|at| at.0);
+    // What an index knows stays out of it: SQLite would write the index though nothing changes.
+    let indexed_stays = db.write_one(
         "UPDATE sessions SET head = ?2, head_hash = ?3, state = ?4, status = ?5, archived = ?6, \
-         name = ?7, claimable_at = ?8, owner = ?9, epoch = ?10, place = ?11, labels = ?12, \
-         updated = ?13 \
+         name = ?7, owner = ?9, epoch = ?10, labels = ?12, updated = ?13 \
          WHERE id = ?1 AND head = ?14 AND (?15 IS NULL OR (epoch = ?15 AND owner IS NOT NULL)) \
          AND (?16 IS NULL OR NOT EXISTS \
-           (SELECT 1 FROM entries WHERE session = ?1 AND request = ?16))",
+           (SELECT 1 FROM entries WHERE session = ?1 AND request = ?16)) \
+         RETURNING claimable_at IS ?8 AND place = ?11",
         &[
             append.session.0.as_bytes(),
             &clamp(row.head),
@@ -105,7 +107,7 @@ pub(super) fn append(
             &row.status,
             &row.archived,
             &row.name,
-            &row.claimable_at.map(|at| at.0),
+            &claimable_at,
             &row.owner.map(|owner| owner.0.into_bytes()),
             &clamp(row.epoch),
             &row.place,
@@ -115,9 +117,15 @@ pub(super) fn append(
             &append.epoch.map(clamp),
             &append.request.as_ref().map(RequestId::as_str),
         ],
+        |row| row.get(0),
     )?;
-    if passed == 0 {
-        return why_not(db, append);
+    match indexed_stays {
+        None => return why_not(db, append),
+        Some(true) => {}
+        Some(false) => {
+            let sql = "UPDATE sessions SET claimable_at = ?2, place = ?3 WHERE id = ?1";
+            db.write(sql, &[append.session.0.as_bytes(), &claimable_at, &row.place])?;
+        }
     }
     insert(db, changes, append.session, entries, append.request.as_ref())?;
     for n in &append.erase {
@@ -167,8 +175,10 @@ fn insert(
             keep(db, session, entry.n, *digest, bytes)?;
         }
         db.write(
-            "INSERT INTO entries (session, n, kind, at, record, content, encoding, hash, request) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO entries \
+               (position, session, n, kind, at, record, content, encoding, hash, request) \
+             VALUES (max(coalesce((SELECT max(position) FROM entries), 0), \
+               (SELECT position FROM given_up)) + 1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             &[
                 session.0.as_bytes(),
                 &clamp(entry.n),
@@ -284,6 +294,11 @@ pub(super) fn delete(db: &Db, presence: &Presence, session: SessionId) -> Result
         this,
     )?;
     db.write("DELETE FROM artifact_uses WHERE session = ?1", this)?;
+    db.write(
+        "UPDATE given_up SET position = \
+           max(position, coalesce((SELECT max(position) FROM entries), 0))",
+        &[],
+    )?;
     db.write("DELETE FROM entries WHERE session = ?1", this)?;
     db.write("DELETE FROM sessions WHERE id = ?1", this)?;
     Ok(Deleted::Done)

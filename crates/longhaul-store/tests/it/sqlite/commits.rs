@@ -99,6 +99,22 @@ async fn a_step_costs_the_same_early_and_late() {
 }
 
 #[tokio::test]
+async fn an_append_writes_three_pages_and_seldom_one_more() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    let log = path.with_extension("db-wal");
+    create(&store, session(1)).await;
+    let before = std::fs::metadata(&log).unwrap().len();
+    for head in 1..=100 {
+        let done = store.append(append(session(1), head, &[b'x'; 700])).await;
+        assert_eq!(done, Ok(Appended::Done));
+    }
+    let frames = (std::fs::metadata(&log).unwrap().len() - before) / (24 + 4_096);
+    // The row, the entry, its number; and now and then a new page with what leads to it.
+    assert!((300..400).contains(&frames), "{frames} pages for 100 appends");
+}
+
+#[tokio::test]
 async fn a_large_content_is_written_compressed_and_once() {
     let store = SqliteStore::in_memory().unwrap();
     create(&store, session(1)).await;
