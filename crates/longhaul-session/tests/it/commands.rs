@@ -7,7 +7,7 @@ use longhaul_session::entry::{Actor, CallFact, Fact, Place};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::id::{CallId, EntryNo};
 use longhaul_session::item::{Item, Outcome};
-use longhaul_session::state::{MAX_CALLS, MAX_GRANTS, MAX_QUEUE, Origin, Status};
+use longhaul_session::state::{MAX_CALLS, MAX_GRANTS, MAX_QUEUE, MAX_RESPONSE_ID_BYTES, Origin, Status};
 use longhaul_session::usage::Spend;
 
 use crate::driver::{
@@ -304,6 +304,22 @@ fn a_step_whose_calls_are_not_those_it_shows_is_refused() {
             OwnerAction::CommitStep { basis: session.basis(), step: Box::new(step), spend: Spend::default() };
         assert!(matches!(session.refusal(session.owned(action)), Refusal::Invalid(_)));
     }
+    session.clone().model(&many[1..]);
+}
+
+#[test]
+fn a_runner_answers_a_callers_call_only_to_reject_it() {
+    let client = CallFact { place: Place::Client, ..call("b") };
+    let mut session = Session::running();
+    session.model(std::slice::from_ref(&client));
+    let step = session.tool_step(&[("b", Outcome::NotRun)]);
+    session.refusal(session.owned(step));
+    let mut crowded = Session::running();
+    crowded.model(&[CallFact { exclusive: true, ..call("a") }, client]);
+    let step = crowded.tool_step(&[("a", Outcome::Error), ("b", Outcome::Ok)]);
+    crowded.refusal(crowded.owned(step));
+    crowded.tools(&[("a", Outcome::NotRun), ("b", Outcome::NotRun)]);
+    assert_eq!(crowded.state.pending, []);
 }
 
 #[test]
@@ -382,6 +398,14 @@ fn a_response_to_be_picked_up_is_forgotten_when_the_session_rests() {
     let mut failed = begun();
     failed.fail(FailureClass::Server);
     assert_eq!(begun().state.response_id.as_deref(), Some("r"));
+    let named = |chars: usize| OwnerAction::RecordResponse {
+        basis: Session::running().basis(),
+        response_id: "r".repeat(chars),
+    };
+    let session = Session::running();
+    session.clone().own(named(MAX_RESPONSE_ID_BYTES));
+    let too_long = session.owned(named(MAX_RESPONSE_ID_BYTES + 1));
+    assert!(matches!(session.refusal(too_long), Refusal::Invalid(_)));
     for session in [forked, stopped, failed] {
         assert_eq!(session.state.response_id, None);
     }
@@ -437,6 +461,7 @@ fn a_compaction_needs_a_summary_and_something_to_compact() {
     };
     assert_eq!(session.refusal(session.owned(compact)), Refusal::Invalid("the summary is empty"));
     session.model(&[]).compact();
+    session.clone().compact_from(session.state.context_from);
     for keep_from in [session.state.boundary - 1, session.state.head + 2] {
         let (basis, summary, spend) = (session.basis(), "summary".to_owned(), Spend::default());
         let outside = OwnerAction::Compact { basis, summary, keep_from, spend };
