@@ -232,9 +232,7 @@ impl Engine {
     /// # Errors
     /// The store failed, or the session is not there.
     pub async fn snapshot(&self, session: SessionId) -> Result<Snapshot, Error> {
-        let row = self.row(session).await?;
-        let state = serde_json::from_slice(&row.state).map_err(|source| Error::State { session, source })?;
-        Ok(Snapshot { row, state })
+        Snapshot::of_row(self.row(session).await?)
     }
 
     /// Returns the entries of a range that exist, in order.
@@ -278,6 +276,14 @@ impl Engine {
     pub fn watch(&self, session: SessionId, after: EntryNo) -> Watcher {
         let stage = self.episodes.stage(session);
         Watcher::new(self.store.clone(), self.host.clone(), session, after, stage)
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn of_row(row: Row) -> Result<Self, Error> {
+        let state = serde_json::from_slice(&row.state)
+            .map_err(|source| Error::State { session: row.session, source })?;
+        Ok(Snapshot { row, state })
     }
 }
 
