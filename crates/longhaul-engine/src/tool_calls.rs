@@ -134,16 +134,21 @@ impl Runner {
                 () = stop.told.cancelled() => {}
                 () = tenure.over() => {}
                 () = self.hinted() => if self.look(batch.basis).await? == News::Obsolete {
-                    return Ok(Some(Broken::Obsolete));
+                    return Ok(Some(self.broken()));
                 },
                 () = host.sleep_ms(lone_ms.unwrap_or_default()), if lone_ms.is_some() => {
                     self.commit_part(batch).await?;
                     if !self.is_valid(batch.basis) {
-                        return Ok(Some(Broken::Obsolete));
+                        return Ok(Some(self.broken()));
                     }
                 }
             }
         }
+    }
+
+    /// Says why work is no longer valid.
+    fn broken(&self) -> Broken {
+        if self.tenure.is_over() { Broken::Lapse } else { Broken::Obsolete }
     }
 
     fn start(&mut self, batch: &mut Batch, call: PendingCall) {
