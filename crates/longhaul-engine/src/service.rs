@@ -1,6 +1,7 @@
 //! A worker's service: it drives whatever may be claimed at its place, so many sessions at a time, until it
 //! is told to stop; then it gives them back.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use longhaul_session::id::{SessionId, Timestamp};
@@ -30,7 +31,7 @@ pub enum Told {
         /// The session.
         session: SessionId,
     },
-    /// It drives a session no longer.
+    /// It drives a session no longer that it had acquired.
     Ended {
         /// The session.
         session: SessionId,
@@ -156,10 +157,19 @@ impl Worker {
     /// the session, which nobody else can claim while this worker owns it.
     async fn keep_driving(self, claimed: Held, tell: Tell) {
         let session = claimed.session;
-        let mut wait_ms = POLL_MS;
+        let (mut wait_ms, acquired) = (POLL_MS, AtomicBool::new(false));
+        let begun = || {
+            if !acquired.swap(true, Ordering::Relaxed) {
+                tell(Told::Claimed { session });
+            }
+        };
         loop {
-            match self.drive_telling(session, || tell(Told::Claimed { session })).await {
-                Ok(driven) => return tell(Told::Ended { session, driven }),
+            match self.drive_telling(session, begun).await {
+                Ok(driven) if acquired.load(Ordering::Relaxed) => {
+                    return tell(Told::Ended { session, driven });
+                }
+                // Another was faster.
+                Ok(_) => return,
                 Err(Error::Store(longhaul_store::Error::NoSuchSession(_))) => return,
                 Err(error) => {
                     tracing::error!(%session, %error, wait_ms, "the session could not be driven further");

@@ -22,7 +22,7 @@ pub(crate) async fn doctor(options: Options) -> anyhow::Result<ExitCode> {
         good: true,
         said: format!("longhaul {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS),
     }];
-    match App::open(options) {
+    match App::open(options).await {
         Ok(app) => findings.extend(of_store(&app).await),
         Err(error) => findings.push(Finding { what: "store", good: false, said: format!("{error:#}") }),
     }
@@ -51,11 +51,8 @@ pub(crate) async fn doctor(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 async fn of_store(app: &App) -> Vec<Finding> {
-    let mut findings = vec![Finding {
-        what: "store",
-        good: true,
-        said: format!("sessions are kept in {}", app.home.display()),
-    }];
+    let mut findings =
+        vec![Finding { what: "store", good: true, said: format!("sessions are kept in {}", app.kept_in) }];
     match app.engine.store().workers().await {
         Ok(workers) => {
             let alive = workers.iter().filter(|worker| worker.alive).count() as u64;

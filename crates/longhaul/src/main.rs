@@ -15,9 +15,11 @@ mod manifest;
 mod models;
 mod render;
 mod start;
+mod store;
 mod summary;
 mod top;
 mod transfer;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -52,24 +54,25 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&options, args).await,
         Command::Agent(Agent::Check { file }) => manifest::check::check(&options, file),
         Command::Agent(Agent::Schema) => manifest::check::schema(),
-        Command::Run(args) => start::run(&App::for_run(options, args.ephemeral)?, args).await,
-        Command::Resume(args) => start::resume(&App::open(options)?, args).await,
-        Command::Send(args) => start::send(&App::open(options)?, args).await,
-        Command::Interrupt(args) => start::interrupt(&App::open(options)?, args).await,
-        Command::Attach(args) => start::attach(&App::open(options)?, args).await,
-        Command::Answer(args) => manage::answer(&App::open(options)?, args).await,
-        Command::Queue(args) => manage::queue(&App::open(options)?, args).await,
-        Command::Edit(args) => manage::edit(&App::open(options)?, args).await,
-        Command::Fork(args) => manage::fork(&App::open(options)?, args).await,
-        Command::Clear(args) => manage::clear(&App::open(options)?, args).await,
-        Command::Rename(args) => manage::rename(&App::open(options)?, args).await,
-        Command::Archive(args) => manage::archive(&App::open(options)?, args).await,
-        Command::Delete(args) => manage::delete(&App::open(options)?, args).await,
-        Command::Redact(args) => manage::redact(&App::open(options)?, args).await,
-        Command::Export(args) => transfer::export(&App::open(options)?, args).await,
-        Command::Import(args) => transfer::import(&App::open(options)?, args).await,
-        Command::Diff(args) => compare::diff(&App::open(options)?, args).await,
-        Command::Top(args) => top::top(&App::open(options)?, args).await,
+        Command::Run(args) => start::run(&App::for_run(options, args.ephemeral).await?, args).await,
+        Command::Resume(args) => start::resume(&App::open(options).await?, args).await,
+        Command::Send(args) => start::send(&App::open(options).await?, args).await,
+        Command::Interrupt(args) => start::interrupt(&App::open(options).await?, args).await,
+        Command::Attach(args) => start::attach(&App::open(options).await?, args).await,
+        Command::Worker(args) => worker::work(&App::open(options).await?, args).await,
+        Command::Answer(args) => manage::answer(&App::open(options).await?, args).await,
+        Command::Queue(args) => manage::queue(&App::open(options).await?, args).await,
+        Command::Edit(args) => manage::edit(&App::open(options).await?, args).await,
+        Command::Fork(args) => manage::fork(&App::open(options).await?, args).await,
+        Command::Clear(args) => manage::clear(&App::open(options).await?, args).await,
+        Command::Rename(args) => manage::rename(&App::open(options).await?, args).await,
+        Command::Archive(args) => manage::archive(&App::open(options).await?, args).await,
+        Command::Delete(args) => manage::delete(&App::open(options).await?, args).await,
+        Command::Redact(args) => manage::redact(&App::open(options).await?, args).await,
+        Command::Export(args) => transfer::export(&App::open(options).await?, args).await,
+        Command::Import(args) => transfer::import(&App::open(options).await?, args).await,
+        Command::Diff(args) => compare::diff(&App::open(options).await?, args).await,
+        Command::Top(args) => top::top(&App::open(options).await?, args).await,
         Command::Doctor => doctor::doctor(options).await,
         Command::Completions(args) => {
             let (mut command, mut script) = (<Cli as clap::CommandFactory>::command(), Vec::new());
@@ -77,10 +80,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             std::io::Write::write_all(&mut std::io::stdout(), &script)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Ls(args) => inspect::ls(&App::open(options)?, args).await,
-        Command::Show(args) => inspect::show(&App::open(options)?, args).await,
-        Command::Log(args) => inspect::log(&App::open(options)?, args).await,
-        Command::Verify(args) => inspect::verify(&App::open(options)?, args).await,
+        Command::Ls(args) => inspect::ls(&App::open(options).await?, args).await,
+        Command::Show(args) => inspect::show(&App::open(options).await?, args).await,
+        Command::Log(args) => inspect::log(&App::open(options).await?, args).await,
+        Command::Verify(args) => inspect::verify(&App::open(options).await?, args).await,
     }
 }
 

@@ -127,9 +127,9 @@ impl SqliteStore {
         let listeners = Listeners { hints: broadcast::Sender::new(HINTS_KEPT), told };
         let failed = |error: std::io::Error| io(&database, "starting a thread", &error);
         let writer = Writer::start(Arc::clone(&database), db, listeners.clone()).map_err(failed)?;
-        let watch =
-            watched.map(|opener| Watch::start(opener, listeners.clone())).transpose().map_err(failed)?;
         let presence = Arc::new(presence);
+        let watch = |opener| Watch::start(opener, Arc::clone(&presence), listeners.clone());
+        let watch = watched.map(watch).transpose().map_err(failed)?;
         Ok(SqliteStore { database, tally, writer, readers, presence, listeners, watch })
     }
 
