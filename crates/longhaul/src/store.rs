@@ -48,10 +48,10 @@ pub(crate) fn choose(options: &Options) -> anyhow::Result<Choice> {
 
 /// Reads what names a store. An address may hold a password, so it is never repeated.
 fn parse(text: &str) -> anyhow::Result<Choice> {
-    let path = text.strip_prefix("sqlite:").unwrap_or(text);
-    if let Some((scheme, _)) = path.split_once("://") {
-        bail!("{scheme}:// is not a kind of database Longhaul knows; {FORMS}");
+    if let Some((scheme, _)) = text.split_once("://") {
+        bail!("an address that begins with {scheme}:// is not one Longhaul knows; {FORMS}");
     }
+    let path = text.strip_prefix("sqlite:").unwrap_or(text);
     if path.is_empty() {
         bail!("it is empty; {FORMS}");
     }
