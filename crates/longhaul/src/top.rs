@@ -146,7 +146,7 @@ fn worker_line(worker: &WorkerInfo, now: Timestamp) -> String {
     // One that was started for a session takes on nothing else.
     let room = if worker.capacity == 0 { String::new() } else { format!("/{}", worker.capacity) };
     format!(
-        "worker {}  {}  {:>7}  pid {:<7}  {}  place {}  version {}  started {}",
+        "worker {} {} {:>5} pid {:<7} {}  place {}  version {}  started {}",
         &id[..8],
         if worker.alive { "alive" } else { "dead " },
         format!("{}{room}", worker.running),
@@ -156,4 +156,38 @@ fn worker_line(worker: &WorkerInfo, now: Timestamp) -> String {
         worker.version,
         summary::ago(worker.started, now)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use longhaul_session::id::WorkerId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_narrow_screen_still_tells_who_lives_and_how_loaded_they_are() {
+        let worker = WorkerInfo {
+            worker: WorkerId(Uuid::from_u128(0x0123_4567 << 96)),
+            place: "a-host-with-a-long-name".to_owned(),
+            host: "a-host-with-a-long-name".to_owned(),
+            pid: 4_194_304,
+            version: "0.1.0".to_owned(),
+            address: None,
+            started: Timestamp(0),
+            capacity: 16,
+            running: 3,
+            alive: true,
+        };
+        let dead = WorkerInfo { alive: false, capacity: 0, running: 1, ..worker.clone() };
+        let picture = Picture { busy: Vec::new(), workers: vec![worker, dead], now: Timestamp(60_000) };
+        assert_eq!(
+            drawn(&picture, 40),
+            [
+                "0 sessions busy · 1 worker alive",
+                "worker 01234567 alive  3/16 pid 4194304…",
+                "worker 01234567 dead      1 pid 4194304…",
+            ]
+        );
+    }
 }

@@ -147,7 +147,7 @@ fn a_killed_worker_is_shown_as_dead_until_another_comes() {
     let world = World::new();
     worker(&world, &[]).kill();
     assert_eq!(top(&world)["workers"][0]["alive"], false);
-    assert!(world.succeed(&["top", "--once"]).contains("  dead "));
+    assert!(world.succeed(&["top", "--once"]).contains(" dead "));
     let living = worker(&world, &[]);
     assert_eq!(top(&world)["workers"].as_array().unwrap().len(), 1);
     living.signal(Signal::INT);
