@@ -6,7 +6,6 @@
 
 mod connect;
 mod db;
-mod payload;
 mod presence;
 mod read;
 mod readers;
@@ -26,15 +25,15 @@ use tokio::sync::broadcast;
 use self::connect::Opener;
 pub use self::db::Counters;
 use self::db::{Db, Tally};
-use self::payload::PackedEntry;
 use self::presence::{Lock, Presence};
 use self::readers::Readers;
 use self::watch::Watch;
 use self::writer::{Listeners, WeakWriter, Writer};
 use crate::limits::HINTS_KEPT;
+use crate::payload::PackedEntry;
 use crate::{
     Announced, Append, Appended, Deleted, Error, Filter, Hint, Lease, Page, RequestId, Row, Store,
-    WorkerInfo, check,
+    WorkerInfo, check, payload,
 };
 
 /// How a database is opened.
