@@ -29,7 +29,8 @@ pub(crate) struct Options {
     /// Where sessions are kept [default: $LONGHAUL_HOME, or longhaul below $XDG_DATA_HOME]
     #[arg(long, global = true, value_name = "DIRECTORY")]
     pub(crate) home: Option<PathBuf>,
-    /// The database sessions are kept in: a path, or sqlite:PATH [default: $LONGHAUL_STORE, else in the home]
+    /// The database sessions are kept in: a path, sqlite:PATH, or postgres://user:password@host/database
+    /// [default: $LONGHAUL_STORE, else a file in the home]
     #[arg(long, global = true, value_name = "STORE", conflicts_with = "home")]
     pub(crate) store: Option<String>,
     /// The name under which this machine's directories are known to workers
@@ -84,6 +85,7 @@ pub(crate) enum Command {
     /// TERM or Ctrl-C drains it: it claims nothing more, lets running model and tool calls finish within the
     /// grace, gives its sessions back and ends. A second signal ends the grace, a third the program.
     #[command(after_help = "Examples:\n  longhaul worker\n  longhaul worker --capacity 64 --grace 2m\n  \
+        LONGHAUL_STORE=postgres://me:secret@db/longhaul longhaul worker\n  \
         longhaul run --detach \"make the tests pass\" && longhaul worker --until-idle\n  \
         longhaul --json worker | tee worker.log")]
     Worker(Worker),

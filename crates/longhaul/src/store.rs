@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use longhaul_store::{SqliteStore, Store};
+use longhaul_store::{PostgresStore, SqliteStore, Store, postgres};
 
 use crate::cli::Options;
 use crate::environment;
@@ -13,7 +13,7 @@ use crate::environment;
 /// The name of the database in its home.
 const DATABASE: &str = "sessions.db";
 /// What may be said of a store.
-const FORMS: &str = "give a path, or sqlite:PATH";
+const FORMS: &str = "give a path, sqlite:PATH, or postgres://user:password@host/database";
 
 /// A store that was chosen.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) enum Choice {
     Home(PathBuf),
     /// A file, whose directory is there.
     File(PathBuf),
+    /// A server's database, by its address.
+    Postgres(String),
 }
 
 /// A store that was opened.
@@ -48,6 +50,9 @@ pub(crate) fn choose(options: &Options) -> anyhow::Result<Choice> {
 
 /// Reads what names a store. An address may hold a password, so it is never repeated.
 fn parse(text: &str) -> anyhow::Result<Choice> {
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        return Ok(Choice::Postgres(text.to_owned()));
+    }
     if let Some((scheme, _)) = text.split_once("://") {
         bail!("an address that begins with {scheme}:// is not one Longhaul knows; {FORMS}");
     }
@@ -77,7 +82,21 @@ pub(crate) async fn open(choice: Choice) -> anyhow::Result<Opened> {
             let path = path.canonicalize().unwrap_or(path);
             Ok(Opened { store: Arc::new(store), kept_in: path.display().to_string(), shared: false })
         }
+        Choice::Postgres(address) => {
+            let store = PostgresStore::open(&address, postgres::Options::default()).await?;
+            Ok(Opened { store: Arc::new(store), kept_in: without_secrets(&address), shared: true })
+        }
     }
+}
+
+/// Returns where a server's database is: neither who signs on, nor options, which may hold a password too.
+fn without_secrets(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").unwrap_or_default();
+    // What a password is may hold anything, and is over at an @ before the options.
+    let options = rest.find('@').unwrap_or_default();
+    let options = rest[options..].find('?').map_or(rest.len(), |at| options + at);
+    let host = rest[..options].rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}")
 }
 
 /// Makes a store that ends with the program.
@@ -94,6 +113,19 @@ mod tests {
     fn a_store_is_named_by_a_path_or_an_address() {
         for (text, path) in [("x.db", "x.db"), ("sqlite:/a/b.db", "/a/b.db"), ("sqlite:x", "x")] {
             assert_eq!(parse(text).unwrap(), Choice::File(path.into()));
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_without_what_is_secret() {
+        for (address, shown) in [
+            ("postgres://me:hush@host:5432/db?sslmode=require", "postgres://host:5432/db"),
+            ("postgresql://host/db?user=me&password=hush@1", "postgresql://host/db"),
+            ("postgres://me:hu@hush@host/db", "postgres://host/db"),
+            ("postgres://me:hush?@host/db", "postgres://host/db"),
+        ] {
+            assert_eq!(parse(address).unwrap(), Choice::Postgres(address.to_owned()));
+            assert_eq!(without_secrets(address), shown);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use longhaul_test_postgres::{Database, Server, Settings};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -76,15 +77,31 @@ fn rested(world: &World) -> usize {
 
 #[test]
 fn three_workers_are_killed_and_stopped_and_every_session_completes() {
+    survive(&World::new(), 8);
+}
+
+#[test]
+fn three_workers_on_postgres_are_killed_and_stopped_and_every_session_completes() {
+    on_postgres(|url| survive(&World::in_store(url), 4));
+}
+
+/// Gives a test an empty database of its own.
+fn on_postgres(test: impl FnOnce(&str)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let database = runtime.block_on(Database::create()).unwrap();
+    test(&database.url());
+}
+
+/// Lets three workers share sessions; so many times one of them is killed or told to stop.
+fn survive(world: &World, rounds: u64) {
     const SESSIONS: usize = 24;
-    let world = World::new();
-    write_work(&world, "effect.sh", EFFECT);
+    write_work(world, "effect.sh", EFFECT);
     let script = format!("[[turn]]\n{}[[turn.step]]\ntext = \"Done.\"\n", STEP.repeat(4));
-    let sessions = create_many(&world, &script, SESSIONS);
-    let start = || worker(&world, &["--capacity", "4", "--grace", "300ms"]);
+    let sessions = create_many(world, &script, SESSIONS);
+    let start = || worker(world, &["--capacity", "4", "--grace", "300ms"]);
     let mut workers: Vec<Running> = (0..3).map(|_| start()).collect();
     // While they work, the oldest is now killed, now told to stop, and another takes its place.
-    for round in 0..8 {
+    for round in 0..rounds {
         let mut oldest = workers.remove(0);
         oldest.wait_for("\"type\":\"claimed\"");
         pause(std::time::Duration::from_millis(60 + 17 * round));
@@ -96,11 +113,11 @@ fn three_workers_are_killed_and_stopped_and_every_session_completes() {
             assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
         }
         workers.push(start());
-        if rested(&world) == SESSIONS {
+        if rested(world) == SESSIONS {
             break;
         }
     }
-    until("all sessions rest", || rested(&world) == SESSIONS);
+    until("all sessions rest", || rested(world) == SESSIONS);
     for last in workers {
         last.signal(Signal::TERM);
         assert_eq!(last.finish().code, 0);
@@ -112,12 +129,12 @@ fn three_workers_are_killed_and_stopped_and_every_session_completes() {
     let once: BTreeSet<&&str> = began.iter().collect();
     assert_eq!(began.len(), once.len(), "no call was started twice");
     let ended = effects.lines().filter(|line| line.starts_with("end ")).count();
-    let all: Vec<String> = sessions.iter().flat_map(|session| outcomes(&world, session)).collect();
+    let all: Vec<String> = sessions.iter().flat_map(|session| outcomes(world, session)).collect();
     let ok = all.iter().filter(|outcome| *outcome == "ok").count();
     assert_eq!(all.len(), SESSIONS * 8, "every call has one result");
     assert!(ok <= ended, "what is said to be done was done: {ok} of {ended}");
     assert!(all.iter().all(|outcome| ["ok", "unknown", "stopped"].contains(&outcome.as_str())), "{all:?}");
-    assert_eq!(top(&world)["sessions"].as_array().unwrap().len(), 0);
+    assert_eq!(top(world)["sessions"].as_array().unwrap().len(), 0);
 }
 
 #[test]
@@ -219,5 +236,26 @@ fn others_act_on_a_session_that_a_worker_drives() {
     working.signal(Signal::TERM);
     let ran = working.finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_eq!(world.kinds(&session).iter().filter(|kind| *kind == "acquired").count(), 1);
+}
+
+#[test]
+fn a_database_that_restarts_costs_a_worker_time_and_no_session() {
+    let server = Server::start(&Settings::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let database = runtime.block_on(Database::create_on(&server.url())).unwrap();
+    let world = World::in_store(&database.url());
+    write_work(&world, "held.sh", HELD);
+    let session = world.create(&held(2), &[]);
+    let working = worker(&world, &["--until-idle"]);
+    until("the calls run", || count_up(&world) == 2);
+    server.stop().unwrap();
+    write_work(&world, "go", "");
+    pause(std::time::Duration::from_secs(3));
+    server.start_again().unwrap();
+    let ran = working.finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
+    assert_eq!(outcomes(&world, &session), ["ok", "ok"]);
+    assert_eq!(world.show(&session)["status"], "waiting");
     assert_eq!(world.kinds(&session).iter().filter(|kind| *kind == "acquired").count(), 1);
 }
