@@ -92,11 +92,10 @@ pub(crate) async fn open(choice: Choice) -> anyhow::Result<Opened> {
 /// Returns where a server's database is: neither who signs on, nor options, which may hold a password too.
 fn without_secrets(address: &str) -> String {
     let (scheme, rest) = address.split_once("://").unwrap_or_default();
-    // What a password is may hold anything, and is over at an @ before the options.
-    let options = rest.find('@').unwrap_or_default();
-    let options = rest[options..].find('?').map_or(rest.len(), |at| options + at);
-    let host = rest[..options].rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}")
+    let (before, after) = rest.split_once('@').unwrap_or(("", rest));
+    // Nobody can tell whether the @ is in an option or the ? in a password.
+    let host = if before.contains('?') { "…" } else { after.split('?').next().unwrap_or_default() };
+    format!("{scheme}://{}", host.rsplit('@').next().unwrap_or_default())
 }
 
 /// Makes a store that ends with the program.
@@ -120,9 +119,10 @@ mod tests {
     fn an_address_is_shown_without_what_is_secret() {
         for (address, shown) in [
             ("postgres://me:hush@host:5432/db?sslmode=require", "postgres://host:5432/db"),
-            ("postgresql://host/db?user=me&password=hush@1", "postgresql://host/db"),
+            ("postgresql://host/db?user=me&password=hush", "postgresql://host/db"),
+            ("postgresql://host/db?user=me&password=hush@1", "postgresql://…"),
             ("postgres://me:hu@hush@host/db", "postgres://host/db"),
-            ("postgres://me:hush?@host/db", "postgres://host/db"),
+            ("postgres://me:hush?@host/db", "postgres://…"),
         ] {
             assert_eq!(parse(address).unwrap(), Choice::Postgres(address.to_owned()));
             assert_eq!(without_secrets(address), shown);
