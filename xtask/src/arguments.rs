@@ -1,7 +1,7 @@
 //! The command line: which commands and options exist, and what is wrong with one that does not.
 
 /// The names of the commands, as the documentation may mention them.
-pub(crate) const COMMANDS: [&str; 4] = ["verify", "tidy", "mutants", "search"];
+pub(crate) const COMMANDS: [&str; 5] = ["verify", "tidy", "mutants", "search", "postgres"];
 
 /// What every error about the command line ends with.
 pub(crate) const USAGE: &str = "\
@@ -11,7 +11,8 @@ usage: cargo xtask <command>
   tidy                      crate edges, sizes, names in the documentation, forbidden words
   mutants [NAME…]           break one rule at a time and expect a test to notice
   mutants --check [NAME…]   only see that the patches in xtask/mutants still apply
-  search [--large]          the exhaustive search of the session machine, with its output";
+  search [--large]          the exhaustive search of the session machine, with its output
+  postgres -- <program…>    run a program with a private Postgres server, for tests, in its environment";
 
 /// One parsed command line.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +35,11 @@ pub(crate) enum Command {
     Mutants {
         /// The mutants meant; all when empty.
         names: Vec<String>,
+    },
+    /// Run a program beside a database server.
+    Postgres {
+        /// The program and its arguments.
+        program: Vec<String>,
     },
     /// The exhaustive search.
     Search {
@@ -60,6 +66,12 @@ impl Command {
             },
             "mutants" => mutants(rest),
             "search" => Ok(Command::Search { large: switch(command, rest, "--large")? }),
+            "postgres" => match rest {
+                [dashes, program @ ..] if dashes == "--" && !program.is_empty() => {
+                    Ok(Command::Postgres { program: program.to_vec() })
+                }
+                _ => Err("`postgres` takes `--` and the program to run".to_owned()),
+            },
             unknown => {
                 let known = COMMANDS.join(", ");
                 Err(format!("there is no command `{unknown}`; there are: {known}"))
@@ -102,6 +114,8 @@ mod tests {
         assert_eq!(parse("mutants one two"), Ok(Command::Mutants { names: names.clone() }));
         assert_eq!(parse("mutants --check one two"), Ok(Command::MutantsCheck { names }));
         assert_eq!(parse("search --large"), Ok(Command::Search { large: true }));
+        let program = ["cargo", "test"].map(str::to_owned).to_vec();
+        assert_eq!(parse("postgres -- cargo test"), Ok(Command::Postgres { program }));
         assert_eq!(parse("--help"), Ok(Command::Help));
     }
 
@@ -109,11 +123,13 @@ mod tests {
     fn an_unknown_word_is_an_error_that_lists_what_exists() {
         let cases = [
             ("", "no command"),
-            ("deploy", "verify, tidy, mutants, search"),
+            ("deploy", "verify, tidy, mutants, search, postgres"),
             ("verify --fast", "`--full`"),
             ("tidy crates", "no arguments"),
             ("mutants --all", "`--check`"),
             ("search small", "`--large`"),
+            ("postgres", "the program to run"),
+            ("postgres --", "the program to run"),
         ];
         for (line, expected) in cases {
             let problem = parse(line).unwrap_err();

@@ -8,6 +8,7 @@
 
 mod arguments;
 mod mutants;
+mod postgres;
 mod process;
 mod search;
 mod table;
@@ -49,6 +50,7 @@ fn run(root: &Path, command: &Command) -> Result<(), String> {
         Command::Tidy => tidy::run(root),
         Command::MutantsCheck { names } => mutants::check(root, names),
         Command::Mutants { names } => mutants::run(root, names),
+        Command::Postgres { program } => postgres::run(root, program),
         Command::Search { large } => search::run(root, *large),
     }
 }

@@ -13,10 +13,10 @@ use longhaul_session::id::{CallId, Digest, GoalId};
 use longhaul_session::item::{EffectClass, Item};
 use longhaul_session::usage::Usage;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::episode::Live;
+use crate::lease::Tenure;
 use crate::limits::{PARTS_TOGETHER, PARTS_WAITING};
 use crate::runner::{Equipment, Leftover, News, Runner};
 
@@ -26,7 +26,7 @@ pub(crate) enum Attempt {
     Answered(Response, Timing),
     /// With a failure.
     Failed(longhaul_model::Error),
-    /// It was obsolete, or the worker stops; this is what there was.
+    /// It was obsolete, the worker stops, or its lease is over; this is what there was.
     Cut(Leftover),
 }
 
@@ -58,30 +58,35 @@ impl Runner {
         basis: Basis,
         opening: Live,
     ) -> Result<Attempt, Error> {
-        let cancel = CancellationToken::new();
+        if self.tenure.is_over() {
+            return Ok(Attempt::Cut(Leftover::default()));
+        }
+        let (cancel, tenure) = (self.tenure.effect_token(), self.tenure.clone());
         let call = ModelCall { request, attempt: basis.attempt, cancel: cancel.clone() };
         self.stage.begin(self.episode(), self.state().head);
         self.stage.add(opening);
         let host = Arc::clone(&self.engine.host);
-        let (started, shutdown) = (host.monotonic_ms(), self.shutdown.clone());
+        let (started, stop) = (host.monotonic_ms(), self.stop.clone());
         let (epoch, history_at) = (self.epoch, basis.history_at);
         let mut made = 0_u32;
         let mut answer = Accumulator::new(move || {
             made += 1;
             CallId(format!("call_{history_at}_{epoch}_{made}"))
         });
-        let mut parts = stream(Arc::clone(&equipment.model), call);
+        let mut parts = stream(Arc::clone(&equipment.model), call, tenure.clone());
         let mut first_part_ms = None;
         let limit_ms = self.limits().model_call_ms;
         let time_is_up = host.sleep_ms(limit_ms);
-        tokio::pin!(time_is_up);
+        let told_to_cut = stop.cuts_models(&*host);
+        tokio::pin!(time_is_up, told_to_cut);
         let failure = loop {
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => {
+                () = &mut told_to_cut => {
                     cancel.cancel();
                     return Ok(self.cut(answer));
                 }
+                () = tenure.over() => return Ok(self.cut(answer)),
                 () = self.hinted() => if self.look(basis).await? == News::Obsolete {
                     cancel.cancel();
                     return Ok(self.cut(answer));
@@ -247,10 +252,14 @@ type Arrived = Vec<Result<Part, longhaul_model::Error>>;
 
 /// Runs an attempt as a task of its own: a provider that hangs or panics is a failed attempt, no more. Parts
 /// that arrived together are handed over together: waking the runner costs more than a part.
-fn stream(model: Arc<dyn Model>, call: ModelCall) -> mpsc::Receiver<Arrived> {
+fn stream(model: Arc<dyn Model>, call: ModelCall, tenure: Tenure) -> mpsc::Receiver<Arrived> {
     let (sender, receiver) = mpsc::channel(PARTS_WAITING);
     let cancel = call.cancel.clone();
     tokio::spawn(async move {
+        // Time may have passed before the task came to run.
+        if tenure.is_over() {
+            return;
+        }
         let forward = async {
             match model.call(call).await {
                 Ok(parts) => {

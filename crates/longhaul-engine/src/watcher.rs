@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, watch};
 use crate::Error;
 use crate::episode::{EpisodeKey, Found, Live, Place, Stage};
 use crate::host::Host;
-use crate::journal::{open_all, patiently};
+use crate::journal::{Patience, open_all, patiently};
 use crate::limits::{POLL_MS, READ_BATCH};
 
 /// What a watcher sees.
@@ -92,7 +92,8 @@ impl Watcher {
     pub async fn try_next(&mut self) -> Result<Option<Event>, Error> {
         if self.ready.is_empty() && (self.grown || self.stage.head() > self.seen) {
             let range = self.seen + 1..=self.seen + READ_BATCH;
-            let entries = patiently(&*self.host, || self.store.entries(self.session, range.clone())).await?;
+            let read = || self.store.entries(self.session, range.clone());
+            let entries = patiently(&*self.host, &Patience::Reader, read).await?;
             self.grown = entries.len() as u64 == READ_BATCH;
             self.ready = open_all(&entries)?.into();
         }
