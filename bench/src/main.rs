@@ -10,6 +10,7 @@ mod history;
 mod machine;
 mod measure;
 mod memory;
+mod postgres;
 mod resume;
 mod rig;
 mod steps;
@@ -21,7 +22,7 @@ use anyhow::{Context as _, bail};
 
 use crate::measure::say;
 
-const USAGE: &str = "usage: longhaul-bench [append|steps|growth|disk|memory|resume|all] [rounds]\n       \
+const USAGE: &str = "usage: longhaul-bench [append|steps|growth|disk|memory|resume|postgres|all] [rounds]\n       \
      longhaul-bench profile <sessions> <steps>";
 
 /// Rounds of a benchmark, when nothing else is said: with fewer, the quarters say little.
@@ -48,7 +49,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn benchmarks(which: &str, rounds: usize) -> anyhow::Result<()> {
-    let all = ["append", "steps", "growth", "disk", "memory", "resume"];
+    let all = ["append", "steps", "growth", "disk", "memory", "resume", "postgres"];
     if which != "all" && !all.contains(&which) {
         bail!("there is no benchmark {which:?}\n{USAGE}");
     }
@@ -66,6 +67,7 @@ fn benchmarks(which: &str, rounds: usize) -> anyhow::Result<()> {
             "disk" => disk::run(&folder)?,
             "memory" => memory::run(rounds.div_ceil(2))?,
             "resume" => resume::run(&folder, rounds)?,
+            "postgres" => postgres::run(&folder, rounds)?,
             other => bail!("there is no benchmark {other:?}"),
         }
     }
