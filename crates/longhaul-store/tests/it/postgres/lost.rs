@@ -13,6 +13,9 @@ use crate::{append, entry, row, session, worker};
 /// What the tests look for in what is sent.
 const MARK: &str = "an unmistakable kind";
 
+/// The end of a transaction as it is sent: its beginning says `COMMITTED`.
+const COMMIT: &str = "COMMIT\0";
+
 /// Opens a store through a proxy, with one session that has been appended to.
 async fn behind_a_proxy() -> (Arc<PostgresStore>, Proxy, Database) {
     let (first, database) = fresh().await;
@@ -127,7 +130,7 @@ async fn another_who_was_faster_is_not_taken_for_oneself() {
 #[tokio::test]
 async fn what_is_not_a_plain_append_is_done_once_too() {
     let (store, proxy, _database) = behind_a_proxy().await;
-    proxy.cut(Cut::After, "COMMIT");
+    proxy.cut(Cut::After, COMMIT);
     let content = vec![3; 2_000_000];
     let mut large = append(session(1), 2, &content);
     large.erase = vec![2];
@@ -135,10 +138,10 @@ async fn what_is_not_a_plain_append_is_done_once_too() {
     let entries = store.entries(session(1), 2..=9).await.unwrap();
     assert_eq!(entries.len(), 2);
     assert!(entries[0].content.is_none() && entries[1].content == Some(content));
-    proxy.cut(Cut::After, "COMMIT");
+    proxy.cut(Cut::After, COMMIT);
     let created = store.create(row(session(2), 1), vec![entry(1, b"")], None).await;
     assert_eq!(created, Ok(Appended::Done));
-    proxy.cut(Cut::After, "COMMIT");
+    proxy.cut(Cut::After, COMMIT);
     assert_eq!(store.delete(session(2)).await, Ok(Deleted::Done));
     proxy.cut(Cut::After, "host.example");
     assert_eq!(store.announce(worker(1)).await.map(drop), Ok(()));
