@@ -30,8 +30,9 @@ const SCHEMA: &str = "
     INSERT INTO clients SELECT n, 0, '' FROM generate_series(0, 63) AS n;";
 
 const BARE: &str = "
-    WITH passed AS (UPDATE bare_sessions SET head = $2, state = $3 WHERE id = $1 AND head = $2 - 1 RETURNING id)
-    INSERT INTO bare_entries SELECT id, $2, $4 FROM passed";
+    WITH passed AS (UPDATE bare_sessions SET head = $2::bigint, state = $3 WHERE id = $1 AND head = $2::bigint - 1
+        RETURNING id)
+    INSERT INTO bare_entries SELECT id, $2::bigint, $4 FROM passed";
 
 /// Seconds of one run of `pgbench`.
 const PGBENCH_SECONDS: u32 = 3;
