@@ -10,6 +10,7 @@ mod history;
 mod machine;
 mod measure;
 mod memory;
+mod postgres;
 mod resume;
 mod rig;
 mod steps;
@@ -22,7 +23,7 @@ use anyhow::{Context as _, bail};
 
 use crate::measure::say;
 
-const USAGE: &str = "usage: longhaul-bench [append|steps|growth|disk|memory|resume|takeover|all] [rounds]\n       \
+const USAGE: &str = "usage: longhaul-bench [append|steps|growth|disk|memory|resume|takeover|postgres|all] [rounds]\n       \
      longhaul-bench profile <sessions> <steps>";
 
 /// Rounds of a benchmark, when nothing else is said: with fewer, the quarters say little.
@@ -50,7 +51,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn benchmarks(which: &str, rounds: usize) -> anyhow::Result<()> {
-    let all = ["append", "steps", "growth", "disk", "memory", "resume", "takeover"];
+    let all = ["append", "steps", "growth", "disk", "memory", "resume", "takeover", "postgres"];
     if which != "all" && !all.contains(&which) {
         bail!("there is no benchmark {which:?}\n{USAGE}");
     }
@@ -69,6 +70,7 @@ fn benchmarks(which: &str, rounds: usize) -> anyhow::Result<()> {
             "memory" => memory::run(rounds.div_ceil(2))?,
             "resume" => resume::run(&folder, rounds)?,
             "takeover" => takeover::run(&folder, rounds)?,
+            "postgres" => postgres::run(&folder, rounds)?,
             other => bail!("there is no benchmark {other:?}"),
         }
     }

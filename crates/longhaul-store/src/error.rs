@@ -64,7 +64,7 @@ pub enum Error {
         detail: String,
     },
     /// A database of some other program.
-    #[error("{database} belongs to another program; choose another path for Longhaul's database")]
+    #[error("{database} belongs to another program; choose another place for Longhaul's database")]
     Foreign {
         /// The database.
         database: String,

@@ -84,12 +84,8 @@ fn server_url() -> Result<String, String> {
     server.as_ref().map(Server::url).map_err(Clone::clone)
 }
 
-/// Creates or drops a database. One at a time: servers of version 15 let two that drop at once wait for each
-/// other's signals for a minute.
 async fn run(url: &str, sql: &str) -> Result<(), String> {
     let client = connect(url).await?;
-    let turn = client.batch_execute("SELECT pg_advisory_lock(hashtext('longhaul tests'))").await;
-    turn.map_err(|error| told(&error))?;
     client.batch_execute(sql).await.map_err(|error| format!("`{sql}` failed: {}", told(&error)))
 }
 

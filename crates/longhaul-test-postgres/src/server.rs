@@ -21,8 +21,8 @@ const PORT_TRIES: usize = 5;
 pub struct Settings {
     /// Commits reach the disk, as they do in production. Tests that do not cut the power need not wait for it.
     pub durable: bool,
-    /// Further lines of its configuration file.
-    pub lines: Vec<String>,
+    /// A certificate and its key (PEM): with it, the server offers TLS.
+    pub certificate: Option<(String, String)>,
 }
 
 /// A private server on this machine.
@@ -54,7 +54,10 @@ impl Server {
         for _ in 0..PORT_TRIES {
             let port = free_port()?;
             let mut command = programs::shell(SCRIPT)?;
+            let (certificate, key) = settings.certificate.clone().unwrap_or_default();
             command
+                .env("CERTIFICATE", certificate)
+                .env("KEY", key)
                 .env("BIN", &programs)
                 .env("PLACE", programs::place())
                 .env("PASSWORD", &password)
@@ -151,11 +154,16 @@ fn configuration(port: u16, settings: &Settings) -> String {
         format!("port = {port}"),
         "listen_addresses = '127.0.0.1'".to_owned(),
         "max_connections = 300".to_owned(),
+        // Dropping a database waits for all who are just signing on, and a test that drops its database lets
+        // its own connections wait: else they meet after a minute.
+        "authentication_timeout = 3s".to_owned(),
     ];
     if !settings.durable {
         lines.push("fsync = off".to_owned());
     }
-    lines.extend(settings.lines.iter().cloned());
+    if settings.certificate.is_some() {
+        lines.push("ssl = on".to_owned());
+    }
     lines.join("\n")
 }
 

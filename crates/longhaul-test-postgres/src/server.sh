@@ -14,6 +14,8 @@ printf '%s\n' "$PASSWORD" >"$directory/password"
 "$BIN/initdb" -D "$directory/data" -U longhaul -A scram-sha-256 --pwfile="$directory/password" \
     -E UTF8 --locale=C --no-sync >"$directory/log" 2>&1 || { cat "$directory/log"; exit 1; }
 printf '%s\n' "unix_socket_directories = '$directory'" "$SETTINGS" >>"$directory/data/postgresql.conf"
+printf '%s' "$CERTIFICATE" >"$directory/data/server.crt"
+printf '%s' "$KEY" >"$directory/data/server.key"
 start
 echo ready
 while read -r word; do

@@ -168,6 +168,14 @@ impl PostgresStore {
     }
 }
 
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        if let Some(listening) = self.listening.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            listening.abort();
+        }
+    }
+}
+
 #[async_trait]
 impl Store for PostgresStore {
     async fn create(

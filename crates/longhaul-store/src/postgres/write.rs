@@ -197,12 +197,15 @@ async fn forget(db: &Db, session: SessionId, forget: &[Digest]) -> Answer<()> {
     release(db, unused).await
 }
 
-/// Removes those artifacts that nobody uses. A use that is just beginning makes the foreign key object, and
-/// then all of it is tried again.
+/// Removes those artifacts that nobody uses. They are locked first: of two who let go of the last uses at
+/// once, the second then sees what the first did. A use that is just beginning makes the foreign key
+/// object, and then all of it is tried again.
 async fn release(db: &Db, digests: Vec<Vec<u8>>) -> Answer<()> {
     if digests.is_empty() {
         return Ok(());
     }
+    let sql = "SELECT FROM artifacts WHERE digest = ANY ($1) ORDER BY digest FOR UPDATE";
+    db.write(sql, &[&digests]).await?;
     let sql = "DELETE FROM artifacts AS a WHERE a.digest = ANY ($1) \
                AND NOT EXISTS (SELECT FROM artifact_uses AS u WHERE u.digest = a.digest)";
     db.write(sql, &[&digests]).await.map(drop)
