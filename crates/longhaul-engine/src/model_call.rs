@@ -59,7 +59,7 @@ impl Runner {
         opening: Live,
     ) -> Result<Attempt, Error> {
         let cancel = CancellationToken::new();
-        let call = ModelCall { request, attempt: basis.attempt, cancel: cancel.clone() };
+        let call = ModelCall { request, attempt: basis.attempt, cancel: cancel.clone(), resume: None };
         self.stage.begin(self.episode(), self.state().head);
         self.stage.add(opening);
         let host = Arc::clone(&self.engine.host);

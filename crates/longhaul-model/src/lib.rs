@@ -57,6 +57,15 @@ pub trait Model: Send + Sync + 'static {
     /// # Errors
     /// The attempt failed before its first part.
     async fn call(&self, call: ModelCall) -> Result<PartStream, Error>;
+
+    /// Ends an answer that the provider makes in the background, so that it costs no more. Nothing is done
+    /// for one that has ended already, or where the provider has no such thing.
+    ///
+    /// # Errors
+    /// The provider could not be told.
+    async fn cancel(&self, _response_id: &str) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// One attempt at an answer.
@@ -68,6 +77,12 @@ pub struct ModelCall {
     pub attempt: u32,
     /// Ends the attempt.
     pub cancel: CancellationToken,
+    /// An answer that the provider makes in the background, from an attempt before: it is picked up from
+    /// its beginning, and nothing new is asked for. [`FailureClass::ChainBroken`] says that the provider has
+    /// lost it. Where the provider has no such thing, the request is sent.
+    ///
+    /// [`FailureClass::ChainBroken`]: longhaul_session::failure::FailureClass::ChainBroken
+    pub resume: Option<String>,
 }
 
 /// Which model answers.
