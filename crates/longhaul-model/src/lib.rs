@@ -3,10 +3,11 @@
 //! A provider is a pair of pure functions (a request to bytes, bytes to parts; [`codec`]) and
 //! something that carries bytes between them ([`http`], one for all); this crate fixes what comes
 //! out. What an answer is made of is in [`part`], how parts become an answer in [`response`], why an
-//! attempt failed in [`error`]. Each wire format is a module of its own ([`mod@openai_chat`]), and
+//! attempt failed in [`error`]. Each wire format is a module of its own ([`mod@openai_chat`], [`mod@openai_responses`]), and
 //! [`scripted`] is a model that needs no provider. Retries and what is stored are left to the
 //! engine: nothing here tries twice.
 
+mod body;
 pub mod codec;
 mod conversation;
 pub mod error;
@@ -15,6 +16,7 @@ pub mod http;
 mod limits;
 mod measure;
 pub mod openai_chat;
+pub mod openai_responses;
 pub mod part;
 pub mod response;
 pub mod scripted;
@@ -33,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
 pub use openai_chat::openai_chat;
+pub use openai_responses::openai_responses;
 pub use part::{FinishReason, Part};
 pub use response::{Accumulator, Response};
 pub use secret::Secret;

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use longhaul_model::codec::{Codec, Decoder, ResponseHead};
-use longhaul_model::{Error, FinishReason, Part, openai_chat};
+use longhaul_model::{Error, FinishReason, Part, openai_chat, openai_responses};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::item::Item;
 use longhaul_session::usage::Usage;
@@ -29,13 +29,24 @@ struct Wire {
     ends: fn(&str) -> bool,
 }
 
-const WIRES: [Wire; 1] = [Wire {
-    api: "openai-chat",
-    folder: "openai_chat",
-    ours: 61,
-    codec: || Box::new(openai_chat::Codec::new(openai_chat::Options::new(URL, "test-model"))),
-    ends: |text| text.contains("\"finish_reason\":\""),
-}];
+const WIRES: [Wire; 2] = [
+    Wire {
+        api: "openai-chat",
+        folder: "openai_chat",
+        ours: 61,
+        codec: || Box::new(openai_chat::Codec::new(openai_chat::Options::new(URL, "test-model"))),
+        ends: |text| text.contains("\"finish_reason\":\""),
+    },
+    Wire {
+        api: "openai-responses",
+        folder: "openai_responses",
+        ours: 108,
+        codec: || Box::new(openai_responses::Codec::new(openai_responses::Options::new(URL, "test-model"))),
+        ends: |text| {
+            ["completed", "incomplete", "done"].iter().any(|end| text.contains(&format!("response.{end}")))
+        },
+    },
+];
 
 const URL: &str = "https://provider.test/v1";
 
