@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use longhaul_session::id::CallId;
 use longhaul_session::item::{Item, ToolCall, ToolResult};
 use serde_json::{Map, Value, json};
 
@@ -29,8 +28,8 @@ pub(super) fn provider(host: &str) -> String {
 pub(super) fn input(target: &Target<'_>, items: &[Arc<Item>]) -> Vec<Value> {
     let results = Results::of(items);
     let mut writer = Writer::new(target);
-    for at in 0..items.len() {
-        writer.item(at, &items[at], &results);
+    for (at, item) in items.iter().enumerate() {
+        writer.item(at, item, &results);
     }
     writer.end_answer();
     writer.input
@@ -54,50 +53,11 @@ pub(super) fn input_after(target: &Target<'_>, items: &[Arc<Item>], before: usiz
         // The provider knows the call by the id it gave it.
         writer.input.push(result_of(target.host, call, &call.id.0, said));
     }
-    for at in 0..new.len() {
-        writer.item(at, &new[at], &results);
+    for (at, item) in new.iter().enumerate() {
+        writer.item(at, item, &results);
     }
     writer.end_answer();
     writer.input
-}
-
-/// Returns how many of the items no later item can change: up to where somebody answers, or somebody
-/// else begins to speak, with no call open. Elsewhere a file may join the last message, a result belong
-/// behind an earlier call, or reasoning before an earlier item.
-pub(super) fn settled(items: &[Arc<Item>]) -> usize {
-    let mut open: Vec<&CallId> = Vec::new();
-    let (mut settled, mut plain, mut answered, mut answering) = (0, true, false, false);
-    for (at, item) in items.iter().enumerate() {
-        let result = item.tool_result().filter(|result| open.contains(&&result.call));
-        if let Some(result) = result {
-            open.retain(|id| **id != result.call);
-            answered = true;
-            if open.is_empty() {
-                if plain {
-                    (settled, answering) = (at + 1, false);
-                }
-                (plain, answered) = (true, false);
-            }
-        } else if is_answer(item) {
-            plain &= !answered;
-            if open.is_empty() && !answering {
-                settled = at;
-            }
-            answering = true;
-            // Of two open calls with one id, only the newer can get a result.
-            if let Some(call) = item.tool_call().filter(|call| !open.contains(&&call.id)) {
-                open.push(&call.id);
-            }
-        } else {
-            plain &= open.is_empty();
-            let joins = matches!(**item, Item::File { .. }) && !answering;
-            if open.is_empty() && !joins {
-                settled = at;
-            }
-            answering = false;
-        }
-    }
-    settled
 }
 
 /// Tells whether the model made an item.
@@ -203,10 +163,11 @@ impl<'a> Writer<'a> {
             self.joinable = true;
             return;
         };
-        match &mut last["content"] {
-            Value::Array(pieces) => pieces.push(piece),
-            text => *text = json!([{ "type": "input_text", "text": text.take() }, piece]),
+        let content = &mut last["content"];
+        if content.is_string() {
+            *content = json!([{ "type": "input_text", "text": content.take() }]);
         }
+        content.as_array_mut().expect("content is a text or pieces").push(piece);
     }
 
     /// Writes the answer, without reasoning that led to nothing: servers refuse it.

@@ -5,9 +5,9 @@ use longhaul_session::agent::{OutputFormat, Previous, Request, ToolSpec};
 use serde_json::{Value, json};
 
 use super::Options;
-use super::input::{Target, input, input_after, settled};
+use super::input::{Target, input, input_after};
 use crate::body::{Fields, begin_field, separate, write_json};
-use crate::written::{Begun, Written};
+use crate::written::{Begun, Written, settled};
 
 const INPUT: &str = "input";
 const PREVIOUS: &str = "previous_response_id";

@@ -5,8 +5,13 @@
 mod chat_decoder;
 mod chat_request;
 mod classify;
+#[path = "../../examples/decode/exchange.rs"]
+mod exchange;
 mod http;
 mod response;
+mod responses_decoder;
+mod responses_request;
+mod resume;
 mod scripted;
 mod scripted_failures;
 mod scripted_position;
