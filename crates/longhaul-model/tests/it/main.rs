@@ -5,6 +5,7 @@
 mod chat_decoder;
 mod chat_request;
 mod classify;
+mod conversation;
 #[path = "../../examples/decode/exchange.rs"]
 mod exchange;
 mod http;
