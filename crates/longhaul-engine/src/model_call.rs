@@ -62,7 +62,7 @@ impl Runner {
             return Ok(Attempt::Cut(Leftover::default()));
         }
         let (cancel, tenure) = (self.tenure.effect_token(), self.tenure.clone());
-        let call = ModelCall { request, attempt: basis.attempt, cancel: cancel.clone() };
+        let call = ModelCall { request, attempt: basis.attempt, cancel: cancel.clone(), resume: None };
         self.stage.begin(self.episode(), self.state().head);
         self.stage.add(opening);
         let host = Arc::clone(&self.engine.host);

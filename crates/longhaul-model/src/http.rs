@@ -1,13 +1,15 @@
 //! Carries bytes between a codec and its provider, for every wire format alike: connections, time
-//! limits, cancellation, and errors that say what to do. Knows no wire format and tries nothing
-//! twice. Proxies are taken from the environment (`HTTPS_PROXY` and its kin), but for this machine itself.
+//! limits, cancellation, and errors that say what to do. Knows no wire format and asks for nothing
+//! twice: what it does again is to pick up an answer that the provider goes on making by itself.
+//! Proxies are taken from the environment (`HTTPS_PROXY` and its kin), but for this
+//! machine itself.
 
 mod answer;
 mod connections;
 mod failure;
+mod line;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream;
@@ -15,14 +17,12 @@ use longhaul_session::agent::Request;
 use longhaul_session::failure::FailureClass;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use tokio::time::timeout;
 
-use crate::codec::{Codec, HttpRequest, Method, ResponseHead};
-use crate::limits::{ERROR_BODY_MS, MAX_ERROR_BYTES};
+use crate::codec::{Codec, HttpRequest, ResponseHead};
 use crate::secret::Secret;
 use crate::{Error, Identity, Model, ModelCall, PartStream};
-use answer::Answer;
 pub use connections::Connections;
+use line::Line;
 
 /// Headers whose values are no secrets, though they are sent as such.
 const PLAIN_HEADERS: [&str; 2] = ["content-type", "accept"];
@@ -48,9 +48,7 @@ impl Default for Limits {
 /// A model behind HTTP: a codec, and the connections to its provider.
 #[derive(Debug)]
 pub struct Client<C> {
-    codec: C,
-    http: reqwest::Client,
-    limits: Limits,
+    line: Arc<Line<C>>,
 }
 
 /// Whom a request goes to, for messages; and what must not be in them.
@@ -79,72 +77,33 @@ impl<C: Codec> Client<C> {
         let sample = codec.request(&empty);
         let url = parse_url(&sample.url)?;
         parse_headers(&sample.headers)?;
-        Ok(Client { codec, http: connections.client(&url)?, limits })
-    }
-
-    async fn begin(&self, request: HttpRequest) -> Result<Answer, Error> {
-        let url = parse_url(&request.url)?;
-        let peer = Peer { url: shown(&url), secrets: secrets(&request) };
-        let method = match request.method {
-            Method::Get => reqwest::Method::GET,
-            Method::Post => reqwest::Method::POST,
-        };
-        let sent = self.http.request(method, url).headers(parse_headers(&request.headers)?);
-        let sent = sent.body(request.body).send();
-        let Limits { first_byte_ms, idle_ms, whole_answer_ms } = self.limits;
-        let streamed = request.streamed;
-        let (limit_ms, idle_ms) =
-            if streamed { (first_byte_ms, idle_ms) } else { (whole_answer_ms, whole_answer_ms) };
-        let whole = async {
-            let response = sent.await.map_err(|error| failure::classify(&error, &peer.url))?;
-            if !response.status().is_success() {
-                return Err(peer.masked(self.refused(response).await));
-            }
-            let decoder = self.codec.decoder();
-            let mut answer = Answer::new(response, decoder, idle_ms, peer.clone());
-            while !streamed && !answer.is_complete() {
-                answer.read().await;
-            }
-            Ok(answer)
-        };
-        match timeout(Duration::from_millis(limit_ms), whole).await {
-            Ok(begun) => begun,
-            Err(_) => Err(failure::too_late(&peer.url, limit_ms, streamed)),
-        }
-    }
-
-    /// Reads why the provider refused. What of it comes too late or is too long is left out.
-    async fn refused(&self, mut response: reqwest::Response) -> Error {
-        let head = head(&response);
-        let mut body = Vec::new();
-        let read = async {
-            while let Ok(Some(bytes)) = response.chunk().await
-                && body.len() < MAX_ERROR_BYTES
-            {
-                body.extend_from_slice(&bytes);
-            }
-        };
-        let limit = Duration::from_millis(ERROR_BODY_MS);
-        // Whether it came in full or not, the status alone says enough.
-        let _in_full = timeout(limit, read).await;
-        body.truncate(MAX_ERROR_BYTES);
-        self.codec.failure(&head, &body)
+        Ok(Client { line: Arc::new(Line { codec, http: connections.client(&url)?, limits }) })
     }
 }
 
 #[async_trait]
 impl<C: Codec> Model for Client<C> {
     fn identity(&self) -> Identity {
-        self.codec.identity()
+        self.line.codec.identity()
     }
 
     async fn call(&self, call: ModelCall) -> Result<PartStream, Error> {
-        let ModelCall { request, attempt: _, cancel } = call;
-        let sent = self.codec.request(&request);
-        match cancel.run_until_cancelled(self.begin(sent)).await {
+        let ModelCall { request, attempt: _, cancel, resume } = call;
+        let resume = resume.filter(|id| self.line.codec.resume(id, None).is_some());
+        let begin = async {
+            match resume {
+                Some(response_id) => self.line.resume(response_id).await,
+                None => self.line.ask(self.line.codec.request(&request)).await,
+            }
+        };
+        match cancel.run_until_cancelled(begin).await {
             Some(begun) => Ok(begun?.into_parts(cancel)),
             None => Ok(Box::pin(stream::empty())),
         }
+    }
+
+    async fn cancel(&self, response_id: &str) -> Result<(), Error> {
+        self.line.cancel(response_id).await
     }
 }
 

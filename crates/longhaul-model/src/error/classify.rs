@@ -114,8 +114,9 @@ const MARKS: [Mark; 7] = [
     Mark {
         class: FailureClass::ChainBroken,
         codes: &["previous_response_not_found"],
-        words: &["previous response with id"],
-        statuses: &[0, 400, 404],
+        // Also of an answer made in the background that cannot be picked up.
+        words: &["response with id", "not a background response", "created with background"],
+        statuses: &[0, 400, 404, 409],
     },
     Mark {
         class: FailureClass::Auth,
@@ -156,7 +157,7 @@ const MARKS: [Mark; 7] = [
 ];
 
 /// What codes mean where no status is known: in an answer that had begun.
-const CODES: [(&str, FailureClass); 15] = [
+const CODES: [(&str, FailureClass); 18] = [
     ("overloaded", FailureClass::Overloaded),
     ("rate_limit", FailureClass::RateLimited),
     ("resource_exhausted", FailureClass::RateLimited),
@@ -172,6 +173,9 @@ const CODES: [(&str, FailureClass); 15] = [
     ("failed_precondition", FailureClass::InvalidRequest),
     ("unsupported", FailureClass::InvalidRequest),
     ("unimplemented", FailureClass::InvalidRequest),
+    ("content_policy", FailureClass::ContentFilter),
+    ("server_error", FailureClass::Server),
+    ("image", FailureClass::InvalidRequest),
 ];
 
 /// Classifies an answer whose status is no success.

@@ -5,8 +5,14 @@
 mod chat_decoder;
 mod chat_request;
 mod classify;
+mod conversation;
+#[path = "../../examples/decode/exchange.rs"]
+mod exchange;
 mod http;
 mod response;
+mod responses_decoder;
+mod responses_request;
+mod resume;
 mod scripted;
 mod scripted_failures;
 mod scripted_position;

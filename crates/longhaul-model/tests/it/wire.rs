@@ -5,11 +5,12 @@
 use std::path::Path;
 
 use longhaul_model::codec::{Codec, Decoder, ResponseHead};
-use longhaul_model::{Error, FinishReason, Part, openai_chat};
+use longhaul_model::{Error, FinishReason, Part, openai_chat, openai_responses};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::item::Item;
 use longhaul_session::usage::Usage;
-use serde_json::Value;
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 use crate::support::{calls_of, collect};
 
@@ -29,13 +30,24 @@ struct Wire {
     ends: fn(&str) -> bool,
 }
 
-const WIRES: [Wire; 1] = [Wire {
-    api: "openai-chat",
-    folder: "openai_chat",
-    ours: 61,
-    codec: || Box::new(openai_chat::Codec::new(openai_chat::Options::new(URL, "test-model"))),
-    ends: |text| text.contains("\"finish_reason\":\""),
-}];
+const WIRES: [Wire; 2] = [
+    Wire {
+        api: "openai-chat",
+        folder: "openai_chat",
+        ours: 61,
+        codec: || Box::new(openai_chat::Codec::new(openai_chat::Options::new(URL, "test-model"))),
+        ends: |text| text.contains("\"finish_reason\":\""),
+    },
+    Wire {
+        api: "openai-responses",
+        folder: "openai_responses",
+        ours: 108,
+        codec: || Box::new(openai_responses::Codec::new(openai_responses::Options::new(URL, "test-model"))),
+        ends: |text| {
+            ["completed", "incomplete", "done"].iter().any(|end| text.contains(&format!("response.{end}")))
+        },
+    },
+];
 
 const URL: &str = "https://provider.test/v1";
 
@@ -186,11 +198,12 @@ fn compare(case: &Case, how: &str, outcome: &Outcome) {
     if expect["error"].is_object() || expect["incomplete"] == true {
         compare_error(expect, outcome, &at);
     } else {
-        compare_answer(expect, outcome, &at);
+        compare_answer(case, outcome, &at);
     }
 }
 
-fn compare_answer(expect: &Value, outcome: &Outcome, at: &str) {
+fn compare_answer(case: &Case, outcome: &Outcome, at: &str) {
+    let expect = &case.expect;
     assert_eq!(outcome.error, None, "{at}");
     let answer = collect(outcome.parts.iter().cloned()).unwrap_or_else(|error| panic!("{error}: {at}"));
     let finish = match expect["finish_reason"].as_str() {
@@ -220,12 +233,32 @@ fn compare_answer(expect: &Value, outcome: &Outcome, at: &str) {
             }
         }
     }
-    let kept: String = answer.items.iter().filter_map(opaque_of).map(|it| it.to_string()).collect();
+    let kept: Vec<&Value> = answer.items.iter().filter_map(opaque_of).collect();
+    let texts: Vec<&str> = kept.iter().flat_map(|value| texts_in(value)).collect();
     for opaque in expect["opaque"].as_array().into_iter().flatten() {
         let chars = usize::try_from(opaque["chars"].as_u64().unwrap()).unwrap();
-        let found = kept.split('"').any(|text| text.chars().count() == chars);
-        assert!(found, "no opaque value of {chars} characters in {kept}: {at}");
+        let digest = opaque["sha256"].as_str();
+        let same = |text: &&str| digest.is_none_or(|digest| sha256(text).starts_with(digest));
+        let found = texts.iter().filter(|text| text.chars().count() == chars).any(same);
+        assert!(found, "no opaque value of {chars} characters, {digest:?}, in {kept:?}: {at}");
     }
+    if let Some(wanted) = expect["other_items"].as_array().filter(|_| case.wire.api == "openai-responses") {
+        let others = answer.items.iter().filter_map(|item| {
+            if let Item::Opaque { provider: _, value } = item { Some(value["type"].clone()) } else { None }
+        });
+        assert_eq!(&others.collect::<Vec<Value>>(), wanted, "other items: {at}");
+    }
+}
+
+/// Returns all texts in a value.
+fn texts_in(value: &Value) -> Vec<&str> {
+    let inner =
+        value.as_array().into_iter().flatten().chain(value.as_object().into_iter().flat_map(Map::values));
+    value.as_str().into_iter().chain(inner.flat_map(texts_in)).collect()
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn compare_usage(expect: &Value, outcome: &Outcome, at: &str) {
