@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::support::{calls_of, collect};
 
 const OUR_CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
-const OTHER_CASES: &str = "LONGHAUL_WIRE_CASES";
+pub(crate) const OTHER_CASES: &str = "LONGHAUL_WIRE_CASES";
 
 /// A wire, and what its cases are checked with.
 struct Wire {
