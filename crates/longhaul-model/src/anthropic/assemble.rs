@@ -45,6 +45,13 @@ struct Open {
     block: Block,
 }
 
+impl Open {
+    /// Tells whether it is meant by a number. Servers that give none write one block at a time.
+    fn is(&self, number: Option<u64>) -> bool {
+        number.is_none() || self.number.is_none() || self.number == number
+    }
+}
+
 #[derive(Debug)]
 enum Block {
     /// Its text has been passed on.
@@ -87,7 +94,8 @@ impl Assembler {
         event: &Value,
         parts: &mut Vec<Part>,
     ) -> Result<Progress, Error> {
-        let kind = event.get("type").and_then(Value::as_str).unwrap_or(name);
+        let said = event.get("type").and_then(Value::as_str).filter(|_| name != "error");
+        let kind = said.unwrap_or(name);
         if let Some(error) = error_in(kind, event) {
             return Err(error);
         }
@@ -214,8 +222,8 @@ impl Assembler {
         parts: &mut Vec<Part>,
     ) -> Result<(), Error> {
         let text = |key: &str| delta.get(key).and_then(Value::as_str).unwrap_or_default();
-        if let Some(Open { number: of, block: Block::Other { block, input } }) = &mut self.block
-            && (number.is_none() || *of == number)
+        if let Some(open) = self.block.as_mut().filter(|open| open.is(number))
+            && let Block::Other { block, input } = &mut open.block
         {
             match delta.get("partial_json") {
                 Some(piece) => input.push_str(&as_text(piece)),
@@ -289,13 +297,9 @@ impl Assembler {
 
     /// Whether thinking is whole is only known when the next block begins: it may be that the answer was cut.
     fn block_said_its_end(&mut self, number: Option<u64>, parts: &mut Vec<Part>) {
-        match &self.block {
-            Some(Open { number: of, block: Block::Text { .. } | Block::Other { .. } })
-                if number.is_none() || *of == number =>
-            {
-                self.end_block(false, parts);
-            }
-            Some(_) | None => {}
+        let ends = |open: &Open| open.is(number) && !matches!(open.block, Block::Thinking { .. });
+        if self.block.as_ref().is_some_and(ends) {
+            self.end_block(false, parts);
         }
     }
 

@@ -64,7 +64,7 @@ impl Calls {
 
     /// Takes a piece of the arguments of the call in a block, or of the newest; tells whether there is one.
     pub(super) fn arguments(&mut self, number: Option<u64>, piece: &str, parts: &mut Vec<Part>) -> bool {
-        let of_block = |call: &Call| number.is_none() || call.block == number;
+        let of_block = |call: &Call| number.is_none() || call.block.is_none() || call.block == number;
         let Some(at) = self.0.iter().rposition(of_block) else { return false };
         if !piece.is_empty() {
             self.0[at].arguments.push_str(piece);

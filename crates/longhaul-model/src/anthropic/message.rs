@@ -265,6 +265,8 @@ impl<'a> Writer<'a, '_> {
     }
 
     fn file(&mut self, at: usize, name: Option<&str>, media_type: &str, data: &str) {
+        let name = name.filter(|name| !is_blank(name));
+        let media_type = if media_type == "image/jpg" { "image/jpeg" } else { media_type };
         if IMAGES.contains(&media_type) {
             return self.user(at, &WireBlock::Image { source: Source::Base64 { media_type, data } });
         }

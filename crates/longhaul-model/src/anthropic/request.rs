@@ -102,12 +102,12 @@ fn head(options: &Options, request: &Request) -> Map<String, Value> {
     }
     let mut tools: Vec<Value> = request.tools.iter().map(tool).collect();
     match marker(options.cache) {
-        Some(marker) if !request.system.is_empty() => {
+        Some(marker) if !request.system.trim().is_empty() => {
             let text = &request.system;
             set("system", json!([{ "type": "text", "text": text, "cache_control": marker }]));
         }
         Some(marker) => tools.last_mut().into_iter().for_each(|tool| tool["cache_control"] = marker.clone()),
-        None if !request.system.is_empty() => {
+        None if !request.system.trim().is_empty() => {
             set("system", json!(request.system));
         }
         None => {}

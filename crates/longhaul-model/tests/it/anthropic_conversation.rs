@@ -189,10 +189,8 @@ fn check_turn(turn: &Value, next: &Value) -> bool {
 /// Returns what a message says, in one of the ways to say it.
 fn blocks(message: &Value) -> Vec<Value> {
     let text = |text: &Value| json!({ "type": "text", "text": text });
-    let mut blocks = match &message["content"] {
-        Value::Array(blocks) => blocks.clone(),
-        said => vec![text(said)],
-    };
+    let content = &message["content"];
+    let mut blocks = content.as_array().cloned().unwrap_or_else(|| vec![text(content)]);
     for block in &mut blocks {
         if block["type"] == "tool_result" && block["content"].is_string() {
             block["content"] = json!([text(&block["content"])]);

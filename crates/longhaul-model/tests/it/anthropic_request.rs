@@ -539,10 +539,14 @@ fn any_item() -> impl Strategy<Value = Item> {
 /// Leaves one call of each id, as a session does.
 fn once(items: Vec<Item>) -> Vec<Item> {
     let mut seen: Vec<String> = Vec::new();
-    let name = |item: &Item| match item {
-        Item::Opaque { value, .. } => value.pointer("/block/id").map(Value::to_string),
-        _ => item.tool_call().map(|call| call.id.0.clone()),
+    let served = |item: &Item| {
+        if let Item::Opaque { value, .. } = item {
+            value.pointer("/block/id").map(Value::to_string)
+        } else {
+            None
+        }
     };
+    let name = |item: &Item| item.tool_call().map(|call| call.id.0.clone()).or_else(|| served(item));
     items
         .into_iter()
         .filter(|item| match name(item) {

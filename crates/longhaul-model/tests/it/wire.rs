@@ -41,7 +41,7 @@ const WIRES: [Wire; 2] = [
     Wire {
         api: "anthropic",
         folder: "anthropic",
-        ours: 60,
+        ours: 106,
         codec: || Box::new(anthropic::Codec::new(anthropic::Options::new(URL, "test-model"))),
         ends: |text| text.contains("\"stop_reason\":\"") || text.contains("message_stop"),
     },
