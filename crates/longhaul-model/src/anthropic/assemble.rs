@@ -148,7 +148,7 @@ impl Assembler {
     }
 
     /// Ends the answer.
-    pub(super) fn finish(&mut self, parts: &mut Vec<Part>) -> Result<(), Error> {
+    pub(super) fn finish(&mut self, parts: &mut Vec<Part>) {
         self.start(None, parts);
         let reason = finish_reason(self.reason.as_deref(), !self.calls.is_empty());
         let cut = !reason.is_natural();
@@ -159,7 +159,6 @@ impl Assembler {
             parts.push(Part::Item { item });
         }
         parts.push(Part::Finished { reason, raw: self.reason.take() });
-        Ok(())
     }
 
     fn start(&mut self, id: Option<&str>, parts: &mut Vec<Part>) {

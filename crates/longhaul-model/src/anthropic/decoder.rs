@@ -32,27 +32,33 @@ impl MessagesDecoder {
             return Ok(());
         }
         if data == DONE {
-            self.done = self.assembler.has_reason();
-            return if self.done { self.assembler.finish(parts) } else { Ok(()) };
+            if self.assembler.has_reason() {
+                self.end(parts);
+            }
+            return Ok(());
         }
         let Ok(said) = serde_json::from_str::<Value>(data) else {
             let message = "the provider's stream made no sense: an event is no JSON";
             return Err(Error::new(FailureClass::Server, message));
         };
         match self.assembler.take(name, &said, parts)? {
-            Progress::GoesOn => Ok(()),
-            Progress::Ended => {
-                self.done = true;
-                self.assembler.finish(parts)
-            }
+            Progress::GoesOn => {}
+            Progress::Ended => self.end(parts),
         }
+        Ok(())
+    }
+
+    fn end(&mut self, parts: &mut Vec<Part>) {
+        self.done = true;
+        self.assembler.finish(parts);
     }
 
     fn document(&mut self, document: &[u8], parts: &mut Vec<Part>) -> Result<(), Error> {
         match serde_json::from_slice::<Value>(document) {
             Ok(answer) => {
                 self.assembler.take_document(answer.get(0).unwrap_or(&answer), parts)?;
-                self.assembler.finish(parts)
+                self.end(parts);
+                Ok(())
             }
             Err(error) if error.is_eof() => {
                 let message = "the connection ended before the answer was complete";
@@ -70,7 +76,10 @@ impl MessagesDecoder {
         }
         match (self.done, self.assembler.has_reason()) {
             (true, _) => Ok(()),
-            (false, true) => self.assembler.finish(parts),
+            (false, true) => {
+                self.end(parts);
+                Ok(())
+            }
             (false, false) => {
                 let message = "the stream ended before the answer was complete";
                 Err(Error::new(FailureClass::Network, message))
