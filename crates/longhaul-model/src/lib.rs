@@ -3,10 +3,11 @@
 //! A provider is a pair of pure functions (a request to bytes, bytes to parts; [`codec`]) and
 //! something that carries bytes between them ([`http`], one for all); this crate fixes what comes
 //! out. What an answer is made of is in [`part`], how parts become an answer in [`response`], why an
-//! attempt failed in [`error`]. Each wire format is a module of its own ([`mod@openai_chat`], [`mod@openai_responses`]), and
-//! [`scripted`] is a model that needs no provider. Retries and what is stored are left to the
-//! engine: nothing here tries twice.
+//! attempt failed in [`error`]. Each wire format is a module of its own ([`mod@openai_chat`],
+//! [`mod@openai_responses`], [`mod@anthropic`]), and [`scripted`] is a model that needs
+//! no provider. Retries and what is stored are left to the engine: nothing here tries twice.
 
+pub mod anthropic;
 mod body;
 pub mod codec;
 mod conversation;
@@ -33,6 +34,7 @@ use longhaul_session::agent::Request;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+pub use anthropic::anthropic;
 pub use error::Error;
 pub use openai_chat::openai_chat;
 pub use openai_responses::openai_responses;

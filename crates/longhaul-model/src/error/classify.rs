@@ -106,6 +106,7 @@ const MARKS: [Mark; 7] = [
             "out of credits",
             "used all available credits",
             "spending limit",
+            "specified api usage limits",
             "key limit exceeded",
             "account is not active",
         ],

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail it by panicking")]
 
+mod anthropic_conversation;
+mod anthropic_decoder;
+mod anthropic_request;
 mod chat_decoder;
 mod chat_request;
 mod classify;
