@@ -3,14 +3,16 @@
 //! A provider is a pair of pure functions (a request to bytes, bytes to parts; [`codec`]) and
 //! something that carries bytes between them ([`http`], one for all); this crate fixes what comes
 //! out. What an answer is made of is in [`part`], how parts become an answer in [`response`], why an
-//! attempt failed in [`error`]. Each wire format is a module of its own ([`mod@openai_chat`]), and
+//! attempt failed in [`error`]. Each wire format is a module of its own ([`mod@gemini`], [`mod@openai_chat`]), and
 //! [`scripted`] is a model that needs no provider. Retries and what is stored are left to the
 //! engine: nothing here tries twice.
 
+mod array;
 pub mod codec;
 mod conversation;
 pub mod error;
 mod frames;
+pub mod gemini;
 pub mod http;
 mod limits;
 mod measure;
@@ -32,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
+pub use gemini::gemini;
 pub use openai_chat::openai_chat;
 pub use part::{FinishReason, Part};
 pub use response::{Accumulator, Response};
