@@ -5,6 +5,8 @@
 mod chat_decoder;
 mod chat_request;
 mod classify;
+mod gemini_decoder;
+mod gemini_request;
 mod http;
 mod response;
 mod scripted;
