@@ -7,6 +7,7 @@ mod chat_request;
 mod classify;
 mod gemini_decoder;
 mod gemini_request;
+mod gemini_sessions;
 mod http;
 mod response;
 mod scripted;

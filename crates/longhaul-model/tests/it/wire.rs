@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::support::{calls_of, collect};
 
-const OUR_CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
-const OTHER_CASES: &str = "LONGHAUL_WIRE_CASES";
+pub(crate) const OUR_CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
+pub(crate) const OTHER_CASES: &str = "LONGHAUL_WIRE_CASES";
 
 /// A wire, and what its cases are checked with.
 struct Wire {
@@ -301,7 +301,14 @@ fn opaque_of(item: &Item) -> Option<&Value> {
         Item::ToolCall(call) => call.opaque.as_ref(),
         Item::Reasoning { opaque, .. } => opaque.as_ref(),
         Item::Opaque { value, .. } => Some(value),
-        _ => None,
+        Item::User { .. }
+        | Item::Assistant { .. }
+        | Item::ToolResult(_)
+        | Item::Summary { .. }
+        | Item::Steering { .. }
+        | Item::ContextFile { .. }
+        | Item::File { .. }
+        | Item::Redacted => None,
     }
 }
 
