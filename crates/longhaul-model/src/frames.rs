@@ -48,7 +48,7 @@ impl Frames {
         if let State::Undecided(begun) = &mut self.state {
             begun.extend_from_slice(bytes);
             let begun = std::mem::take(begun);
-            let text = begun.strip_prefix(BOM).unwrap_or(&begun).trim_ascii_start();
+            let text = after_blanks(&begun);
             self.state = decide(text, self.arrays);
             return self.push_decided(text, events);
         }
@@ -82,6 +82,17 @@ impl Frames {
             State::Stream(parser) => Rest::Stream(parser.finish()),
             State::Document(document) => Rest::Document(document),
         }
+    }
+}
+
+/// Leaves out blanks and byte order marks, as many as there are: how many come at once must not matter.
+fn after_blanks(mut text: &[u8]) -> &[u8] {
+    loop {
+        let rest = text.strip_prefix(BOM).unwrap_or(text).trim_ascii_start();
+        if rest.len() == text.len() {
+            return text;
+        }
+        text = rest;
     }
 }
 

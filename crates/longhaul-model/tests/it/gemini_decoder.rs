@@ -65,6 +65,17 @@ fn why_a_call_could_not_be_read_is_told() {
     assert!(error.message.ends_with("(MALFORMED_FUNCTION_CALL, bad: read()"), "{error}");
 }
 
+#[test]
+fn tokens_that_only_the_total_shows_were_generated() {
+    let usage = json!({ "promptTokenCount": 10, "candidatesTokenCount": 2, "totalTokenCount": 72 });
+    let chunk = json!({ "candidates": [{ "finishReason": "STOP" }], "usageMetadata": usage });
+    let parts = decode(&[chunk.to_string().as_bytes()]).0;
+    let output = parts
+        .iter()
+        .find_map(|part| if let Part::Usage { usage } = part { Some(usage.output) } else { None });
+    assert_eq!(output, Some(62));
+}
+
 fn any_word() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),

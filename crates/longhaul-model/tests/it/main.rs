@@ -5,6 +5,7 @@
 mod chat_decoder;
 mod chat_request;
 mod classify;
+mod fuzz;
 mod gemini_decoder;
 mod gemini_request;
 mod gemini_sessions;
