@@ -4,15 +4,17 @@
 //! something that carries bytes between them ([`http`], one for all); this crate fixes what comes
 //! out. What an answer is made of is in [`part`], how parts become an answer in [`response`], why an
 //! attempt failed in [`error`]. Each wire format is a module of its own ([`mod@openai_chat`],
-//! [`mod@openai_responses`], [`mod@anthropic`]), and [`scripted`] is a model that needs
+//! [`mod@openai_responses`], [`mod@anthropic`], [`mod@gemini`]), and [`scripted`] is a model that needs
 //! no provider. Retries and what is stored are left to the engine: nothing here tries twice.
 
 pub mod anthropic;
+mod array;
 mod body;
 pub mod codec;
 mod conversation;
 pub mod error;
 mod frames;
+pub mod gemini;
 pub mod http;
 mod limits;
 mod measure;
@@ -36,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use anthropic::anthropic;
 pub use error::Error;
+pub use gemini::gemini;
 pub use openai_chat::openai_chat;
 pub use openai_responses::openai_responses;
 pub use part::{FinishReason, Part};

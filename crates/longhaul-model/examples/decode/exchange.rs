@@ -7,7 +7,8 @@ use futures_util::StreamExt;
 use longhaul_model::codec::{Codec, Decoder, HttpRequest, ResponseHead};
 use longhaul_model::http::{Client, Connections, Limits};
 use longhaul_model::{
-    Accumulator, Error, Identity, Model, ModelCall, Part, Response, Secret, openai_chat, openai_responses,
+    Accumulator, Error, Identity, Model, ModelCall, Part, Response, Secret, anthropic, gemini, openai_chat,
+    openai_responses,
 };
 use longhaul_session::agent::{Request, ToolSpec};
 use longhaul_session::failure::FailureClass;
@@ -41,6 +42,14 @@ fn codec(ask: &Ask) -> Option<Box<dyn Codec>> {
             stream,
             ..openai_responses::Options::new(url, model)
         })),
+        "anthropic" => Box::new(anthropic::Codec::new(anthropic::Options {
+            key,
+            stream,
+            ..anthropic::Options::new(url, model)
+        })),
+        "gemini" => {
+            Box::new(gemini::Codec::new(gemini::Options { key, stream, ..gemini::Options::new(url, model) }))
+        }
         _ => return None,
     })
 }

@@ -11,6 +11,10 @@ mod classify;
 mod conversation;
 #[path = "../../examples/decode/exchange.rs"]
 mod exchange;
+mod fuzz;
+mod gemini_decoder;
+mod gemini_request;
+mod gemini_sessions;
 mod http;
 mod response;
 mod responses_decoder;

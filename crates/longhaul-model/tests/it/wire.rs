@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use longhaul_model::codec::{Codec, Decoder, ResponseHead};
-use longhaul_model::{Error, FinishReason, Part, anthropic, openai_chat, openai_responses};
+use longhaul_model::{Error, FinishReason, Part, anthropic, gemini, openai_chat, openai_responses};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::item::Item;
 use longhaul_session::usage::Usage;
@@ -14,15 +14,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::support::{calls_of, collect};
 
-const OUR_CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
+pub(crate) const OUR_CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
 pub(crate) const OTHER_CASES: &str = "LONGHAUL_WIRE_CASES";
 
 /// A wire, and what its cases are checked with.
-struct Wire {
+pub(crate) struct Wire {
     /// Its name in a case.
-    api: &'static str,
+    pub(crate) api: &'static str,
     /// The folder of our own cases.
-    folder: &'static str,
+    pub(crate) folder: &'static str,
     /// How many of ours there are at least.
     ours: usize,
     codec: fn() -> Box<dyn Codec>,
@@ -30,7 +30,7 @@ struct Wire {
     ends: fn(&str) -> bool,
 }
 
-const WIRES: [Wire; 3] = [
+pub(crate) static WIRES: [Wire; 4] = [
     Wire {
         api: "openai-chat",
         folder: "openai_chat",
@@ -54,22 +54,29 @@ const WIRES: [Wire; 3] = [
         codec: || Box::new(anthropic::Codec::new(anthropic::Options::new(URL, "test-model"))),
         ends: |text| text.contains("\"stop_reason\":\"") || text.contains("message_stop"),
     },
+    Wire {
+        api: "gemini",
+        folder: "gemini",
+        ours: 100,
+        codec: || Box::new(gemini::Codec::new(gemini::Options::new(URL, "test-model"))),
+        ends: |text| text.contains("\"finishReason\":\"") || text.contains("\"blockReason\":\""),
+    },
 ];
 
 const URL: &str = "https://provider.test/v1";
 
-struct Case {
+pub(crate) struct Case {
     wire: &'static Wire,
     id: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     head: ResponseHead,
     expect: Value,
 }
 
 /// What became of an answer.
-struct Outcome {
-    parts: Vec<Part>,
-    error: Option<Error>,
+pub(crate) struct Outcome {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) error: Option<Error>,
 }
 
 #[test]
@@ -103,7 +110,7 @@ fn a_cut_stream_is_never_a_finished_answer() {
     }
 }
 
-fn load(folder: &Path, wire: &'static Wire) -> Vec<Case> {
+pub(crate) fn load(folder: &Path, wire: &'static Wire) -> Vec<Case> {
     let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let mut cases: Vec<Case> = files
         .filter(|path| path.extension().is_some_and(|it| it == "json"))
@@ -165,7 +172,7 @@ fn check_all(cases: &[Case]) {
     }
 }
 
-fn decode<'a>(wire: &Wire, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+pub(crate) fn decode<'a>(wire: &Wire, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut decoder: Box<dyn Decoder> = (wire.codec)().decoder();
     let mut parts = Vec::new();
     let pushed = pieces.into_iter().try_for_each(|piece| decoder.push(piece, &mut parts));
@@ -336,10 +343,10 @@ fn opaque_of(item: &Item) -> Option<&Value> {
 }
 
 /// Numbers that look random and are the same in every run.
-struct Chance(u64);
+pub(crate) struct Chance(u64);
 
 impl Chance {
-    fn new(seed: &str) -> Self {
+    pub(crate) fn new(seed: &str) -> Self {
         Chance(
             seed.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
                 (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
@@ -347,12 +354,12 @@ impl Chance {
         )
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % end
     }
 
-    fn pieces<'a>(&mut self, mut body: &'a [u8]) -> Vec<&'a [u8]> {
+    pub(crate) fn pieces<'a>(&mut self, mut body: &'a [u8]) -> Vec<&'a [u8]> {
         let longest = 1 + self.below(200);
         let mut pieces = Vec::new();
         while !body.is_empty() {
