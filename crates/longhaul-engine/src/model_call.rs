@@ -265,8 +265,9 @@ fn stream(model: Arc<dyn Model>, call: ModelCall) -> mpsc::Receiver<Arrived> {
             }
         };
         tokio::select! {
-            () = forward => {}
+            biased;
             () = cancel.cancelled() => {}
+            () = forward => {}
         }
     });
     receiver

@@ -294,8 +294,9 @@ impl Runner {
             }
             let host = Arc::clone(&self.engine.host);
             tokio::select! {
-                () = host.sleep_ms(wait_ms) => return Ok(()),
+                biased;
                 () = shutdown.cancelled() => return Ok(()),
+                () = host.sleep_ms(wait_ms) => return Ok(()),
                 () = self.hinted() => if self.look(basis).await? == News::Obsolete {
                     return Ok(());
                 }

@@ -118,7 +118,9 @@ impl Runner {
             let lone_ms = batch
                 .lone_since_ms
                 .map(|since| LONE_RESULT_MS.saturating_sub(host.monotonic_ms().saturating_sub(since)));
+            // A batch has few calls: their ends cannot keep the others from being seen.
             tokio::select! {
+                biased;
                 Some(done) = batch.tasks.join_next() => batch.finish(done, host.monotonic_ms()),
                 () = shutdown.cancelled() => {}
                 () = self.hinted() => if self.look(batch.basis).await? == News::Obsolete {

@@ -116,7 +116,9 @@ impl Watcher {
 
     /// Waits until something may have changed. A hint that got lost costs one poll.
     async fn wait(&mut self) {
+        // What was missed is read from the store whichever comes first.
         tokio::select! {
+            biased;
             hint = self.hints.recv() => match hint {
                 Ok(hint) => self.grown |= hint.session == self.session && hint.head > self.seen,
                 Err(broadcast::error::RecvError::Lagged(_)) => self.grown = true,

@@ -142,11 +142,13 @@ impl Worker {
             }
             let next = patiently(host, || store.next_claimable_at(now, place)).await?;
             let wait_ms = next.map_or(POLL_MS, |at| at.since_ms(now).clamp(1, POLL_MS));
+            // Whichever ends first, the whole loop looks at everything again: their order is of no matter.
             tokio::select! {
-                _ = hints.recv(), if runners.len() < capacity => {}
-                Some(_) = runners.join_next() => {}
-                () = self.engine.host.sleep_ms(wait_ms) => {}
+                biased;
                 () = self.shutdown.cancelled() => {}
+                Some(_) = runners.join_next() => {}
+                _ = hints.recv(), if runners.len() < capacity => {}
+                () = self.engine.host.sleep_ms(wait_ms) => {}
             }
         }
         while runners.join_next().await.is_some() {}
@@ -170,8 +172,9 @@ impl Worker {
 
     async fn sleep(&self, delay_ms: u64) {
         tokio::select! {
-            () = self.engine.host.sleep_ms(delay_ms) => {}
+            biased;
             () = self.shutdown.cancelled() => {}
+            () = self.engine.host.sleep_ms(delay_ms) => {}
         }
     }
 }
