@@ -80,11 +80,11 @@ impl Runner {
                 biased;
                 () = shutdown.cancelled() => {
                     cancel.cancel();
-                    return Ok(self.cut(answer));
+                    return Ok(self.cut(answer, parts));
                 }
                 () = self.hinted() => if self.look(basis).await? == News::Obsolete {
                     cancel.cancel();
-                    return Ok(self.cut(answer));
+                    return Ok(self.cut(answer, parts));
                 },
                 () = &mut time_is_up => {
                     let message = format!("the model did not finish within {} s", limit_ms / 1_000);
@@ -110,7 +110,7 @@ impl Runner {
             }
         };
         cancel.cancel();
-        let usage = failure.usage.or(answer.usage());
+        let usage = failure.usage.or_else(|| usage_of(&answer, parts));
         Ok(self.failed(longhaul_model::Error { usage, ..failure }))
     }
 
@@ -120,12 +120,17 @@ impl Runner {
         answer: &mut Accumulator<F>,
         arrived: Arrived,
     ) -> Result<(), longhaul_model::Error> {
-        for part in arrived {
+        let mut arrived = arrived.into_iter();
+        let taken = arrived.try_for_each(|part| {
             let part = part?;
             self.stage.add(Live::Model { part: part.clone() });
+            answer.push(part)
+        });
+        // What makes no sense is paid for all the same.
+        for part in arrived.flatten().filter(|part| matches!(part, Part::Usage { .. })) {
             answer.push(part)?;
         }
-        Ok(())
+        taken
     }
 
     fn failed(&self, error: longhaul_model::Error) -> Attempt {
@@ -133,9 +138,9 @@ impl Runner {
         Attempt::Failed(error)
     }
 
-    fn cut<F: FnMut() -> CallId>(&self, answer: Accumulator<F>) -> Attempt {
+    fn cut<F: FnMut() -> CallId>(&self, answer: Accumulator<F>, parts: mpsc::Receiver<Arrived>) -> Attempt {
         self.stage.end(false, self.engine.host.monotonic_ms());
-        let usage = answer.usage().unwrap_or_default();
+        let usage = usage_of(&answer, parts).unwrap_or_default();
         Attempt::Cut(Leftover { partial: answer.partial(), usage, ..Leftover::default() })
     }
 
@@ -244,6 +249,25 @@ impl Runner {
 
 /// Parts that were there at the same time, or why there are no more.
 type Arrived = Vec<Result<Part, longhaul_model::Error>>;
+
+/// Returns what an attempt that ended has used, by the newest report that arrived, looked at or not: paid is
+/// paid.
+fn usage_of<F: FnMut() -> CallId>(
+    answer: &Accumulator<F>,
+    mut parts: mpsc::Receiver<Arrived>,
+) -> Option<Usage> {
+    let mut newest = answer.usage();
+    while let Ok(arrived) = parts.try_recv() {
+        for part in arrived {
+            match part {
+                Ok(Part::Usage { usage }) => newest = Some(usage),
+                Ok(_) => {}
+                Err(error) => newest = error.usage.or(newest),
+            }
+        }
+    }
+    newest
+}
 
 /// Runs an attempt as a task of its own: a provider that hangs or panics is a failed attempt, no more. Parts
 /// that arrived together are handed over together: waking the runner costs more than a part.
