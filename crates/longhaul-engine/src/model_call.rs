@@ -210,7 +210,7 @@ impl Runner {
             effect: spec.as_ref().map_or(EffectClass::Pure, |spec| spec.effect),
             exclusive: spec.as_ref().is_some_and(|spec| spec.exclusive),
             stop_after: spec.as_ref().is_some_and(|spec| spec.stop_after),
-            digest: Digest::of(format!("{name}\0{arguments}").as_bytes()),
+            digest: call_digest(name, arguments),
         }
     }
 
@@ -249,6 +249,11 @@ impl Runner {
 
 /// Parts that were there at the same time, or why there are no more.
 type Arrived = Vec<Result<Part, longhaul_model::Error>>;
+
+/// Digests what is called with what.
+pub(crate) fn call_digest(name: &str, arguments: &str) -> Digest {
+    Digest::of(format!("{name}\0{arguments}").as_bytes())
+}
 
 /// Returns what an attempt that ended has used, by the newest report that arrived, looked at or not: paid is
 /// paid.

@@ -1,5 +1,9 @@
 //! Runs the simulator from the command line: many seeds, or one with its log.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks through its output")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool speaks through its output"
+)]
 #![expect(clippy::disallowed_methods, reason = "how fast it runs is a matter of the machine's own clock")]
 
 use std::process::ExitCode;

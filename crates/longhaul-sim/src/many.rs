@@ -63,7 +63,9 @@ pub fn run_many(
 /// Kinds of entries that no run can have, each for a reason.
 const NEVER: [&str; 4] = [
     // The engine looks at no context files and asks no hooks yet, and picks no response up again.
-    "context", "hook", "response_started",
+    "context",
+    "hook",
+    "response_started",
     // A sound row is never put right.
     "reconciled",
 ];

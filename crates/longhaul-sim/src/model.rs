@@ -164,7 +164,8 @@ impl SimModel {
         } else {
             for piece in 0..=world.below(2) {
                 let long = !calm && world.happens(80);
-                let text = format!("answer {id} piece {piece} {}", "word ".repeat(if long { 200 } else { 3 }));
+                let text =
+                    format!("answer {id} piece {piece} {}", "word ".repeat(if long { 200 } else { 3 }));
                 acts.push(Act::Pause(slow_ms));
                 acts.push(Act::Say(Part::Text { text }));
             }

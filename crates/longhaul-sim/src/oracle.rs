@@ -111,7 +111,9 @@ impl Known {
             let next = self.newest_epoch + 1;
             world.hold(*epoch == next, "Fence", || format!("epoch {epoch} follows {}", self.newest_epoch));
             let honest = *lost == self.owner.is_some();
-            world.hold(honest, "Fence", || format!("epoch {epoch}: lost is {lost}, the owner {:?}", self.owner));
+            world.hold(honest, "Fence", || {
+                format!("epoch {epoch}: lost is {lost}, the owner {:?}", self.owner)
+            });
         }
         if let Some(what) = self.queue.objection(fact) {
             world.broken("Queue", format!("{} entry {}: {what}", short(session), entry.record.n));
@@ -247,4 +249,3 @@ pub(crate) fn unanswered(items: &[std::sync::Arc<Item>]) -> Option<String> {
     }
     open.first().map(|id| format!("call {id} has no result"))
 }
-

@@ -16,8 +16,7 @@ use crate::truth::CallKey;
 use crate::world::World;
 
 /// The tools that models call.
-pub(crate) const NAMES: [&str; 8] =
-    ["peek", "put", "send", "known", "ask", "alone", "finish", "forbidden"];
+pub(crate) const NAMES: [&str; 8] = ["peek", "put", "send", "known", "ask", "alone", "finish", "forbidden"];
 
 /// How long a call may take, in milliseconds.
 const TIME_LIMIT_MS: u64 = 12_000;

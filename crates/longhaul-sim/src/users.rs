@@ -168,10 +168,7 @@ impl User {
     }
 
     /// Waits for an answer, but not for ever: a caller that gives up may be one that has died.
-    async fn hear<T>(
-        &self,
-        asked: impl Future<Output = Result<Result<T, Refusal>, Error>>,
-    ) -> Heard<T> {
+    async fn hear<T>(&self, asked: impl Future<Output = Result<Result<T, Refusal>, Error>>) -> Heard<T> {
         let patience_ms = 200 + self.world.below(20_000);
         let heard = tokio::select! {
             biased;
@@ -338,7 +335,11 @@ fn configuration(world: &World) -> Configuration {
 }
 
 /// Where a message stands in a log: how often its text is there, and whether it may have been redacted.
-pub(crate) fn occurrences(entries: &[longhaul_session::entry::Entry], after: EntryNo, text: &str) -> (usize, bool) {
+pub(crate) fn occurrences(
+    entries: &[longhaul_session::entry::Entry],
+    after: EntryNo,
+    text: &str,
+) -> (usize, bool) {
     use longhaul_session::entry::Fact;
     use longhaul_session::item::Item;
     let own = entries.iter().filter(|entry| entry.record.n > after);
@@ -347,7 +348,8 @@ pub(crate) fn occurrences(entries: &[longhaul_session::entry::Entry], after: Ent
     let (mut times, mut redacted) = (0, false);
     for entry in messages {
         redacted |= entry.content.is_none();
-        times += entry.items().iter().filter(|item| matches!(item, Item::User { text: it } if it == text)).count();
+        times +=
+            entry.items().iter().filter(|item| matches!(item, Item::User { text: it } if it == text)).count();
     }
     (times, redacted)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longhaul_engine::{Event, EpisodeKey};
+use longhaul_engine::{EpisodeKey, Event};
 use longhaul_session::id::{EntryNo, SessionId};
 
 use crate::store::{Disk, short};
@@ -69,7 +69,9 @@ impl Reader {
                         world.count("watcher sees a live part");
                         let before = live.filter(|(key, _)| *key == episode).map_or(0, |(_, k)| k);
                         let next = k == before + 1;
-                        self.hold(next, row.session, || format!("part {k} of {episode:?} came after {before}"));
+                        self.hold(next, row.session, || {
+                            format!("part {k} of {episode:?} came after {before}")
+                        });
                         live = Some((episode, k));
                     }
                     Ok(Event::PreviewReset { episode }) => {

@@ -1,10 +1,14 @@
 //! Models that do not behave: what they answer is never worse than a failed attempt.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use longhaul_engine::Driven;
-use longhaul_model::{Error, FinishReason, ModelCall, Part};
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use longhaul_engine::{Driven, Engine};
+use longhaul_model::{Error, FinishReason, Identity, Model, ModelCall, Part, PartStream};
+use longhaul_session::command::Command;
+use longhaul_session::id::SessionId;
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::usage::Usage;
 use longhaul_tools::toolbox::Toolbox;
@@ -71,5 +75,34 @@ async fn call_ids_that_a_provider_uses_again_are_told_apart() {
     let session = world.session("go").await;
     assert_eq!(bounded(world.run(session)).await, Driven::Waiting);
     assert_eq!((probe.count(), world.outcomes(session).await), (6, vec![Outcome::Ok; 6]));
+    world.sound(session).await;
+}
+
+/// Is interrupted as it begins to answer, reports what that cost, and hangs.
+struct Interrupted(Arc<OnceLock<(Engine, SessionId)>>);
+
+#[async_trait]
+impl Model for Interrupted {
+    fn identity(&self) -> Identity {
+        Identity { provider: "test".to_owned(), model: "interrupted".to_owned(), scripted: true }
+    }
+
+    async fn call(&self, _: ModelCall) -> Result<PartStream, Error> {
+        let (engine, session) = self.0.get().unwrap();
+        engine.command(*session, Command::Interrupt { drop_queue: false }, None).await.unwrap().unwrap();
+        let usage = Usage { input: 7, output: 1, ..Usage::default() };
+        Ok(Box::pin(stream::iter([Ok(Part::Usage { usage })]).chain(stream::pending())))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_model_reported_just_before_it_was_interrupted_is_paid_for() {
+    let place = Arc::new(OnceLock::new());
+    let world = World::of(Arc::new(Interrupted(Arc::clone(&place))), Toolbox::empty());
+    let session = world.session("go").await;
+    place.set((world.engine.clone(), session)).ok();
+    assert_eq!(bounded(world.run(session)).await, Driven::Waiting);
+    assert_eq!(world.kinds(session).await, "created message prepared interrupting interrupted");
+    assert_eq!(world.state(session).await.ledger.measured.input, 7);
     world.sound(session).await;
 }

@@ -12,12 +12,12 @@ use longhaul_store::{
 };
 use tokio::sync::broadcast;
 
+use crate::chance::Chance;
 use crate::limits::{LEASE_MS, MARGIN_MS, RENEW_EVERY_MS};
 use crate::plan::{Plan, Rates};
 use crate::process::Process;
 use crate::store::Disk;
 use crate::world::World;
-use crate::chance::Chance;
 
 /// A process's connection to the simulated store.
 pub struct SimStore {
@@ -177,7 +177,8 @@ impl SimStore {
         for entry in &mut entries {
             n += 1;
             let Ok(record) = serde_json::from_slice::<Record>(&entry.record) else { return };
-            entry.record = serde_json::to_vec(&Record { n, ..record }).expect("a record has only string keys");
+            entry.record =
+                serde_json::to_vec(&Record { n, ..record }).expect("a record has only string keys");
             hash = chain(hash, &entry.record);
             (entry.n, entry.hash) = (n, hash);
         }
@@ -219,7 +220,11 @@ impl Store for SimStore {
                 let (session, epoch, head) = (same.session, same.epoch, same.expected_head);
                 world.note(
                     &name,
-                    format_args!("{} +{head} {} epoch {epoch:?}: {answer:?}", short(session), kinds.join(" ")),
+                    format_args!(
+                        "{} +{head} {} epoch {epoch:?}: {answer:?}",
+                        short(session),
+                        kinds.join(" ")
+                    ),
                 );
                 answer
             })

@@ -76,7 +76,11 @@ impl Disk {
 
     fn open(&self) -> Result<MutexGuard<'_, Tables>, Error> {
         let tables = self.lock();
-        if tables.closed { Err(Error::Closed { database: "the simulated store".to_owned() }) } else { Ok(tables) }
+        if tables.closed {
+            Err(Error::Closed { database: "the simulated store".to_owned() })
+        } else {
+            Ok(tables)
+        }
     }
 
     pub(crate) fn create(
@@ -363,11 +367,7 @@ impl Tables {
         depth
     }
 
-    fn entries(
-        &self,
-        session: SessionId,
-        range: RangeInclusive<EntryNo>,
-    ) -> Result<Vec<SealedEntry>, Error> {
+    fn entries(&self, session: SessionId, range: RangeInclusive<EntryNo>) -> Result<Vec<SealedEntry>, Error> {
         let (mut at, mut last) = (self.session(session)?, *range.end());
         let mut found = Vec::new();
         loop {
@@ -384,7 +384,8 @@ impl Tables {
     /// Lets whoever just acquired a session live on.
     fn touch(&mut self, world: &World, row: &Row) {
         let epoch = self.sessions.get(&row.session).map_or(0, |kept| kept.row.epoch);
-        if let Some(known) = row.owner.filter(|_| row.epoch > epoch).and_then(|it| self.workers.get_mut(&it)) {
+        if let Some(known) = row.owner.filter(|_| row.epoch > epoch).and_then(|it| self.workers.get_mut(&it))
+        {
             known.lives_until = world.now().plus_ms(LEASE_MS);
         }
     }
@@ -392,7 +393,8 @@ impl Tables {
     /// Under leases a dead process lives until its lease is over, and a stalled one only so long.
     fn lives(&self, world: &World, worker: WorkerId) -> bool {
         self.workers.get(&worker).is_some_and(|known| {
-            let held = if world.plan.lease { known.lives_until > world.now() } else { !known.process.is_dead() };
+            let held =
+                if world.plan.lease { known.lives_until > world.now() } else { !known.process.is_dead() };
             held && !known.ended
         })
     }
