@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use longhaul_model::{Accumulator, Model, ModelCall, Part, Response};
 use longhaul_session::agent::{Request, ToolPermission};
-use longhaul_session::command::{Basis, OwnerAction, Refusal, Step};
+use longhaul_session::command::{Basis, Cut, OwnerAction, Refusal, Step};
 use longhaul_session::entry::{CallFact, Measured, Place, Timing};
 use longhaul_session::failure::{Failure, FailureClass, Retry, retry_delay_ms};
 use longhaul_session::goal::GoalStatus;
@@ -214,6 +214,22 @@ impl Runner {
         }
     }
 
+    /// Fails the turn, unless history has changed since the attempt began: then its failure says nothing.
+    async fn fail_attempt(
+        &mut self,
+        basis: Basis,
+        failure: Failure,
+        usage: Usage,
+        goal: Option<GoalId>,
+    ) -> Result<(), Error> {
+        let spend = self.spend(usage, goal);
+        let action = OwnerAction::Fail { failure, cut: Cut::default(), spend };
+        match self.commit_on(Some(basis), action).await? {
+            Ok(()) => Ok(()),
+            Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
+        }
+    }
+
     /// A retry is an entry: it shows in streams and survives a restart.
     pub(crate) async fn retry_or_fail(
         &mut self,
@@ -236,7 +252,7 @@ impl Runner {
         };
         let not_before = now.plus_ms(delay_ms);
         if !error.class.is_retryable() || not_before > since.plus_ms(limit_ms) {
-            return self.fail(failure, usage).await;
+            return self.fail_attempt(basis, failure, usage, goal).await;
         }
         let retry = Retry { class: error.class, since, not_before };
         let spend = self.spend(usage, goal);

@@ -239,8 +239,23 @@ impl Runner {
 
     /// Does what only the owner may. `Err` inside: the rules forbid it now, and the state is the newest.
     pub(crate) async fn commit(&mut self, action: OwnerAction) -> Result<Result<(), Refusal>, Error> {
+        self.commit_on(None, action).await
+    }
+
+    /// The same, where a basis is given only while that is the newest.
+    pub(crate) async fn commit_on(
+        &mut self,
+        basis: Option<Basis>,
+        action: OwnerAction,
+    ) -> Result<Result<(), Refusal>, Error> {
         let epoch = self.epoch;
-        let make = |_: &Journal| Ok(Command::Owned { epoch, action: action.clone() });
+        let make = |journal: &Journal| {
+            let (history_at, attempt) = (journal.state.history_at, journal.state.attempt);
+            match basis.filter(|basis| *basis != Basis { history_at, attempt }) {
+                None => Ok(Command::Owned { epoch, action: action.clone() }),
+                Some(basis) => Err(Refusal::Obsolete { basis, history_at, attempt }),
+            }
+        };
         let bill_until_ms = self.bill_until_ms.take();
         match self.journal.command(make, None).await? {
             Committed::Done(_) | Committed::Repeated(_) => {
