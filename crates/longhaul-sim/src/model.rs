@@ -105,7 +105,11 @@ impl Model for SimModel {
                 }
                 Err(Error::new(FailureClass::Network, "cancelled"))
             }
-            1..=3 => Err(self.failure(id)),
+            1..=3 => {
+                let error = self.failure(id);
+                reported(world, id, error.usage);
+                Err(error)
+            }
             _ => {
                 let mut acts = self.answer(id, &call.request);
                 if trouble {
@@ -129,10 +133,6 @@ impl SimModel {
             world.count("retry-after");
         }
         let usage = world.happens(200).then(|| self.report(id, 10, world.below(20)));
-        if let (Some(usage), Some(attempt)) = (usage, world.truth().attempts.get_mut(&id)) {
-            world.count("failure with usage");
-            attempt.reported.push(usage);
-        }
         Error { retry_after_ms, usage, ..Error::new(class, format!("simulated failure {id}")) }
     }
 
@@ -279,16 +279,24 @@ impl Stream for Answer {
                     }));
                 }
                 Act::Hang => self.waits = Some(Box::pin(std::future::pending())),
-                Act::Fail(error) => return Poll::Ready(Some(Err(error))),
+                Act::Fail(error) => {
+                    reported(&world, self.id, error.usage);
+                    return Poll::Ready(Some(Err(error)));
+                }
                 Act::Say(part) => {
-                    if let Part::Usage { usage } = &part
-                        && let Some(attempt) = world.truth().attempts.get_mut(&self.id)
-                    {
-                        attempt.reported.push(*usage);
+                    if let Part::Usage { usage } = &part {
+                        reported(&world, self.id, Some(*usage));
                     }
                     return Poll::Ready(Some(Ok(part)));
                 }
             }
         }
+    }
+}
+
+/// Notes what a model said an attempt has used.
+fn reported(world: &World, id: u64, usage: Option<Usage>) {
+    if let (Some(usage), Some(attempt)) = (usage, world.truth().attempts.get_mut(&id)) {
+        attempt.reported.push(usage);
     }
 }

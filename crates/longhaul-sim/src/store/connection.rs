@@ -229,11 +229,11 @@ impl Store for SimStore {
                 answer
             })
             .await?;
+        if matches!(appended, Appended::Fenced { .. } | Appended::Conflict { .. }) {
+            self.probe(&append);
+        }
         match appended {
-            Appended::Fenced { .. } => {
-                self.world.count("append fenced");
-                self.probe(&append);
-            }
+            Appended::Fenced { .. } => self.world.count("append fenced"),
             Appended::Conflict { .. } => self.world.count("append conflicted"),
             Appended::Repeated { .. } => self.world.count("append repeated"),
             Appended::Done => {}

@@ -52,6 +52,8 @@ struct Known {
     process: Arc<Process>,
     /// It said goodbye.
     ended: bool,
+    /// It was found dead; it is shown again if it comes back from a long stall.
+    forgotten: bool,
     lives_until: Timestamp,
 }
 
@@ -273,11 +275,12 @@ impl Disk {
         let dead: Vec<WorkerId> =
             tables.workers.keys().filter(|id| !tables.lives(&self.world, **id)).copied().collect();
         for worker in dead {
-            tables.workers.remove(&worker);
+            tables.workers.get_mut(&worker).expect("it was found just now").forgotten = true;
         }
         let known = Known {
             process: Arc::clone(process),
             ended: false,
+            forgotten: false,
             lives_until: self.world.now().plus_ms(LEASE_MS),
             info: info.clone(),
         };
@@ -302,7 +305,8 @@ impl Disk {
             let running = u32::try_from(owned).unwrap_or(u32::MAX);
             WorkerInfo { running, alive: tables.lives(&self.world, worker), ..known.info.clone() }
         };
-        Ok(tables.workers.values().map(info).collect())
+        let listed = tables.workers.values().map(|known| (info(known), known.forgotten));
+        Ok(listed.filter(|(info, forgotten)| info.alive || !forgotten).map(|(info, _)| info).collect())
     }
 
     pub(crate) fn put_artifact(&self, session: SessionId, bytes: Vec<u8>) -> Result<Digest, Error> {
