@@ -10,6 +10,7 @@ mod arguments;
 mod mutants;
 mod process;
 mod search;
+mod sim;
 mod table;
 mod tidy;
 mod verify;
@@ -50,5 +51,6 @@ fn run(root: &Path, command: &Command) -> Result<(), String> {
         Command::MutantsCheck { names } => mutants::check(root, names),
         Command::Mutants { names } => mutants::run(root, names),
         Command::Search { large } => search::run(root, *large),
+        Command::Sim { arguments } => sim::run(root, arguments),
     }
 }

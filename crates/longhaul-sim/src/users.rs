@@ -127,7 +127,6 @@ impl User {
         Budget { tokens, active_ms, continuations: Some(1 + world.below(6)), ..Budget::default() }
     }
 
-    // tidy: long — one match over all that a person may do
     fn command(&self, action: &str, state: &SessionState) -> Option<Command> {
         let world = &self.world;
         let queued = || (!state.queue.is_empty()).then(|| *world.chance().pick(&state.queue));

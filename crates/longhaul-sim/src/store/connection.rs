@@ -109,7 +109,7 @@ impl SimStore {
             world.fault(&self.process.name, "outcome unknown, written later");
             Fate::Late
         } else {
-            return Fate::Done;
+            Fate::Done
         }
     }
 
