@@ -82,6 +82,9 @@ impl Oracle {
             let before = known.state.status;
             known.fold(sealed, &entry);
             known.losses(&entry.record.fact, before);
+            if matches!(entry.record.fact, Fact::Forked { .. } | Fact::Imported { .. }) {
+                known.is_detached(world, row.session);
+            }
         }
         known.agrees(world, row);
     }
@@ -164,6 +167,19 @@ impl Known {
         if self.context.is_stale() {
             self.context = std::mem::take(&mut self.context).read_back();
         }
+    }
+
+    /// Of the session it was copied from, nothing is under way in it.
+    fn is_detached(&self, world: &World, session: SessionId) {
+        let state = &self.state;
+        let active = state.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active);
+        let under_way = active
+            || state.status != Status::Waiting
+            || state.owner.is_some()
+            || state.retry.is_some()
+            || !state.queue.is_empty()
+            || !state.pending.is_empty();
+        world.hold(!under_way, "Fork", || format!("{} goes on with its origin's work", short(session)));
     }
 
     /// Counts lost owners since a tool really ran, or a turn ended; waiting for a person is no ownership.

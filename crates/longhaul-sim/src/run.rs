@@ -52,9 +52,9 @@ pub fn run(seed: u64, flaw: Option<Flaw>) -> Outcome {
     let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime of one thread is made");
     let mut chance = Chance::new(seed);
     let plan = Plan::draw(&mut chance);
+    // Outside of its runtime the clock would be the machine's.
     let entered = runtime.enter();
     let world = Arc::new(World::new(plan, chance, flaw));
-    drop(entered);
     world.note("seed", format_args!("{seed}: {:?}", world.plan));
     let log = EngineLog { world: Arc::clone(&world) };
     let ((), panic) = with_panics(|| {
@@ -63,6 +63,7 @@ pub fn run(seed: u64, flaw: Option<Flaw>) -> Outcome {
     if let Some(panic) = panic {
         world.broken("Panic", panic);
     }
+    drop(entered);
     drop(runtime);
     let (log, coverage, broken) = world.finish();
     Outcome { seed, broken, log, coverage }
