@@ -11,6 +11,7 @@ mod mutants;
 mod postgres;
 mod process;
 mod search;
+mod sim;
 mod table;
 mod tidy;
 mod verify;
@@ -52,5 +53,6 @@ fn run(root: &Path, command: &Command) -> Result<(), String> {
         Command::Mutants { names } => mutants::run(root, names),
         Command::Postgres { program } => postgres::run(root, program),
         Command::Search { large } => search::run(root, *large),
+        Command::Sim { arguments } => sim::run(root, arguments),
     }
 }

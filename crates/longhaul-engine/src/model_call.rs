@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use longhaul_model::{Accumulator, Model, ModelCall, Part, Response};
 use longhaul_session::agent::{Request, ToolPermission};
-use longhaul_session::command::{Basis, OwnerAction, Refusal, Step};
+use longhaul_session::command::{Basis, Cut, OwnerAction, Refusal, Step};
 use longhaul_session::entry::{CallFact, Measured, Place, Timing};
 use longhaul_session::failure::{Failure, FailureClass, Retry, retry_delay_ms};
 use longhaul_session::goal::GoalStatus;
@@ -84,12 +84,12 @@ impl Runner {
                 biased;
                 () = &mut told_to_cut => {
                     cancel.cancel();
-                    return Ok(self.cut(answer));
+                    return Ok(self.cut(answer, parts));
                 }
-                () = tenure.over() => return Ok(self.cut(answer)),
+                () = tenure.over() => return Ok(self.cut(answer, parts)),
                 () = self.hinted() => if self.look(basis).await? == News::Obsolete {
                     cancel.cancel();
-                    return Ok(self.cut(answer));
+                    return Ok(self.cut(answer, parts));
                 },
                 () = &mut time_is_up => {
                     let message = format!("the model did not finish within {} s", limit_ms / 1_000);
@@ -115,7 +115,7 @@ impl Runner {
             }
         };
         cancel.cancel();
-        let usage = failure.usage.or(answer.usage());
+        let usage = failure.usage.or_else(|| usage_of(&answer, parts));
         Ok(self.failed(longhaul_model::Error { usage, ..failure }))
     }
 
@@ -125,12 +125,17 @@ impl Runner {
         answer: &mut Accumulator<F>,
         arrived: Arrived,
     ) -> Result<(), longhaul_model::Error> {
-        for part in arrived {
+        let mut arrived = arrived.into_iter();
+        let taken = arrived.try_for_each(|part| {
             let part = part?;
             self.stage.add(Live::Model { part: part.clone() });
+            answer.push(part)
+        });
+        // What makes no sense is paid for all the same.
+        for part in arrived.flatten().filter(|part| matches!(part, Part::Usage { .. })) {
             answer.push(part)?;
         }
-        Ok(())
+        taken
     }
 
     fn failed(&self, error: longhaul_model::Error) -> Attempt {
@@ -138,9 +143,9 @@ impl Runner {
         Attempt::Failed(error)
     }
 
-    fn cut<F: FnMut() -> CallId>(&self, answer: Accumulator<F>) -> Attempt {
+    fn cut<F: FnMut() -> CallId>(&self, answer: Accumulator<F>, parts: mpsc::Receiver<Arrived>) -> Attempt {
         self.stage.end(false, self.engine.host.monotonic_ms());
-        let usage = answer.usage().unwrap_or_default();
+        let usage = usage_of(&answer, parts).unwrap_or_default();
         Attempt::Cut(Leftover { partial: answer.partial(), usage, ..Leftover::default() })
     }
 
@@ -210,7 +215,23 @@ impl Runner {
             effect: spec.as_ref().map_or(EffectClass::Pure, |spec| spec.effect),
             exclusive: spec.as_ref().is_some_and(|spec| spec.exclusive),
             stop_after: spec.as_ref().is_some_and(|spec| spec.stop_after),
-            digest: Digest::of(format!("{name}\0{arguments}").as_bytes()),
+            digest: call_digest(name, arguments),
+        }
+    }
+
+    /// Fails the turn, unless history has changed since the attempt began: then its failure says nothing.
+    async fn fail_attempt(
+        &mut self,
+        basis: Basis,
+        failure: Failure,
+        usage: Usage,
+        goal: Option<GoalId>,
+    ) -> Result<(), Error> {
+        let spend = self.spend(usage, goal);
+        let action = OwnerAction::Fail { failure, cut: Cut::default(), spend };
+        match self.commit_on(Some(basis), action).await? {
+            Ok(()) => Ok(()),
+            Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
         }
     }
 
@@ -236,7 +257,7 @@ impl Runner {
         };
         let not_before = now.plus_ms(delay_ms);
         if !error.class.is_retryable() || not_before > since.plus_ms(limit_ms) {
-            return self.fail(failure, usage).await;
+            return self.fail_attempt(basis, failure, usage, goal).await;
         }
         let retry = Retry { class: error.class, since, not_before };
         let spend = self.spend(usage, goal);
@@ -249,6 +270,30 @@ impl Runner {
 
 /// Parts that were there at the same time, or why there are no more.
 type Arrived = Vec<Result<Part, longhaul_model::Error>>;
+
+/// Digests what is called with what.
+pub(crate) fn call_digest(name: &str, arguments: &str) -> Digest {
+    Digest::of(format!("{name}\0{arguments}").as_bytes())
+}
+
+/// Returns what an attempt that ended has used, by the newest report that arrived, looked at or not: paid is
+/// paid.
+fn usage_of<F: FnMut() -> CallId>(
+    answer: &Accumulator<F>,
+    mut parts: mpsc::Receiver<Arrived>,
+) -> Option<Usage> {
+    let mut newest = answer.usage();
+    while let Ok(arrived) = parts.try_recv() {
+        for part in arrived {
+            match part {
+                Ok(Part::Usage { usage }) => newest = Some(usage),
+                Ok(_) => {}
+                Err(error) => newest = error.usage.or(newest),
+            }
+        }
+    }
+    newest
+}
 
 /// Runs an attempt as a task of its own: a provider that hangs or panics is a failed attempt, no more. Parts
 /// that arrived together are handed over together: waking the runner costs more than a part.
@@ -274,8 +319,9 @@ fn stream(model: Arc<dyn Model>, call: ModelCall, tenure: Tenure) -> mpsc::Recei
             }
         };
         tokio::select! {
-            () = forward => {}
+            biased;
             () = cancel.cancelled() => {}
+            () = forward => {}
         }
     });
     receiver

@@ -258,11 +258,26 @@ impl Runner {
 
     /// Does what only the owner may. `Err` inside: the rules forbid it now, and the state is the newest.
     pub(crate) async fn commit(&mut self, action: OwnerAction) -> Result<Result<(), Refusal>, Error> {
+        self.commit_on(None, action).await
+    }
+
+    /// The same, where a basis is given only while that is the newest.
+    pub(crate) async fn commit_on(
+        &mut self,
+        basis: Option<Basis>,
+        action: OwnerAction,
+    ) -> Result<Result<(), Refusal>, Error> {
         let epoch = self.epoch;
         if self.tenure.is_over() {
             return Ok(Err(Refusal::Fenced { epoch, newest: self.state().epoch }));
         }
-        let make = |_: &Journal| Ok(Command::Owned { epoch, action: action.clone() });
+        let make = |journal: &Journal| {
+            let (history_at, attempt) = (journal.state.history_at, journal.state.attempt);
+            match basis.filter(|basis| *basis != Basis { history_at, attempt }) {
+                None => Ok(Command::Owned { epoch, action: action.clone() }),
+                Some(basis) => Err(Refusal::Obsolete { basis, history_at, attempt }),
+            }
+        };
         let bill_until_ms = self.bill_until_ms.take();
         match self.journal.command(make, None).await? {
             Committed::Done(_) | Committed::Repeated(_) => {
@@ -316,9 +331,10 @@ impl Runner {
             }
             let host = Arc::clone(&self.engine.host);
             tokio::select! {
-                () = host.sleep_ms(wait_ms) => return Ok(()),
+                biased;
                 () = stop.told.cancelled() => return Ok(()),
                 () = tenure.over() => return Ok(()),
+                () = host.sleep_ms(wait_ms) => return Ok(()),
                 () = self.hinted() => if self.look(basis).await? == News::Obsolete {
                     return Ok(());
                 }

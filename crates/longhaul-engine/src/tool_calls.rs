@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use longhaul_session::command::{Basis, Cut, OwnerAction, Ran, Step};
-use longhaul_session::id::{CallId, Timestamp};
+use longhaul_session::id::{CallId, Epoch, Timestamp};
 use longhaul_session::item::{EffectClass, Outcome, ToolResult};
 use longhaul_session::state::PendingCall;
 use longhaul_session::usage::Usage;
@@ -17,6 +17,7 @@ use crate::Error;
 use crate::engine::Engine;
 use crate::episode::{Live, Stage};
 use crate::limits::{LONE_RESULT_MS, MAX_PARALLEL_CALLS, PROGRESS_LINES, REAP_MS};
+use crate::model_call::call_digest;
 use crate::runner::{Equipment, Leftover, News, Runner};
 
 /// The calls of a step while they run.
@@ -129,7 +130,9 @@ impl Runner {
             let lone_ms = batch
                 .lone_since_ms
                 .map(|since| LONE_RESULT_MS.saturating_sub(host.monotonic_ms().saturating_sub(since)));
+            // A batch has few calls: their ends cannot keep the others from being seen.
             tokio::select! {
+                biased;
                 Some(done) = batch.tasks.join_next() => batch.finish(done, host.monotonic_ms()),
                 () = stop.told.cancelled() => {}
                 () = tenure.over() => {}
@@ -155,6 +158,11 @@ impl Runner {
         self.started.push(call.id.clone());
         let context = self.journal.loaded_context();
         let arguments = context.and_then(|context| context.call(&call.id)).map(|call| call.arguments.clone());
+        let arguments = arguments.unwrap_or_default();
+        if call_digest(&call.tool, &arguments) != call.digest {
+            batch.finished.push(redacted_result(call, self.epoch));
+            return;
+        }
         let (progress, mut lines) = Progress::channel(PROGRESS_LINES);
         let cx = self.call_context(batch, &call, progress);
         let (equipment, stage) = (Arc::clone(&batch.equipment), Arc::clone(&self.stage));
@@ -172,7 +180,7 @@ impl Runner {
             let output = if tenure.is_over() {
                 ToolOutput::new(Outcome::NotRun, Outcome::NotRun.notice())
             } else {
-                let run = equipment.toolbox.run(&call.tool, arguments.as_deref().unwrap_or(""), &cx);
+                let run = equipment.toolbox.run(&call.tool, &arguments, &cx);
                 tokio::pin!(run);
                 loop {
                     tokio::select! {
@@ -311,6 +319,19 @@ impl Batch {
 fn unknown_result(call: CallId) -> Ran {
     let (outcome, output) = (Outcome::Unknown, Outcome::Unknown.notice().to_owned());
     Ran { result: ToolResult { call, outcome, output, files: Vec::new(), artifact: None }, ran: None }
+}
+
+/// Makes the result of a call whose arguments were redacted before it was started: what is left of them is
+/// not what was asked. An older epoch may have started it.
+fn redacted_result(call: PendingCall, epoch: Epoch) -> Ran {
+    let (outcome, output) = if call.startable_by == Some(epoch) {
+        (Outcome::Rejected, "The call was not run: its arguments were redacted.")
+    } else {
+        (Outcome::Unknown, Outcome::Unknown.notice())
+    };
+    let result =
+        ToolResult { call: call.id, outcome, output: output.to_owned(), files: Vec::new(), artifact: None };
+    Ran { result, ran: None }
 }
 
 fn announce_end(stage: &Stage, call: &CallId, outcome: Outcome, took_ms: u64) {

@@ -200,8 +200,9 @@ impl Worker {
 
     pub(crate) async fn sleep(&self, delay_ms: u64) {
         tokio::select! {
-            () = self.engine.host.sleep_ms(delay_ms) => {}
+            biased;
             () = self.stop.told.cancelled() => {}
+            () = self.engine.host.sleep_ms(delay_ms) => {}
         }
     }
 }

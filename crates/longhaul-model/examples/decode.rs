@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use exchange::Ask;
 use longhaul_model::Secret;
 
-const USAGE: &str = "usage: decode --url BASE --api API --model NAME [--no-stream]";
+const USAGE: &str =
+    "usage: decode --url BASE --api openai-chat|openai-responses|anthropic|gemini --model NAME [--no-stream]";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 //! A store holds bytes and compares numbers. It knows no rule of a session, reads no clock and
 //! opens no record: what an entry means, who may write it and when is decided above.
 
-mod check;
+pub mod check;
 pub mod conformance;
 mod error;
 mod limits;

@@ -18,6 +18,8 @@ pub(crate) struct Wire {
     pub(crate) inner: Arc<SqliteStore>,
     /// Nobody is told of what others wrote; only polling finds it.
     pub(crate) mute: AtomicBool,
+    /// Nobody is told of anything but of some other session, twice a second.
+    pub(crate) noisy: AtomicBool,
     /// Nothing gets through in either direction.
     pub(crate) down: AtomicBool,
     /// How often claimable sessions were looked for.
@@ -65,6 +67,7 @@ impl Wire {
         Wire {
             inner: Arc::new(inner),
             mute: AtomicBool::new(false),
+            noisy: AtomicBool::new(false),
             down: AtomicBool::new(false),
             looks: AtomicU64::new(0),
             leases: Mutex::default(),
@@ -251,6 +254,17 @@ impl Store for Wire {
     }
 
     fn hints(&self) -> broadcast::Receiver<Hint> {
+        if self.noisy.load(Ordering::Relaxed) {
+            let (sender, receiver) = broadcast::channel(16);
+            tokio::spawn(async move {
+                let mut ticks = tokio::time::interval(std::time::Duration::from_millis(500));
+                let other = Hint { session: SessionId(uuid::Uuid::nil()), head: 1 };
+                while sender.send(other).is_ok() {
+                    ticks.tick().await;
+                }
+            });
+            return receiver;
+        }
         if self.mute.load(Ordering::Relaxed) {
             let (sender, receiver) = broadcast::channel(1);
             // Kept open for ever: a closed channel would be noticed.
