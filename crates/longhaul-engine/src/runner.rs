@@ -45,6 +45,8 @@ pub(crate) struct Runner {
     pub(crate) stage: Arc<Stage>,
     /// What an interrupted effect left, for the entry that ends the interruption.
     pub(crate) leftover: Leftover,
+    /// What work has used that lasted longer than the lease, and the goal it was for.
+    unpaid: Option<(Usage, Option<GoalId>)>,
     hints: broadcast::Receiver<Hint>,
     equipment: Option<Arc<Equipment>>,
     billed_ms: u64,
@@ -118,6 +120,7 @@ impl Runner {
             tenure,
             started: Vec::new(),
             leftover: Leftover::default(),
+            unpaid: None,
             hints,
             equipment: None,
         }
@@ -364,6 +367,8 @@ impl Runner {
         } else if self.owns() && !leftover.usage.is_zero() {
             let spend = self.spend(leftover.usage, goal);
             self.try_commit(OwnerAction::Settle { spend }).await?;
+        } else if self.tenure.is_over() && !leftover.usage.is_zero() {
+            self.unpaid = Some((leftover.usage, goal));
         }
         Ok(())
     }
@@ -390,7 +395,8 @@ impl Runner {
     /// epoch's to start: others may have changed the session in the meantime.
     ///
     /// After the end of a lease the fence decides: either nobody has taken the session over, or nothing is
-    /// written. For that answer the store is waited for. What is known to be lost is left alone.
+    /// written. For that answer the store is waited for. What is known to be lost is left alone. What the
+    /// lease did not last for is paid first.
     async fn release(&mut self, not_started: Vec<CallId>) -> Result<Ended, Error> {
         let epoch = self.epoch;
         let make = |journal: &Journal| {
@@ -407,6 +413,14 @@ impl Runner {
         if self.is_owner() {
             let tenure = Tenure::endless(Arc::clone(&self.engine.host));
             self.journal.patience = Patience::Worker { stop: self.stop.clone(), tenure };
+            let kept = (std::mem::take(&mut self.leftover).usage, self.goal());
+            for (usage, goal) in self.unpaid.take().into_iter().chain([kept]) {
+                if !usage.is_zero() {
+                    let action = OwnerAction::Settle { spend: self.spend(usage, goal) };
+                    let settle = |_: &Journal| Ok(Command::Owned { epoch, action: action.clone() });
+                    self.journal.command(settle, None).await?;
+                }
+            }
             self.journal.command(make, None).await?;
         }
         Ok(Ended::Released)

@@ -3,11 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream};
 use longhaul_engine::{Driven, Grace, Host};
-use longhaul_model::ModelCall;
+use longhaul_model::{Error, Identity, Model, ModelCall, Part, PartStream};
 use longhaul_session::entry::Fact;
 use longhaul_session::id::SessionId;
 use longhaul_session::item::{EffectClass, Outcome};
+use longhaul_session::usage::Usage;
 use longhaul_tools::tool::{CallContext, ToolOutput, function};
 use longhaul_tools::toolbox::Toolbox;
 use tokio::task::JoinHandle;
@@ -219,5 +222,39 @@ async fn a_runner_that_was_stopped_past_its_lease_makes_no_model_call_when_it_wa
     assert_eq!(bounded(driving).await.unwrap(), Driven::Waiting);
     assert_eq!(calls.load(Ordering::SeqCst), 1);
     until(&mut watcher, is_kind("released")).await;
+    world.sound(session).await;
+}
+
+/// Reports what it has used, and answers only the second time.
+struct Slow(AtomicU64);
+
+#[async_trait]
+impl Model for Slow {
+    fn identity(&self) -> Identity {
+        Identity { provider: "test".to_owned(), model: "slow".to_owned(), scripted: true }
+    }
+
+    async fn call(&self, _: ModelCall) -> Result<PartStream, Error> {
+        if self.0.fetch_add(1, Ordering::SeqCst) > 0 {
+            return Ok(Box::pin(stream::iter(says("Done.")?.into_iter().map(Ok))));
+        }
+        let used = Part::Usage { usage: Usage { input: 7, ..Usage::default() } };
+        Ok(Box::pin(stream::iter([Ok(used)]).chain(stream::pending())))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_model_used_before_the_lease_ended_is_paid_when_the_session_is_given_back() {
+    let world = World::of(Arc::new(Slow(AtomicU64::new(0))), Toolbox::empty());
+    world.store.give_leases();
+    let session = world.session("go").await;
+    let mut watcher = world.engine.watch(session, 0);
+    let driving = world.spawn(session).await;
+    world.host.sleep_ms(1_000).await;
+    world.store.hang_renewals();
+    assert_eq!(bounded(driving).await.unwrap(), Driven::Waiting);
+    until(&mut watcher, is_kind("settled")).await;
+    until(&mut watcher, is_kind("released")).await;
+    assert_eq!(world.state(session).await.ledger.measured.input, 17);
     world.sound(session).await;
 }
