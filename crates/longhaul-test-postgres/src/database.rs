@@ -27,6 +27,14 @@ impl Database {
         Self::create_on(&server_url()?).await
     }
 
+    /// Creates a database as [`Database::create`] does, for a test that has no runtime, or cannot wait in it.
+    ///
+    /// # Errors
+    /// Says what is missing and what to do about it.
+    pub fn create_aside() -> Result<Self, String> {
+        aside(Self::create())
+    }
+
     /// Creates a database on a server, named by the URL of another of its databases.
     ///
     /// # Errors
@@ -66,13 +74,20 @@ impl Drop for Database {
     fn drop(&mut self) {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         let server = self.server.clone();
-        // A test's own runtime cannot wait here. A server that has gone has no database to drop.
-        let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map(|runtime| runtime.block_on(run(&server, &sql)))
-        });
-        let _ = dropping.join();
+        // A server that has gone has no database to drop.
+        let _ = aside(async move { run(&server, &sql).await });
     }
+}
+
+/// Waits on a thread of its own: a test's runtime cannot wait where nothing is asynchronous.
+fn aside<T: Send + 'static>(
+    work: impl Future<Output = Result<T, String>> + Send + 'static,
+) -> Result<T, String> {
+    let waiting = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|error| error.to_string())?.block_on(work)
+    });
+    waiting.join().unwrap_or_else(|_| Err("the thread that waited for the server broke".to_owned()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one setting of the tests")]
