@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use uuid::Uuid;
 
 use crate::{Server, Settings, URL_VARIABLE};
@@ -35,6 +35,15 @@ impl Database {
         aside(Self::create())
     }
 
+    /// Creates a database as [`Database::create_on`] does, likewise.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub fn create_on_aside(server: &str) -> Result<Self, String> {
+        let server = server.to_owned();
+        aside(async move { Self::create_on(&server).await })
+    }
+
     /// Creates a database on a server, named by the URL of another of its databases.
     ///
     /// # Errors
@@ -59,6 +68,25 @@ impl Database {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Runs a statement on a connection and a thread of its own. Returns the first column of its rows.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub fn ask_aside(&self, sql: &str) -> Result<Vec<String>, String> {
+        let (url, sql) = (self.url(), sql.to_owned());
+        aside(async move {
+            let client = connect(&url).await?;
+            let messages = client.simple_query(&sql).await;
+            let messages = messages.map_err(|error| format!("`{sql}` failed: {}", told(&error)))?;
+            let first = |message: &SimpleQueryMessage| match message {
+                SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                // Nothing else that the server says has columns.
+                _ => None,
+            };
+            Ok(messages.iter().filter_map(first).collect())
+        })
     }
 
     /// Connects to it, beside whatever is tested.
