@@ -17,11 +17,9 @@ pub const LEFT_OUT_VARIABLE: &str = "LONGHAUL_TEST_LEFT_OUT";
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "a choice of whoever starts the tests")]
 pub fn is_chosen() -> bool {
-    match std::env::var(STORE_VARIABLE).as_deref().unwrap_or("sqlite") {
-        "sqlite" => false,
-        "postgres" => true,
-        other => panic!("{STORE_VARIABLE} is {other:?}: it is sqlite or postgres"),
-    }
+    let chosen = std::env::var(STORE_VARIABLE).unwrap_or_else(|_| "sqlite".to_owned());
+    assert!(["sqlite", "postgres"].contains(&chosen.as_str()), "{STORE_VARIABLE} is sqlite or postgres");
+    chosen == "postgres"
 }
 
 /// Tells whether the test of this thread ends here, because it is about SQLite alone, and records it with the

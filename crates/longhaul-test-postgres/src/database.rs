@@ -80,10 +80,10 @@ impl Database {
             let client = connect(&url).await?;
             let messages = client.simple_query(&sql).await;
             let messages = messages.map_err(|error| format!("`{sql}` failed: {}", told(&error)))?;
-            let first = |message: &SimpleQueryMessage| match message {
-                SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            let first = |message: &SimpleQueryMessage| {
                 // Nothing else that the server says has columns.
-                _ => None,
+                let SimpleQueryMessage::Row(row) = message else { return None };
+                row.get(0).map(str::to_owned)
             };
             Ok(messages.iter().filter_map(first).collect())
         })
