@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use longhaul_test_postgres::{Database, Server, Settings};
+use longhaul_test_postgres::{Database, Server, Settings, is_chosen};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -77,7 +77,8 @@ fn rested(world: &World) -> usize {
 
 #[test]
 fn three_workers_are_killed_and_stopped_and_every_session_completes() {
-    survive(&World::with_short_leases(), 8);
+    // Where what a killed one had is free only after its lease, later workers would find nothing to claim.
+    survive(&World::with_short_leases(), if is_chosen() { 4 } else { 8 });
 }
 
 /// Lets three workers share sessions; so many times one of them is killed or told to stop.
