@@ -9,6 +9,7 @@ mod faults;
 mod forks;
 mod goals;
 mod interrupts;
+mod kept;
 mod leases;
 mod long;
 mod masking;

@@ -15,6 +15,8 @@ mod full;
 #[cfg(test)]
 mod inputs;
 #[cfg(test)]
+mod kept;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod long;

@@ -44,7 +44,7 @@ fn what_the_command_line_names_goes_before_the_environment() {
     let ran = run(&world, &["--store", "one.db", "--home", "home", "ls"], None);
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     let told = run(&world, &["--store", "one.db", "doctor"], None).stdout;
-    assert!(told.contains("sessions are kept in") && told.contains("one.db"), "{told}");
+    assert!(told.contains("1 session in ") && told.contains("one.db"), "{told}");
 }
 
 #[test]
@@ -66,8 +66,7 @@ fn an_address_that_names_no_store_is_refused_and_its_password_not_repeated() {
 #[test]
 fn sessions_of_another_place_are_left_to_its_workers() {
     let world = World::new();
-    let here = create(&world, &["--home", "home"], None);
-    let there = create(&world, &["--home", "home", "--place", "there"], None);
+    let (here, there) = (world.create(SCRIPT, &[]), world.create(SCRIPT, &["--place", "there"]));
     world.succeed(&["worker", "--until-idle"]);
     assert_eq!(world.show(&here)["status"], "waiting");
     assert_eq!(world.show(&there)["status"], "running");
