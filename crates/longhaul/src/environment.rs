@@ -1,11 +1,15 @@
 //! What the program takes from its environment: read here, once, and nowhere else.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::When;
+
+/// The leases that may be asked for, in milliseconds.
+const LEASES_MS: RangeInclusive<u64> = 1_000..=3_600_000;
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 fn variable(name: &str) -> Option<PathBuf> {
@@ -29,6 +33,23 @@ pub(crate) fn home() -> anyhow::Result<PathBuf> {
 pub(crate) fn store() -> Option<String> {
     // What is no text names no database; it is shown as well as it can be when it is refused.
     variable("LONGHAUL_STORE").map(|value| value.to_string_lossy().into_owned())
+}
+
+/// Returns how long a worker on Postgres counts as alive without a renewal, if the environment says so, in
+/// milliseconds. It is for tests: all who use a database must agree, and the shorter it is, the sooner a busy
+/// machine loses its sessions to another.
+pub(crate) fn lease_ms() -> anyhow::Result<Option<u64>> {
+    let Some(value) = variable("LONGHAUL_LEASE_MS") else { return Ok(None) };
+    let lease_ms: Option<u64> = value.to_str().and_then(|text| text.parse().ok());
+    match lease_ms.filter(|lease_ms| LEASES_MS.contains(lease_ms)) {
+        Some(lease_ms) => Ok(Some(lease_ms)),
+        None => anyhow::bail!(
+            "LONGHAUL_LEASE_MS is {:?}: give a number of milliseconds from {} to {}, or leave it out",
+            value,
+            LEASES_MS.start(),
+            LEASES_MS.end()
+        ),
+    }
 }
 
 /// Returns where configuration is kept, if the environment says so.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use longhaul_store::{PostgresStore, SqliteStore, Store, postgres};
+use longhaul_store::{Lease, PostgresStore, SqliteStore, Store, postgres};
 
 use crate::cli::Options;
 use crate::environment;
@@ -83,7 +83,11 @@ pub(crate) async fn open(choice: Choice) -> anyhow::Result<Opened> {
             Ok(Opened { store: Arc::new(store), kept_in: path.display().to_string(), shared: false })
         }
         Choice::Postgres(address) => {
-            let store = PostgresStore::open(&address, postgres::Options::default()).await?;
+            let mut options = postgres::Options::default();
+            if let Some(lease_ms) = environment::lease_ms()? {
+                options.lease = Lease::lasting(lease_ms);
+            }
+            let store = PostgresStore::open(&address, options).await?;
             Ok(Opened { store: Arc::new(store), kept_in: without_secrets(&address), shared: true })
         }
     }

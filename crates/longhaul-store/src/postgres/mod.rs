@@ -55,8 +55,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let lease = Lease { lasts_ms: LEASE_MS, renew_every_ms: LEASE_MS / 3, margin_ms: LEASE_MS / 5 };
-        Options { lease, poll_every_ms: POLL_EVERY_MS }
+        Options { lease: Lease::lasting(LEASE_MS), poll_every_ms: POLL_EVERY_MS }
     }
 }
 

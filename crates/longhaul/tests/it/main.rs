@@ -31,6 +31,8 @@ mod provider;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod siege;
+#[cfg(test)]
 mod signals;
 #[cfg(test)]
 mod stores;

@@ -64,6 +64,18 @@ fn an_address_that_names_no_store_is_refused_and_its_password_not_repeated() {
 }
 
 #[test]
+fn a_lease_that_is_no_number_of_milliseconds_is_refused() {
+    let world = World::new();
+    for lease_ms in ["soon", "999", "3600001", "-1"] {
+        let mut command = world.bare(&["--store", "postgres://127.0.0.1:1/none", "ls"]);
+        command.env("LONGHAUL_LEASE_MS", lease_ms);
+        let ran = Running::start(command).finish();
+        assert_eq!(ran.code, 1);
+        assert!(ran.stderr.contains("LONGHAUL_LEASE_MS") && ran.stderr.contains(lease_ms), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn sessions_of_another_place_are_left_to_its_workers() {
     let world = World::new();
     let here = create(&world, &["--home", "home"], None);
