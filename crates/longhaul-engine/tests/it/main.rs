@@ -4,6 +4,8 @@
 mod approvals;
 mod attempts;
 mod compaction;
+mod crash_matrix;
+mod crash_stage;
 mod crashes;
 mod faults;
 mod forks;
@@ -16,6 +18,7 @@ mod masking;
 mod parallel;
 mod puppet;
 mod retries;
+mod round_trips;
 mod service;
 mod shutdown;
 mod turns;

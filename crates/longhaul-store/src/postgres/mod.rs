@@ -55,13 +55,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { lease: lasting(LEASE_MS), poll_every_ms: POLL_EVERY_MS }
+        Options { lease: Lease::lasting(LEASE_MS), poll_every_ms: POLL_EVERY_MS }
     }
-}
-
-/// Returns a lease that lasts so long, and leaves two renewals time to fail.
-fn lasting(lasts_ms: u64) -> Lease {
-    Lease { lasts_ms, renew_every_ms: lasts_ms / 3, margin_ms: lasts_ms / 5 }
 }
 
 /// A store in a Postgres database.
@@ -113,7 +108,7 @@ impl PostgresStore {
     /// newer version of this one. No message holds the URL's user or password.
     pub async fn open(url: &str, options: Options) -> Result<Self, Error> {
         let address = address::parse(url)?;
-        let lease = address.lease_ms.map_or(options.lease, lasting);
+        let lease = address.lease_ms.map_or(options.lease, Lease::lasting);
         let opener = Arc::new(Opener::new(address)?);
         let first = opener.connect().await.map_err(|fault| fault.error)?;
         migrate::migrate(&first).await.map_err(|fault| fault.error)?;

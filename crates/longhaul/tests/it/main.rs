@@ -33,6 +33,8 @@ mod provider;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod siege;
+#[cfg(test)]
 mod signals;
 #[cfg(test)]
 mod stores;

@@ -70,7 +70,7 @@ fn top(world: &World) -> Value {
 }
 
 /// Returns how many sessions have come to rest.
-fn rested(world: &World) -> usize {
+pub(crate) fn rested(world: &World) -> usize {
     let listed = world.succeed(&["--json", "ls", "--limit", "100"]);
     listed.lines().filter(|line| line.contains("\"status\":\"waiting\"")).count()
 }

@@ -51,8 +51,12 @@ impl World {
 
     /// A world for tests that wait until a killed process counts as dead.
     pub(crate) fn with_short_leases() -> Self {
-        let World { root, kept } = World::new();
-        World { root, kept: kept.with_short_leases() }
+        World::new().losing_the_dead_soon()
+    }
+
+    /// The same world with leases of 3 s, where there are any.
+    pub(crate) fn losing_the_dead_soon(self) -> Self {
+        World { kept: self.kept.with_short_leases(), ..self }
     }
 
     /// A world whose sessions are kept in this database, wherever those of other worlds are.
