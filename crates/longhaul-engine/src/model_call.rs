@@ -191,7 +191,7 @@ impl Runner {
         }
     }
 
-    /// Calls are known by id as long as the session lives; a provider may reuse one.
+    /// The model sees each id once; a provider may reuse one.
     fn make_ids_unique(&self, items: &mut [Item]) {
         let Some(context) = self.journal.loaded_context() else { return };
         let next = self.state().head + 1;
