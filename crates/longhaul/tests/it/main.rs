@@ -39,6 +39,8 @@ mod stores;
 #[cfg(test)]
 mod transfer;
 #[cfg(test)]
+mod wires;
+#[cfg(test)]
 mod workers;
 #[cfg(test)]
 mod world;
