@@ -69,8 +69,12 @@ pub(crate) enum Ended {
 
 /// What a session needs to run.
 pub(crate) struct Equipment {
-    configured_at: EntryNo,
+    pub(crate) configured_at: EntryNo,
     pub(crate) model: Arc<dyn Model>,
+    /// Its answers can be picked up again.
+    pub(crate) resumable: bool,
+    /// Its provider keeps the conversation.
+    pub(crate) chained: bool,
     pub(crate) toolbox: Toolbox,
     pub(crate) workspace: Arc<Workspace>,
 }
@@ -351,6 +355,7 @@ impl Runner {
     }
 
     async fn finish_interruption(&mut self) -> Result<(), Error> {
+        self.cancel_recorded().await?;
         let Leftover { cut, partial, usage } = std::mem::take(&mut self.leftover);
         let goal = self.goal();
         let spend = self.spend(usage, goal);
@@ -374,6 +379,7 @@ impl Runner {
     }
 
     pub(crate) async fn fail(&mut self, failure: Failure, usage: Usage) -> Result<(), Error> {
+        self.cancel_recorded().await?;
         let spend = self.spend(usage, self.goal());
         self.try_commit(OwnerAction::Fail { failure, cut: Cut::default(), spend }).await
     }
@@ -488,6 +494,7 @@ impl Runner {
         }
         let mask = Arc::new(KnownKeys(self.engine.models.clone()));
         let toolbox = self.engine.tools.clone().configured(&configuration.tools).masked_by(mask);
-        Ok(Equipment { configured_at, model, toolbox, workspace: Arc::new(workspace) })
+        let (resumable, chained) = (configuration.model.resumable, configuration.model.chain);
+        Ok(Equipment { configured_at, model, resumable, chained, toolbox, workspace: Arc::new(workspace) })
     }
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::providers::Provider;
+
 const EXAMPLES: &str = "\
 Sessions are named by the first digits of their id, by their name, or @last.
 
@@ -64,6 +66,7 @@ pub(crate) enum Command {
     /// Ctrl-C interrupts the turn; a second Ctrl-C stops the program, and the session can be resumed.
     #[command(after_help = "Examples:\n  longhaul run \"make the tests pass\"\n  \
         longhaul run --base-url http://localhost:8080/v1 --model qwen3 \"what is in this directory?\"\n  \
+        longhaul run --provider anthropic --model claude-sonnet-4-5 \"make the tests pass\"\n  \
         longhaul run --script script.toml \"play a script\"")]
     Run(Run),
     /// See it work: a real run with real tools and a scripted model, offline, in a scratch directory
@@ -156,10 +159,14 @@ pub(crate) struct Run {
     /// The manifest of the agent [default: longhaul.toml here or in a directory above, else the user's own]
     #[arg(long, value_name = "FILE", conflicts_with = "script")]
     pub(crate) manifest: Option<PathBuf>,
-    /// The model of a server that speaks Chat Completions, in place of the manifest's
+    /// Who serves the model, such as anthropic, gemini, openai-responses, openrouter or ollama
+    /// [default: the manifest's, else openai-chat]
+    #[arg(long, value_name = "NAME", conflicts_with = "script", requires = "model", value_parser = Provider::served)]
+    pub(crate) provider: Option<Provider>,
+    /// The model, as its provider calls it, in place of the manifest's
     #[arg(long, value_name = "NAME", conflicts_with = "script")]
     pub(crate) model: Option<String>,
-    /// Where that server is, such as http://localhost:8080/v1
+    /// Where the provider is, such as http://localhost:8080/v1
     #[arg(long, value_name = "URL", conflicts_with = "script")]
     pub(crate) base_url: Option<String>,
     /// The variable of the environment that holds the key for it

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::cli::Options;
 use crate::manifest::{self, check::described_model};
 use crate::models::AllModels;
-use crate::{environment, keys, summary};
+use crate::{environment, keys, providers, summary};
 
 /// Sessions counted at most.
 const COUNTED: usize = 1_000;
@@ -105,7 +105,7 @@ fn of_model() -> Finding {
     };
     let looked = manifest::load(&path, &Toolbox::builtin()).map_err(|error| error.to_string());
     let looked = looked.and_then(|configuration| {
-        let choice = configuration.model;
+        let choice = providers::with_usual_key(configuration.model);
         let model = AllModels::default().model(&choice, &configuration.limits);
         model.map_err(|failure| format!("{}: {}", path.display(), failure.message))?;
         let key = choice.key.as_ref().map(|key| format!(", key from {}", keys::described(key)));

@@ -13,6 +13,7 @@ mod line;
 mod manage;
 mod manifest;
 mod models;
+mod providers;
 mod render;
 mod start;
 mod store;

@@ -21,7 +21,7 @@ use crate::cli;
 use crate::drive::{LOOK_MS, Wanted, drive, drive_to};
 use crate::line::Line;
 use crate::manifest;
-use crate::models::{OPENAI_CHAT, SCRIPTED};
+use crate::providers::{self, Provider};
 use crate::render::Renderer;
 use crate::summary;
 
@@ -70,7 +70,7 @@ pub(crate) async fn create(
 fn header(configuration: &Configuration) -> String {
     let model = &configuration.model;
     let directory = &configuration.directory;
-    if model.provider == SCRIPTED {
+    if model.provider == Provider::Scripted.name() {
         return format!("scripted model {} (no language model is involved)\n  in {directory}", model.name);
     }
     let place = model.base_url.as_deref().map(|url| format!(" at {url}")).unwrap_or_default();
@@ -122,7 +122,7 @@ fn from_manifest(args: &cli::Run) -> anyhow::Result<Configuration> {
     let found = args.manifest.clone().or_else(|| manifest::find(&here));
     let mut configuration = match (found, &args.model) {
         (Some(path), _) => manifest::load(&path, &Toolbox::builtin())?,
-        (None, Some(model)) => with_model(ModelChoice::new(OPENAI_CHAT, model), &here)?,
+        (None, Some(model)) => with_model(ModelChoice::new(Provider::OpenaiChat.name(), model), &here)?,
         (None, None) => bail!(
             "no model is chosen: there is no longhaul.toml here or above, and none of --manifest, --model and \
              --script is given; `longhaul run --help` has examples"
@@ -130,8 +130,13 @@ fn from_manifest(args: &cli::Run) -> anyhow::Result<Configuration> {
     };
     let choice = &mut configuration.model;
     if let Some(name) = &args.model {
-        OPENAI_CHAT.clone_into(&mut choice.provider);
-        choice.name.clone_from(name);
+        let scripted = choice.provider == Provider::Scripted.name();
+        let provider = args.provider.or(scripted.then_some(Provider::OpenaiChat));
+        match provider.filter(|provider| provider.name() != choice.provider) {
+            // What is said of one provider, its key before all, is not for another.
+            Some(provider) => *choice = ModelChoice::new(provider.name(), name),
+            None => choice.name.clone_from(name),
+        }
     }
     if args.base_url.is_some() {
         choice.base_url.clone_from(&args.base_url);
@@ -139,6 +144,7 @@ fn from_manifest(args: &cli::Run) -> anyhow::Result<Configuration> {
     if let Some(variable) = &args.key_env {
         choice.key = Some(KeySource::Env(variable.clone()));
     }
+    configuration.model = providers::with_usual_key(configuration.model);
     Ok(configuration)
 }
 
@@ -161,7 +167,7 @@ fn deny(configuration: &mut Configuration, names: &[String]) -> anyhow::Result<(
 
 /// Makes the configuration of an agent that plays a script and may write in its directory.
 pub(crate) fn scripted(script: &Path, directory: &Path) -> anyhow::Result<Configuration> {
-    with_model(ModelChoice::new(SCRIPTED, path_text(script)?), directory)
+    with_model(ModelChoice::new(Provider::Scripted.name(), path_text(script)?), directory)
 }
 
 /// Makes the configuration of an agent about which nothing but its model and its directory is said.

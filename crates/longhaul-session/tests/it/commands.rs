@@ -13,7 +13,8 @@ use longhaul_session::state::{
 use longhaul_session::usage::Spend;
 
 use crate::driver::{
-    Session, acquire, call, failure, finish, ids, model_step, ran, result, retry, send, session_id, worker,
+    Session, acquire, call, configuration, failure, finish, ids, model_step, ran, result, retry, send,
+    session_id, worker,
 };
 
 fn interrupted(cut: Cut) -> OwnerAction {
@@ -417,6 +418,33 @@ fn a_response_to_be_picked_up_is_forgotten_when_the_session_rests() {
     let too_long = session.owned(named(MAX_RESPONSE_ID_BYTES + 1));
     assert!(matches!(session.refusal(too_long), Refusal::Invalid(_)));
     for session in [forked, stopped, failed] {
+        assert_eq!(session.state.response_id, None);
+    }
+}
+
+#[test]
+fn a_response_is_picked_up_by_the_attempt_after_a_network_failure_and_by_no_other() {
+    let begun = || {
+        let mut session = Session::running();
+        let action = OwnerAction::RecordResponse { basis: session.basis(), response_id: "r".to_owned() };
+        session.own(action);
+        session
+    };
+    for class in
+        [FailureClass::Network, FailureClass::Timeout, FailureClass::Server, FailureClass::ChainBroken]
+    {
+        let mut session = begun();
+        let (basis, retry) = (session.basis(), retry(class, session.now));
+        let spend = Spend::default();
+        session.own(OwnerAction::BeginRetry { basis, failure: failure(class), retry, spend });
+        assert_eq!(session.state.response_id.is_some(), class == FailureClass::Network, "{class:?}");
+    }
+    let mut unsummarised = begun();
+    let (basis, failure) = (unsummarised.basis(), failure(FailureClass::Server));
+    unsummarised.own(OwnerAction::FailCompaction { basis, failure, spend: Spend::default() });
+    let mut reconfigured = begun();
+    reconfigured.run(Command::Configure(Box::new(configuration())));
+    for session in [unsummarised, reconfigured] {
         assert_eq!(session.state.response_id, None);
     }
 }

@@ -9,14 +9,15 @@ use longhaul_session::agent::{
 };
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
+use serde_json::Value;
 
 use super::error::{Fault, one_of, quoted, suggestion};
-use super::form::{Agent, Compaction, Consent, Key, Level, Manifest, Model, Provider, Rule};
+use super::form::{Agent, Compaction, Consent, Key, Level, Manifest, Model, Rule};
 use super::source::{Source, is_variable};
 use super::value::Threshold;
 use super::{bytes, form, users_folder};
 use crate::environment;
-use crate::models::{OPENAI_CHAT, SCRIPTED};
+use crate::providers::Provider;
 
 /// The tokens a model is taken to have room for, if nothing is said.
 const WINDOW_TOKENS: u64 = 128_000;
@@ -51,25 +52,25 @@ pub(super) fn resolve(
     Some(Configuration { agent: name, model: model?, directory, instructions, scope, tools, limits })
 }
 
-struct Resolver<'a> {
-    source: &'a Source<'a>,
+pub(super) struct Resolver<'a> {
+    pub(super) source: &'a Source<'a>,
     /// The manifest's folder, canonical: relative paths begin here.
     folder: PathBuf,
     faults: &'a mut Vec<Fault>,
 }
 
 impl Resolver<'_> {
-    fn wrong(&mut self, at: &[&str], what: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn wrong(&mut self, at: &[&str], what: impl Into<String>, hint: impl Into<String>) {
         self.faults.push(Fault { span: self.source.value(at), what: what.into(), hint: hint.into() });
     }
 
-    fn wrong_key(&mut self, at: &[&str], what: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn wrong_key(&mut self, at: &[&str], what: impl Into<String>, hint: impl Into<String>) {
         self.faults.push(Fault { span: self.source.key(at), what: what.into(), hint: hint.into() });
     }
 
     /// Notes that something is not there, unless that was said already: it is there and could not be
     /// read, or it is there and misspelled.
-    fn missing(&mut self, at: &[&str], what: &str, hint: &str) {
+    pub(super) fn missing(&mut self, at: &[&str], what: &str, hint: &str) {
         let Some((name, parents)) = at.split_last() else { return };
         let table = self.source.table(parents);
         let said = |key: &str| key == *name || suggestion(key, &[name]).is_some();
@@ -96,7 +97,7 @@ impl Resolver<'_> {
     }
 
     /// Makes a path canonical, which says that it exists.
-    fn existing(&mut self, at: &[&str], written: &str) -> Option<PathBuf> {
+    pub(super) fn existing(&mut self, at: &[&str], written: &str) -> Option<PathBuf> {
         let path = self.path(at, written)?;
         match path.canonicalize() {
             Ok(path) => Some(path),
@@ -125,12 +126,12 @@ impl Resolver<'_> {
         self.outputs_fit(&model);
         match model.provider {
             Some(Provider::Scripted) => self.scripted(&model),
-            Some(Provider::OpenaiChat) => self.served(model, OPENAI_CHAT),
+            Some(provider) => self.served(model, Some(provider)),
             None => {
                 let hint = "add provider = \"openai-chat\", or \"scripted\" to play a script";
                 self.missing(&["model", "provider"], "`provider` is missing in [model]", hint);
                 // What is wrong besides is told as well.
-                self.served(model, "")
+                self.served(model, None)
             }
         }
     }
@@ -145,6 +146,10 @@ impl Resolver<'_> {
             "stream",
             "headers",
             "parameters",
+            "provider_tools",
+            "output",
+            "chain",
+            "resumable",
         ];
         for key in served.into_iter().filter(|key| self.source.node(&["model", key]).is_some()) {
             let hint = match key {
@@ -164,16 +169,19 @@ impl Resolver<'_> {
             self.wrong(&at, format!("{} is not a file", script.display()), "name the script itself");
             return None;
         }
-        Some(ModelChoice::new(SCRIPTED, self.text(&at, &script)?))
+        Some(ModelChoice::new(Provider::Scripted.name(), self.text(&at, &script)?))
     }
 
-    fn served(&mut self, model: Model, provider: &str) -> Option<ModelChoice> {
-        if model.script.is_some() && !provider.is_empty() {
+    fn served(&mut self, model: Model, provider: Option<Provider>) -> Option<ModelChoice> {
+        if model.script.is_some() && provider.is_some() {
             let what = "only a scripted model has a `script`";
             self.wrong_key(&["model", "script"], what, "remove it, or write provider = \"scripted\"");
         }
+        if let Some(provider) = provider {
+            self.is_offered(provider, &model);
+        }
         let name = model.name.filter(|name| !name.trim().is_empty());
-        if name.is_none() && !provider.is_empty() {
+        if name.is_none() && provider.is_some() {
             let hint = "add name = \"…\", as the provider calls the model";
             if self.source.node(&["model", "name"]).is_some_and(|node| node.get_ref().is_str()) {
                 self.wrong(&["model", "name"], "the model's name is empty", hint);
@@ -183,6 +191,7 @@ impl Resolver<'_> {
         }
         self.url(model.base_url.as_deref());
         self.headers(model.headers.keys());
+        let output = model.output.and_then(|output| self.output(output));
         let key = model.key.and_then(|key| self.key(key));
         Some(ModelChoice {
             base_url: model.base_url,
@@ -192,7 +201,11 @@ impl Resolver<'_> {
             stream: model.stream.unwrap_or(true),
             headers: model.headers,
             parameters: model.parameters,
-            ..ModelChoice::new(provider, name?)
+            provider_tools: model.provider_tools.into_iter().map(Value::Object).collect(),
+            output,
+            chain: model.chain.unwrap_or_default(),
+            resumable: model.resumable.unwrap_or_default(),
+            ..ModelChoice::new(provider?.name(), name?)
         })
     }
 

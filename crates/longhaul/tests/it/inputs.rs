@@ -227,7 +227,8 @@ fn the_doctor_looks_at_the_model_and_its_key() {
         let line = ran.stdout.lines().find(|line| line.contains(" model ")).unwrap().to_owned();
         plain(&world, &line)
     };
-    let good = "ok  model    openai-chat, m, key from the variable DOCTORS_KEY, as ROOT/longhaul.toml says\n";
+    let good = "ok  model    openai-chat, m, at https://api.openai.com/v1, key from the variable DOCTORS_KEY, as \
+                ROOT/longhaul.toml says\n";
     assert_eq!(look(0), good);
     let unset = "bad model    ROOT/longhaul.toml: the variable DOCTORS_KEY is not set, or empty; set it to the key, or \
                  change `key` of [model]\n";

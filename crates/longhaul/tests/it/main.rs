@@ -1,6 +1,8 @@
 //! The program, run as a person or a script runs it: what it prints, what it leaves, how it ends.
 
 #[cfg(test)]
+mod background;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod crash_limit;
@@ -40,6 +42,8 @@ mod signals;
 mod stores;
 #[cfg(test)]
 mod transfer;
+#[cfg(test)]
+mod wires;
 #[cfg(test)]
 mod workers;
 #[cfg(test)]
