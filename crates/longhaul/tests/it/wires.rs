@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::endpoint::{Act, Asked, Endpoint, GOOD, KEY, KEY_VARIABLE, holding};
+use crate::endpoint::{Act, Asked, Endpoint, GOOD, KEY, KEY_VARIABLE};
 use crate::world::{Running, World};
 
 const COMMAND: &str = "echo tick";
@@ -39,7 +39,7 @@ fn converse(provider: &str, of_model: &str, acts: [Act; 3]) -> Vec<Asked> {
     }
     assert_eq!(world.show("@last")["ledger"]["measured"], json!({ "input": 300, "output": 60 }));
     world.succeed(&["verify", "--all"]);
-    assert_eq!(holding(&world.path("home"), KEY), Vec::<String>::new());
+    assert_eq!(world.kept.holding(KEY), Vec::<String>::new());
     let asked = endpoint.asked();
     assert_eq!(asked.len(), 3);
     asked
