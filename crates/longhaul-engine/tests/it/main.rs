@@ -4,8 +4,6 @@
 mod approvals;
 mod attempts;
 mod compaction;
-mod crash_matrix;
-mod crash_stage;
 mod crashes;
 mod faults;
 mod forks;

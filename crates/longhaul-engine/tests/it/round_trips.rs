@@ -13,7 +13,7 @@ use longhaul_session::id::{Timestamp, WorkerId};
 use longhaul_session::item::EffectClass;
 use longhaul_store::postgres::{Counters, Options};
 use longhaul_store::{Lease, PostgresStore, Store as _, WorkerInfo};
-use longhaul_test_postgres::Database;
+use longhaul_test_postgres::{Database, leaves_out};
 use longhaul_tools::toolbox::Toolbox;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -123,6 +123,9 @@ async fn settle(store: &PostgresStore) {
 
 #[tokio::test]
 async fn a_step_is_one_statement_and_one_round_trip() {
+    if leaves_out("it is on Postgres wherever the others are") {
+        return;
+    }
     let database = Database::create().await.unwrap();
     let (few, many) = (cost(&database, 5).await, cost(&database, 45).await);
     // A model step and a tool step each.

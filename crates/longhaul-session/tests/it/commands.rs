@@ -580,10 +580,11 @@ fn redaction_of_what_is_not_there_is_refused() {
 fn a_state_that_breaks_its_invariants_is_put_right_and_says_what_was_wrong() {
     let mut broken = Session::running();
     broken.model(&[call("a")]).send("queued");
-    let breakages: [fn(&mut longhaul_session::state::SessionState); 5] = [
+    let breakages: [fn(&mut longhaul_session::state::SessionState); 6] = [
         |state| state.status = Status::Waiting,
         |state| state.history_at = state.head + 5,
         |state| state.queue.push(state.head + 5),
+        |state| state.queue.push(state.head + 1),
         |state| state.epoch += 1,
         |state| state.archived = true,
     ];
@@ -594,6 +595,7 @@ fn a_state_that_breaks_its_invariants_is_put_right_and_says_what_was_wrong() {
         let decision = decide(&state, Command::Reconcile, broken.now).expect("it is broken");
         assert_eq!(decision.state.broken_invariant(), None, "{wrong}");
         assert_eq!(decision.state.status, Status::Failed);
+        assert_eq!(decision.state.queue, broken.state.queue, "what people said stays queued");
         let mut context = broken.context.clone();
         decision.entries.iter().for_each(|entry| context.apply(entry));
         assert_eq!(context.broken_pairing(&[]), None);
