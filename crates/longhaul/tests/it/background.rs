@@ -69,7 +69,7 @@ impl Provider {
 
     /// A world whose manifest names this server.
     fn world(&self, of_model: &str) -> World {
-        let world = World::new();
+        let world = World::with_short_leases();
         let manifest = format!(
             "[model]\nprovider = \"openai-responses\"\nname = \"test\"\nbase_url = \"http://{}/v1\"\n{of_model}\n\
              [agent]\ndirectory = \"work\"\n",
@@ -282,6 +282,7 @@ fn an_answer_outlives_the_worker_that_asked_for_it() {
     let world = provider.world("resumable = true");
     begin(&world);
     worker_in_an_answer(&world).kill();
+    world.until_all_are_dead();
     provider.set(|state| state.goes_on = true);
     drive(&world);
     is_answered_once(&world);
@@ -303,6 +304,7 @@ fn without_being_asked_to_no_answer_is_made_in_the_background() {
     until("it asks", || provider.created().len() == 1);
     dying.wait_for("claimed");
     dying.kill();
+    world.until_all_are_dead();
     provider.set(|state| state.goes_on = true);
     drive(&world);
     is_answered_once(&world);
@@ -347,6 +349,7 @@ fn an_interrupt_ends_the_answer_of_a_worker_that_is_dead() {
     let world = provider.world("resumable = true");
     begin(&world);
     worker_in_an_answer(&world).kill();
+    world.until_all_are_dead();
     world.run(&["interrupt", "@last"]);
     assert_eq!(world.show("@last")["status"], "waiting");
     assert_eq!((provider.created().len(), provider.cancelled()), (1, vec!["resp_1".to_owned()]));
@@ -375,6 +378,7 @@ fn an_answer_that_the_provider_has_lost_is_made_again() {
     let world = provider.world("resumable = true");
     begin(&world);
     worker_in_an_answer(&world).kill();
+    world.until_all_are_dead();
     provider.set(|state| {
         state.lost = true;
         state.goes_on = true;
@@ -397,6 +401,7 @@ fn a_network_that_fails_does_not_lose_an_answer() {
     let world = provider.world("resumable = true");
     begin(&world);
     worker_in_an_answer(&world).kill();
+    world.until_all_are_dead();
     provider.set(|state| {
         state.cut_off = 1;
         state.goes_on = true;
