@@ -6,7 +6,7 @@ use longhaul_session::decide::decide;
 use longhaul_session::entry::{Actor, CallFact, Fact, Place};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::id::{CallId, EntryNo};
-use longhaul_session::item::{Item, Outcome};
+use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::state::{
     MAX_CALLS, MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, MAX_RESPONSE_ID_BYTES, Origin, Status,
 };
@@ -105,6 +105,16 @@ fn a_call_of_a_lost_epoch_is_never_called_not_run() {
     let refusal = session.refusal(session.owned(session.tool_step(&[("a", Outcome::NotRun)])));
     assert_eq!(refusal, Refusal::NotAwaited("a".into()));
     session.run(Command::Interrupt { drop_queue: false }).own(interrupted(Cut::default()));
+    assert_eq!(session.outcomes("a"), [Outcome::Stopped]);
+}
+
+#[test]
+fn a_call_that_an_older_epoch_may_have_begun_is_not_said_to_be_not_run() {
+    let mut session = Session::running();
+    let pure = CallFact { effect: EffectClass::Pure, ..call("a") };
+    session.model(&[pure]).take_over().run(Command::Interrupt { drop_queue: false });
+    let cut = Cut { finished: vec![ran("a", Outcome::NotRun)], started: Vec::new() };
+    session.own(interrupted(cut));
     assert_eq!(session.outcomes("a"), [Outcome::Stopped]);
 }
 
