@@ -70,6 +70,18 @@ impl Database {
         &self.name
     }
 
+    /// Counts the connections of others that wait for work after a statement with a given part in it.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn idle_after(&self, part: &str) -> Result<usize, String> {
+        let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                   AND pid <> pg_backend_pid() AND state = 'idle' AND position($1 IN query) > 0";
+        let client = self.connect().await?;
+        let found = client.query(sql, &[&part]).await.map_err(|error| error.to_string())?;
+        Ok(found.len())
+    }
+
     /// Runs a statement on a connection and a thread of its own. Returns the first column of its rows.
     ///
     /// # Errors
