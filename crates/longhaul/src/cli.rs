@@ -32,7 +32,7 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "DIRECTORY")]
     pub(crate) home: Option<PathBuf>,
     /// The database sessions are kept in: a path, sqlite:PATH, or postgres://user:password@host/database
-    /// [default: $LONGHAUL_STORE, else a file in the home]
+    /// [default: $LONGHAUL_STORE, else what the manifest says, else a file in the home]
     #[arg(long, global = true, value_name = "STORE", conflicts_with = "home")]
     pub(crate) store: Option<String>,
     /// The name under which this machine's directories are known to workers

@@ -116,11 +116,15 @@ fn directory(wanted: &Path) -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
+/// Returns the manifest that is named, or the one for the directory.
+pub(crate) fn manifest_for(args: &cli::Run) -> Option<PathBuf> {
+    args.manifest.clone().or_else(|| manifest::find(args.dir.as_deref().unwrap_or(Path::new("."))))
+}
+
 /// Reads the manifest that is named or found; a model on the command line needs none.
 fn from_manifest(args: &cli::Run) -> anyhow::Result<Configuration> {
     let here = directory(args.dir.as_deref().unwrap_or(Path::new(".")))?;
-    let found = args.manifest.clone().or_else(|| manifest::find(&here));
-    let mut configuration = match (found, &args.model) {
+    let mut configuration = match (manifest_for(args), &args.model) {
         (Some(path), _) => manifest::load(&path, &Toolbox::builtin())?,
         (None, Some(model)) => with_model(ModelChoice::new(Provider::OpenaiChat.name(), model), &here)?,
         (None, None) => bail!(

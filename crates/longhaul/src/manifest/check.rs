@@ -12,6 +12,7 @@ use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 use serde_json::json;
 
+use super::Kept;
 use crate::cli::Options;
 use crate::keys::{self, Mask};
 use crate::providers::{self, Provider};
@@ -41,7 +42,7 @@ pub(crate) fn check(options: &Options, file: Option<PathBuf>) -> anyhow::Result<
         }
         Err(error) => return Err(error.into()),
     };
-    let found = Found::new(configuration, &tools)?;
+    let found = Found::new(configuration, super::kept(&path)?, &tools)?;
     let text = if options.json { format!("{}\n", found.json(&path)) } else { found.described(&path) };
     out.write_all(found.mask.text(&text).as_bytes())?;
     Ok(if found.problem.is_none() { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -56,6 +57,7 @@ pub(crate) fn schema() -> anyhow::Result<ExitCode> {
 /// What a manifest comes to, on this machine and now.
 struct Found {
     configuration: Configuration,
+    kept: Option<Kept>,
     /// What the agent may do with which tool, by name.
     tools: Vec<(String, ToolPermission)>,
     scope: String,
@@ -69,7 +71,7 @@ struct Found {
 }
 
 impl Found {
-    fn new(mut configuration: Configuration, tools: &Toolbox) -> anyhow::Result<Self> {
+    fn new(mut configuration: Configuration, kept: Option<Kept>, tools: &Toolbox) -> anyhow::Result<Self> {
         configuration.model = providers::with_usual_key(configuration.model);
         let mut warnings = Vec::new();
         let source = configuration.model.key.as_ref();
@@ -94,6 +96,7 @@ impl Found {
             problem: unplayable(&configuration.model),
             mask: Mask::new(key.and_then(Result::ok)),
             configuration,
+            kept,
         })
     }
 
@@ -104,6 +107,7 @@ impl Found {
             "manifest": path,
             "ok": self.problem.is_none(),
             "configuration": self.configuration,
+            "store": self.kept.as_ref().map(Kept::to_string),
             "tools": tools,
             "scope": self.scope,
             "key_is_there": self.key_is_there,
@@ -133,6 +137,9 @@ impl Found {
         line("tools", &self.described_tools());
         line("limits", &described_limits(limits));
         line("compaction", &format!("above {} tokens", limits.compact_above_tokens));
+        if let Some(kept) = &self.kept {
+            line("store", &kept.to_string());
+        }
         for warning in &self.warnings {
             line("warning", warning);
         }

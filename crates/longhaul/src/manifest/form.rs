@@ -26,6 +26,8 @@ pub(super) struct Manifest {
     pub(super) limits: Limits,
     /// When the context is compacted.
     pub(super) compaction: Compaction,
+    /// Where sessions are kept, unless the command line or the environment says so.
+    pub(super) store: Option<Store>,
 }
 
 /// Which model answers.
@@ -94,6 +96,20 @@ pub(super) struct Key {
     pub(super) env: Option<String>,
     /// In this file, relative to the manifest, or `~/…`.
     pub(super) file: Option<String>,
+}
+
+/// Where sessions are kept: exactly one of the three.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub(super) struct Store {
+    /// In this file, relative to the manifest, or `~/…`.
+    pub(super) path: Option<String>,
+    /// In the Postgres database at this address, which holds no password.
+    #[schemars(extend("examples" = ["postgres://longhaul@db.example.com/longhaul"]))]
+    pub(super) url: Option<String>,
+    /// In the database that this variable of the environment names.
+    pub(super) env: Option<String>,
 }
 
 /// Who the agent is and where it works.

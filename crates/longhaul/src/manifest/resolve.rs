@@ -37,9 +37,10 @@ pub(super) fn resolve(
     tools: &Toolbox,
     faults: &mut Vec<Fault>,
 ) -> Option<Configuration> {
-    let mut resolver = Resolver { source, folder, faults };
-    let Manifest { model, agent, scope, tools: settings, limits, compaction } = manifest;
+    let mut resolver = Resolver::new(source, folder, faults);
+    let Manifest { model, agent, scope, tools: settings, limits, compaction, store } = manifest;
     resolver.know_tools(tools);
+    store.map(|store| resolver.store(store));
     let compact_above_tokens = resolver.compact_above(model.as_ref(), &compaction);
     let model = resolver.model(model);
     let directory = resolver.directory(&agent);
@@ -59,7 +60,11 @@ pub(super) struct Resolver<'a> {
     faults: &'a mut Vec<Fault>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    pub(super) fn new(source: &'a Source<'a>, folder: PathBuf, faults: &'a mut Vec<Fault>) -> Self {
+        Resolver { source, folder, faults }
+    }
+
     pub(super) fn wrong(&mut self, at: &[&str], what: impl Into<String>, hint: impl Into<String>) {
         self.faults.push(Fault { span: self.source.value(at), what: what.into(), hint: hint.into() });
     }
@@ -81,7 +86,7 @@ impl Resolver<'_> {
     }
 
     /// Makes a path absolute: `~/` is the user's home, the rest is relative to the manifest.
-    fn path(&mut self, at: &[&str], written: &str) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, at: &[&str], written: &str) -> Option<PathBuf> {
         if written.is_empty() {
             self.wrong(at, "this path is empty", "name a path, or remove the key");
             return None;

@@ -237,6 +237,25 @@ fn a_key_in_a_manifest_is_refused_and_never_shown() {
 }
 
 #[test]
+fn a_store_has_one_place_and_its_password_is_neither_kept_nor_shown() {
+    let cases = [
+        ("no place", with_model("[store]\n")),
+        ("an empty path", with_model("[store]\npath = \"\"\n")),
+        ("two places", with_model("[store]\npath = \"a.db\"\nurl = \"postgres://host/SECRET\"\n")),
+        ("no address", with_model("[store]\nurl = \"mysql://SECRET@host/db\"\n")),
+        ("a password", with_model("[store]\nurl = \"postgres://me:SECRET@host/db\"\n")),
+        ("an option", with_model("[store]\nurl = \"postgres://host/db?password=SECRET\"\n")),
+        ("in the place of a name", with_model("[store]\nenv = \"postgres://me:SECRET@host/db\"\n")),
+        ("no text", with_model("[store]\npath = 1\n")),
+        ("another key", with_model("[store]\nurn = \"postgres://me:SECRET@host/db\"\n")),
+    ];
+    let cases = cases.map(|(name, text)| (name, text.replace("SECRET", "hush-0123")));
+    let said = faults(&cases.each_ref().map(|(name, text)| (*name, text.as_str())));
+    assert!(!said.contains("0123"), "{said}");
+    insta::assert_snapshot!("store", said);
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_told_as_a_whole() {
     let world = World::new();
     let mut said = String::new();
