@@ -14,6 +14,7 @@ use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::id::{CallId, EntryNo, Epoch, GoalId, SessionId, Timestamp};
 use longhaul_session::item::Item;
 use longhaul_session::owed::{View, Work, owed};
+use longhaul_session::prices::Prices;
 use longhaul_session::state::{SessionState, Status};
 use longhaul_session::usage::{Spend, Usage};
 use longhaul_store::Hint;
@@ -65,6 +66,7 @@ pub(crate) enum Ended {
 pub(crate) struct Equipment {
     configured_at: EntryNo,
     pub(crate) model: Arc<dyn Model>,
+    pub(crate) prices: Option<Prices>,
     pub(crate) toolbox: Toolbox,
     pub(crate) workspace: Arc<Workspace>,
 }
@@ -427,6 +429,7 @@ impl Runner {
         }
         let mask = Arc::new(KnownKeys(self.engine.models.clone()));
         let toolbox = self.engine.tools.clone().configured(&configuration.tools).masked_by(mask);
-        Ok(Equipment { configured_at, model, toolbox, workspace: Arc::new(workspace) })
+        let prices = configuration.model.prices.clone();
+        Ok(Equipment { configured_at, model, prices, toolbox, workspace: Arc::new(workspace) })
     }
 }

@@ -245,5 +245,7 @@ fn lost_attempt(journal: &Journal, now: Timestamp) -> Usage {
     let called = state.status == Status::Running && state.pending.is_empty() && state.prepared_at > 0;
     let context = journal.loaded_context().filter(|_| called && !waited);
     let input = context.map_or(0, |context| context.estimated_tokens(state.measured));
-    Usage { input, ..Usage::default() }
+    let estimate = Usage { input, ..Usage::default() };
+    let prices = context.and_then(|context| context.configuration()?.model.prices.as_ref());
+    prices.map_or(estimate, |prices| prices.priced(estimate))
 }

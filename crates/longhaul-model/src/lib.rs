@@ -7,6 +7,7 @@
 //! [`scripted`] is a model that needs no provider. Retries and what is stored are left to the
 //! engine: nothing here tries twice.
 
+pub mod catalogue;
 pub mod codec;
 mod conversation;
 pub mod error;

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod drive;
 mod environment;
+mod facts;
 mod inspect;
 mod keys;
 mod line;

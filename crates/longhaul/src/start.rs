@@ -19,6 +19,7 @@ use longhaul_tools::toolbox::Toolbox;
 use crate::app::{App, check_name, path_text};
 use crate::cli;
 use crate::drive::{LOOK_MS, Wanted, drive, drive_to};
+use crate::facts;
 use crate::line::Line;
 use crate::manifest;
 use crate::models::{OPENAI_CHAT, SCRIPTED};
@@ -74,7 +75,8 @@ fn header(configuration: &Configuration) -> String {
         return format!("scripted model {} (no language model is involved)\n  in {directory}", model.name);
     }
     let place = model.base_url.as_deref().map(|url| format!(" at {url}")).unwrap_or_default();
-    format!("{}{place}\n  in {directory}", model.name)
+    let unknown = facts::unknown(model).map(|unknown| format!("\n  {unknown}")).unwrap_or_default();
+    format!("{}{place}\n  in {directory}{unknown}", model.name)
 }
 
 /// Puts together what a session runs with: a script, or a manifest with what the command line changes.
@@ -122,22 +124,34 @@ fn from_manifest(args: &cli::Run) -> anyhow::Result<Configuration> {
     let found = args.manifest.clone().or_else(|| manifest::find(&here));
     let mut configuration = match (found, &args.model) {
         (Some(path), _) => manifest::load(&path, &Toolbox::builtin())?,
-        (None, Some(model)) => with_model(ModelChoice::new(OPENAI_CHAT, model), &here)?,
+        (None, Some(model)) => {
+            let mut choice = ModelChoice::new(OPENAI_CHAT, model);
+            facts::complete(&mut choice);
+            with_model(choice, &here)?
+        }
         (None, None) => bail!(
             "no model is chosen: there is no longhaul.toml here or above, and none of --manifest, --model and \
              --script is given; `longhaul run --help` has examples"
         ),
     };
     let choice = &mut configuration.model;
+    // What is known or stated of one model, or costs in one place, does not hold for another.
     if let Some(name) = &args.model {
         OPENAI_CHAT.clone_into(&mut choice.provider);
         choice.name.clone_from(name);
+        (choice.window_tokens, choice.prices) = (None, None);
     }
     if args.base_url.is_some() {
         choice.base_url.clone_from(&args.base_url);
+        choice.prices = None;
     }
+    facts::complete(choice);
     if let Some(variable) = &args.key_env {
         choice.key = Some(KeySource::Env(variable.clone()));
+    }
+    if args.model.is_some() {
+        let above_tokens = &mut configuration.limits.compact_above_tokens;
+        *above_tokens = facts::compact_above_tokens(&configuration.model).min(*above_tokens);
     }
     Ok(configuration)
 }
@@ -172,6 +186,7 @@ fn with_model(model: ModelChoice, directory: &Path) -> anyhow::Result<Configurat
         permission: Permission::Write,
         recursive: true,
     };
+    let limits = Limits { compact_above_tokens: facts::compact_above_tokens(&model), ..Limits::default() };
     Ok(Configuration {
         agent: "default".to_owned(),
         model,
@@ -179,7 +194,7 @@ fn with_model(model: ModelChoice, directory: &Path) -> anyhow::Result<Configurat
         instructions: None,
         scope: vec![scope],
         tools: Vec::new(),
-        limits: Limits::default(),
+        limits,
     })
 }
 

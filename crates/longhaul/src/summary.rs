@@ -43,6 +43,22 @@ pub(crate) fn tokens(count: u64) -> String {
     }
 }
 
+/// Writes millionths of a US dollar: to the cent from a dollar on, and as exactly as it takes below.
+pub(crate) fn dollars(micros: u64) -> String {
+    let (unit, places) = match micros {
+        1_000_000.. => (10_000, 2),
+        10_000.. => (100, 4),
+        0.. => (1, 6),
+    };
+    // Halves are rounded up, which cannot overflow: the largest unit is far below the largest number.
+    let rounded = micros / unit + u64::from(micros % unit * 2 >= unit && unit > 1);
+    let per_dollar = 1_000_000 / unit;
+    let text = format!("${}.{:0places$}", rounded / per_dollar, rounded % per_dollar);
+    let short = text.trim_end_matches('0');
+    let cents = text.find('.').map_or(text.len(), |dot| dot + 3);
+    text[..short.len().max(cents)].to_owned()
+}
+
 /// Names a thing and how many there are of it.
 pub(crate) fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail it by panicking")]
 
+mod catalogue;
 mod chat_decoder;
 mod chat_request;
 mod classify;
