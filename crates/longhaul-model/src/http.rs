@@ -5,6 +5,7 @@
 mod answer;
 mod connections;
 mod failure;
+mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +18,13 @@ use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::timeout;
 
-use crate::codec::{Codec, HttpRequest, Method, ResponseHead};
+use crate::codec::{Codec, HttpRequest, ResponseHead};
 use crate::limits::{ERROR_BODY_MS, MAX_ERROR_BYTES};
 use crate::secret::Secret;
 use crate::{Error, Identity, Model, ModelCall, PartStream};
 use answer::Answer;
 pub use connections::Connections;
+use transport::{Exchange, Transport};
 
 /// Headers whose values are no secrets, though they are sent as such.
 const PLAIN_HEADERS: [&str; 2] = ["content-type", "accept"];
@@ -49,7 +51,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Client<C> {
     codec: C,
-    http: reqwest::Client,
+    transport: Transport,
     limits: Limits,
 }
 
@@ -58,13 +60,16 @@ pub struct Client<C> {
 struct Peer {
     url: String,
     secrets: Vec<Secret>,
+    /// Its answers are recorded ones: nobody is to wait for a provider that is not asked.
+    is_replay: bool,
 }
 
 impl Peer {
-    /// Takes keys out of an error's message.
+    /// Takes keys out of an error's message, and out of the error a wait that would be for nothing.
     fn masked(&self, error: Error) -> Error {
         let message = self.secrets.iter().fold(error.message, |text, secret| secret.masked_in(&text));
-        Error { message, ..error }
+        let retry_after_ms = error.retry_after_ms.filter(|_| !self.is_replay);
+        Error { message, retry_after_ms, ..error }
     }
 }
 
@@ -79,46 +84,40 @@ impl<C: Codec> Client<C> {
         let sample = codec.request(&empty);
         let url = parse_url(&sample.url)?;
         parse_headers(&sample.headers)?;
-        Ok(Client { codec, http: connections.client(&url)?, limits })
+        Ok(Client { codec, transport: connections.transport(&url)?, limits })
     }
 
     async fn begin(&self, request: HttpRequest) -> Result<Answer, Error> {
         let url = parse_url(&request.url)?;
-        let peer = Peer { url: shown(&url), secrets: secrets(&request) };
-        let method = match request.method {
-            Method::Get => reqwest::Method::GET,
-            Method::Post => reqwest::Method::POST,
-        };
-        let sent = self.http.request(method, url).headers(parse_headers(&request.headers)?);
-        let sent = sent.body(request.body).send();
+        let (secrets, is_replay) = (secrets(&request), self.transport.is_replay());
+        let peer = Peer { url: shown(&url), secrets, is_replay };
         let Limits { first_byte_ms, idle_ms, whole_answer_ms } = self.limits;
         let streamed = request.streamed;
         let (limit_ms, idle_ms) =
             if streamed { (first_byte_ms, idle_ms) } else { (whole_answer_ms, whole_answer_ms) };
+        let exchange = self.transport.exchange(request, url, &peer)?;
+        let mut answer = Answer::new(exchange, self.codec.decoder(), idle_ms, peer.clone());
         let whole = async {
-            let response = sent.await.map_err(|error| failure::classify(&error, &peer.url))?;
-            if !response.status().is_success() {
-                return Err(peer.masked(self.refused(response).await));
+            let head = answer.exchange.begin().await?;
+            if !(200..300).contains(&head.status) {
+                return Err(peer.masked(self.refused(&head, &mut answer.exchange).await));
             }
-            let decoder = self.codec.decoder();
-            let mut answer = Answer::new(response, decoder, idle_ms, peer.clone());
             while !streamed && !answer.is_complete() {
                 answer.read().await;
             }
-            Ok(answer)
+            Ok(())
         };
         match timeout(Duration::from_millis(limit_ms), whole).await {
-            Ok(begun) => begun,
-            Err(_) => Err(failure::too_late(&peer.url, limit_ms, streamed)),
+            Ok(begun) => begun.map(|()| answer),
+            Err(_) => Err(answer.exchange.failed(failure::too_late(&peer.url, limit_ms, streamed))),
         }
     }
 
     /// Reads why the provider refused. What of it comes too late or is too long is left out.
-    async fn refused(&self, mut response: reqwest::Response) -> Error {
-        let head = head(&response);
+    async fn refused(&self, head: &ResponseHead, exchange: &mut Exchange) -> Error {
         let mut body = Vec::new();
         let read = async {
-            while let Ok(Some(bytes)) = response.chunk().await
+            while let Ok(Some(bytes)) = exchange.chunk().await
                 && body.len() < MAX_ERROR_BYTES
             {
                 body.extend_from_slice(&bytes);
@@ -128,7 +127,7 @@ impl<C: Codec> Client<C> {
         // Whether it came in full or not, the status alone says enough.
         let _in_full = timeout(limit, read).await;
         body.truncate(MAX_ERROR_BYTES);
-        self.codec.failure(&head, &body)
+        self.codec.failure(head, &body)
     }
 }
 

@@ -17,6 +17,7 @@ mod limits;
 mod measure;
 pub mod openai_chat;
 pub mod part;
+pub mod recording;
 pub mod response;
 pub mod scripted;
 pub mod secret;

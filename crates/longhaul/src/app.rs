@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
-use longhaul_engine::{Engine, Models as _, SystemHost, Worker};
+use longhaul_engine::{Engine, Host, Models as _, SystemHost, Worker};
+use longhaul_model::recording::Tape;
 use longhaul_session::agent::{Limits, ModelChoice};
 use longhaul_session::id::{SessionId, WorkerId};
 use longhaul_store::{Filter, Page, Row, SqliteStore, Store, WorkerInfo};
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::Options;
 use crate::environment;
 use crate::models::AllModels;
+use crate::recording::Hurried;
 
 /// The one place of sessions on this machine.
 const PLACE: &str = "local";
@@ -59,8 +61,12 @@ impl App {
 
     fn over(store: SqliteStore, options: Options, home: PathBuf, ephemeral: bool) -> Self {
         let store: Arc<dyn Store> = Arc::new(store);
-        let models = Arc::new(AllModels::default());
-        let engine = Engine::new(store, Arc::new(SystemHost::new()), models.clone(), Toolbox::builtin());
+        let models = Arc::new(AllModels::new(options.tape.clone()));
+        let host: Arc<dyn Host> = match &options.tape {
+            Some(Tape::Replay(_)) => Arc::new(Hurried(SystemHost::new())),
+            Some(Tape::Record(_)) | None => Arc::new(SystemHost::new()),
+        };
+        let engine = Engine::new(store, host, models.clone(), Toolbox::builtin());
         App { options, home, engine, models, ephemeral, hurried: AtomicBool::new(false) }
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use longhaul_model::recording::Tape;
 
 const EXAMPLES: &str = "\
 Sessions are named by the first digits of their id, by their name, or @last.
@@ -32,6 +33,9 @@ pub(crate) struct Options {
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
     pub(crate) color: When,
+    /// Where what goes to and from providers is written to, or comes from.
+    #[arg(skip)]
+    pub(crate) tape: Option<Tape>,
 }
 
 /// When to use colours.
@@ -93,6 +97,15 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Watch what is going on: busy sessions, living workers
     Top(Top),
+    /// Run a command and write what goes between it and the model's provider to a file
+    #[command(after_help = "The file holds no key. Example:\n  \
+        longhaul record run.jsonl -- run \"make the tests pass\"")]
+    Record(Record),
+    /// Run a command again with the recorded answers: no key, no network; tools run as always
+    #[command(after_help = "It fails where the run asks something else than was recorded, and shows the \
+        difference. Examples:\n  longhaul replay run.jsonl\n  \
+        longhaul replay run.jsonl -- run \"make the tests pass\"")]
+    Replay(Replay),
     /// Say what works here and what does not
     Doctor,
     /// Print a script that completes commands in a shell
@@ -408,6 +421,24 @@ pub(crate) struct Diff {
     pub(crate) one: String,
     /// Another
     pub(crate) other: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    /// The file to write; it must not exist yet
+    pub(crate) file: PathBuf,
+    /// What to run, such as: run "make the tests pass"
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The recording
+    pub(crate) file: PathBuf,
+    /// What to run [default: what was recorded]
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]

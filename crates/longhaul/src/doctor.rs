@@ -106,7 +106,7 @@ fn of_model() -> Finding {
     let looked = manifest::load(&path, &Toolbox::builtin()).map_err(|error| error.to_string());
     let looked = looked.and_then(|configuration| {
         let choice = configuration.model;
-        let model = AllModels::default().model(&choice, &configuration.limits);
+        let model = AllModels::new(None).model(&choice, &configuration.limits);
         model.map_err(|failure| format!("{}: {}", path.display(), failure.message))?;
         let key = choice.key.as_ref().map(|key| format!(", key from {}", keys::described(key)));
         Ok(format!("{}{}, as {} says", described_model(&choice), key.unwrap_or_default(), path.display()))

@@ -14,6 +14,7 @@ mod line;
 mod manage;
 mod manifest;
 mod models;
+mod recording;
 mod render;
 mod start;
 mod summary;
@@ -87,6 +88,8 @@ async fn dispatch(cli: Cli, app: &OnceLock<App>) -> anyhow::Result<ExitCode> {
         Command::Import(args) => transfer::import(open(options)?, args).await,
         Command::Diff(args) => compare::diff(open(options)?, args).await,
         Command::Top(args) => top::top(open(options)?, args).await,
+        Command::Record(args) => recording::record(options, args, app).await,
+        Command::Replay(args) => recording::replay(options, args, app).await,
         Command::Doctor => doctor::doctor(options).await,
         Command::Completions(args) => {
             let (mut command, mut script) = (<Cli as clap::CommandFactory>::command(), Vec::new());

@@ -1,11 +1,13 @@
 //! The models this program can call, and the keys it knows because of them.
 
 use std::borrow::Cow;
-use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use longhaul_engine::Models;
 use longhaul_model::openai_chat::Options;
+use longhaul_model::recording::Tape;
 use longhaul_model::scripted::ScriptedModel;
 use longhaul_model::{Model, Secret, http, openai_chat};
 use longhaul_session::agent::{Limits, ModelChoice};
@@ -19,11 +21,14 @@ pub(crate) const SCRIPTED: &str = "scripted";
 pub(crate) const OPENAI_CHAT: &str = "openai-chat";
 /// Where Chat Completions are at home.
 const OPENAI_URL: &str = "https://api.openai.com/v1";
+/// Within which time a connection to a provider must stand, in milliseconds.
+const CONNECT_MS: u64 = 10_000;
 
 /// All models of this program.
-#[derive(Default)]
 pub(crate) struct AllModels {
-    connections: http::Connections,
+    tape: Option<Tape>,
+    /// By the file with certificates that they trust.
+    connections: Mutex<BTreeMap<Option<String>, http::Connections>>,
     /// Keys that were read: what a tool prints must not hold them.
     known: RwLock<Known>,
 }
@@ -35,10 +40,29 @@ struct Known {
 }
 
 impl AllModels {
+    /// Makes models whose answers are recorded, or come from a recording.
+    pub(crate) fn new(tape: Option<Tape>) -> Self {
+        AllModels { tape, connections: Mutex::default(), known: RwLock::default() }
+    }
+
+    /// Returns the connections that trust a file with certificates besides the system's.
+    fn connections(&self, ca_file: Option<&String>) -> http::Connections {
+        let mut all = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = all.entry(ca_file.cloned());
+        let make = || http::Connections::with_tape(CONNECT_MS, ca_file.map(PathBuf::from), self.tape.clone());
+        made.or_insert_with(make).clone()
+    }
+
     fn key(&self, choice: &ModelChoice) -> Result<Option<Secret>, Failure> {
         let Some(source) = &choice.key else { return Ok(None) };
-        let key = keys::resolve(source)
-            .map_err(|error| Failure { class: FailureClass::Auth, message: error.to_string() })?;
+        let key = match (keys::resolve(source), &self.tape) {
+            (Ok(key), _) => key,
+            // Nobody is shown it; where there is one, it is masked in what tools print.
+            (Err(_), Some(Tape::Replay(_))) => return Ok(None),
+            (Err(error), Some(Tape::Record(_)) | None) => {
+                return Err(Failure { class: FailureClass::Auth, message: error.to_string() });
+            }
+        };
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if !known.keys.contains(&key) {
             known.keys.push(key.clone());
@@ -62,7 +86,7 @@ impl AllModels {
                 idle_ms: limits.model_idle_ms,
                 whole_answer_ms: limits.model_call_ms,
             },
-            connections: self.connections.clone(),
+            connections: self.connections(choice.ca_file.as_ref()),
             ..Options::new(url, &choice.name)
         };
         match openai_chat(options) {

@@ -8,14 +8,15 @@ use longhaul_session::failure::FailureClass;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Peer, failure};
+use super::{Exchange, Peer, failure};
 use crate::codec::Decoder;
 use crate::limits::MAX_STREAM_BYTES;
 use crate::{Error, Part, PartStream};
 
-/// What has come of an answer, and where the rest comes from.
+/// What has come of an answer.
 pub(super) struct Answer {
-    response: reqwest::Response,
+    /// Where the rest comes from.
+    pub(super) exchange: Exchange,
     decoder: Box<dyn Decoder>,
     idle_ms: u64,
     peer: Peer,
@@ -26,14 +27,9 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(
-        response: reqwest::Response,
-        decoder: Box<dyn Decoder>,
-        idle_ms: u64,
-        peer: Peer,
-    ) -> Self {
+    pub(super) fn new(exchange: Exchange, decoder: Box<dyn Decoder>, idle_ms: u64, peer: Peer) -> Self {
         Answer {
-            response,
+            exchange,
             decoder,
             idle_ms,
             peer,
@@ -53,11 +49,15 @@ impl Answer {
     pub(super) async fn read(&mut self) {
         let idle = Duration::from_millis(self.idle_ms);
         let mut parts = Vec::new();
-        let outcome = match timeout(idle, self.response.chunk()).await {
+        let outcome = match timeout(idle, self.exchange.chunk()).await {
             Ok(Ok(Some(bytes))) => self.take(&bytes, &mut parts),
             Ok(Ok(None)) => self.end(None, &mut parts),
-            Ok(Err(error)) => self.end(Some(failure::classify(&error, &self.peer.url)), &mut parts),
-            Err(_) => self.end(Some(failure::stalled(&self.peer.url, self.idle_ms)), &mut parts),
+            Ok(Err(error)) => self.end(Some(error), &mut parts),
+            Err(_) => {
+                let stalled = failure::stalled(&self.peer.url, self.idle_ms);
+                let stalled = self.exchange.failed(stalled);
+                self.end(Some(stalled), &mut parts)
+            }
         };
         self.complete |= matches!(parts.last(), Some(Part::Finished { .. }));
         self.ready.extend(parts);

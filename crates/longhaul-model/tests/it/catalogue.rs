@@ -33,19 +33,30 @@ fn a_model_is_found_by_every_way_to_write_its_name() {
 
 #[test]
 fn a_name_that_only_begins_like_another_is_another_model() {
-    for name in ["gpt-5.9", "gpt-5-2-9", "gpt-5-turbo", "claude-sonnet-4-9", "claude", "", "o", "test", "o1-pro"] {
+    for name in
+        ["gpt-5.9", "gpt-5-2-9", "gpt-5-turbo", "claude-sonnet-4-9", "claude", "", "o", "test", "o1-pro"]
+    {
         assert_eq!(first_name(name), None, "{name}");
     }
     assert_eq!(first_name("gpt-5.2"), Some("gpt-5.3-codex"), "it has an entry of its own");
-    assert_eq!(first_name("openai/gpt-oss-120b:free"), None, "a free offer does not cost what the model costs");
+    assert_eq!(
+        first_name("openai/gpt-oss-120b:free"),
+        None,
+        "a free offer does not cost what the model costs"
+    );
 }
 
 #[test]
 fn prices_hold_only_where_they_are_from() {
     let entry = find("openai/gpt-oss-120b").unwrap();
     let groq = entry.prices_at(Some("https://api.groq.com/openai/v1")).unwrap();
-    assert_eq!((groq.rates.input, groq.rates.cached_input, groq.rates.output), (150_000, Some(75_000), 600_000));
-    for elsewhere in ["http://localhost:8080/v1", "https://openrouter.ai/api/v1", "https://api.groq.com.evil.example"] {
+    assert_eq!(
+        (groq.rates.input, groq.rates.cached_input, groq.rates.output),
+        (150_000, Some(75_000), 600_000)
+    );
+    for elsewhere in
+        ["http://localhost:8080/v1", "https://openrouter.ai/api/v1", "https://api.groq.com.evil.example"]
+    {
         assert_eq!(entry.prices_at(Some(elsewhere)), None, "{elsewhere}");
     }
     let claude = find("anthropic/claude-haiku-5.5").unwrap();

@@ -9,8 +9,12 @@ fn flat(input: u64, output: u64) -> Prices {
 }
 
 fn full() -> Prices {
-    let rates =
-        Rates { input: 3_000_000, cached_input: Some(300_000), cache_write: Some(3_750_000), output: 15_000_000 };
+    let rates = Rates {
+        input: 3_000_000,
+        cached_input: Some(300_000),
+        cache_write: Some(3_750_000),
+        output: 15_000_000,
+    };
     Prices { rates, tiers: Vec::new() }
 }
 
@@ -46,7 +50,8 @@ fn a_tier_holds_for_all_of_a_call_whose_prompt_is_over_its_bound() {
         above_prompt_tokens,
         rates: Rates { input, output: 10 * input, ..Rates::default() },
     };
-    let prices = Prices { tiers: vec![tier(400, 4_000_000), tier(200, 2_000_000)], ..flat(1_000_000, 10_000_000) };
+    let prices =
+        Prices { tiers: vec![tier(400, 4_000_000), tier(200, 2_000_000)], ..flat(1_000_000, 10_000_000) };
     let cost = |input| prices.cost_micros(&Usage { input, cached_input: 150, output: 1, ..Usage::default() });
     assert_eq!((cost(200), cost(201), cost(400), cost(401)), (210, 422, 820, 1_644));
 }
@@ -64,7 +69,10 @@ fn what_a_provider_states_wins() {
 fn prices_that_are_stored_are_read_again() {
     let prices = Prices { tiers: vec![Tier { above_prompt_tokens: 1, rates: full().rates }], ..flat(1, 2) };
     let text = serde_json::to_string(&prices).unwrap();
-    assert!(text.starts_with(r#"{"rates":{"input":1,"output":2},"tiers":[{"above_prompt_tokens":1,"#), "{text}");
+    assert!(
+        text.starts_with(r#"{"rates":{"input":1,"output":2},"tiers":[{"above_prompt_tokens":1,"#),
+        "{text}"
+    );
     assert_eq!(serde_json::from_str::<Prices>(&text).unwrap(), prices);
 }
 

@@ -229,7 +229,8 @@ fn described_prices(model: &ModelChoice) -> String {
         (cache_write, "cache write"),
         (Some(output), "output"),
     ];
-    let kinds = kinds.iter().filter_map(|(rate, kind)| Some(format!("{} {kind}", summary::dollars((*rate)?))));
+    let kinds =
+        kinds.iter().filter_map(|(rate, kind)| Some(format!("{} {kind}", summary::dollars((*rate)?))));
     let mut text = format!("{} for a million tokens", kinds.collect::<Vec<_>>().join(", "));
     let bounds = prices.tiers.iter().map(|tier| tier.above_prompt_tokens).min();
     if let Some(bound) = bounds {

@@ -16,8 +16,8 @@ use super::form::{Agent, Compaction, Consent, Key, Level, Manifest, Model, Provi
 use super::source::{Source, is_variable};
 use super::value::Threshold;
 use super::{bytes, form, users_folder};
-use crate::facts::{self, ASSUMED_WINDOW_TOKENS, THRESHOLD_PERCENT};
 use crate::environment;
+use crate::facts::{self, ASSUMED_WINDOW_TOKENS, THRESHOLD_PERCENT};
 use crate::models::{OPENAI_CHAT, SCRIPTED};
 
 /// The longest name of an agent, in characters.

@@ -29,6 +29,8 @@ mod plain;
 #[cfg(test)]
 mod provider;
 #[cfg(test)]
+mod recording;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod signals;

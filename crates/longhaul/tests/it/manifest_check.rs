@@ -154,16 +154,28 @@ fn what_a_manifest_comes_to_can_be_read() {
 fn a_model_that_is_known_needs_no_window_and_no_prices() {
     let world = World::new();
     let of_model = |name: &str, rest: &str| {
-        world.write("longhaul.toml", &format!("[model]\nprovider = \"openai-chat\"\nname = \"{name}\"\n{rest}"));
+        world.write(
+            "longhaul.toml",
+            &format!("[model]\nprovider = \"openai-chat\"\nname = \"{name}\"\n{rest}"),
+        );
         let found = found(&world, ".", &[]);
         let model = &found["configuration"]["model"];
         let above = found["configuration"]["limits"]["compact_above_tokens"].clone();
-        (model["window_tokens"].clone(), above, model["prices"]["rates"]["input"].clone(), found["unknown"].clone())
+        (
+            model["window_tokens"].clone(),
+            above,
+            model["prices"]["rates"]["input"].clone(),
+            found["unknown"].clone(),
+        )
     };
     let mini = of_model("gpt-5-mini", "");
     assert_eq!(mini, (json!(400_000), json!(320_000), json!(250_000), Value::Null));
     let elsewhere = of_model("gpt-5-mini", "base_url = \"http://localhost:8080/v1\"\n");
-    assert_eq!((&elsewhere.0, &elsewhere.2), (&json!(400_000), &Value::Null), "who serves it asks its own price");
+    assert_eq!(
+        (&elsewhere.0, &elsewhere.2),
+        (&json!(400_000), &Value::Null),
+        "who serves it asks its own price"
+    );
     assert!(elsewhere.3.as_str().unwrap().starts_with("what its tokens cost is not known"), "{elsewhere:?}");
     let stated = of_model("gpt-5-mini", "window_tokens = 1000\nprices = { input = 1, output = 2 }\n");
     assert_eq!(stated, (json!(1_000), json!(800), json!(1_000_000), Value::Null));

@@ -366,11 +366,10 @@ fn what_a_call_costs_is_counted_by_the_prices_unless_the_provider_says() {
         let usage = json!({ "prompt_tokens": 100, "completion_tokens": 20, "cost": 0.0421 });
         Act::json("200 OK", "", &json!({ "id": "chatcmpl-1", "choices": [choice], "usage": usage }))
     };
-    let endpoint = Endpoint::start([
-        Act::call(&[("call_a", "bash", json!({ "command": "echo tick" }))]),
-        stated,
-    ]);
-    let prices = "prices = { input = 3.00, cached_input = 0.30, cache_write = 3.75, output = 15.00 }\nstream = false";
+    let endpoint =
+        Endpoint::start([Act::call(&[("call_a", "bash", json!({ "command": "echo tick" }))]), stated]);
+    let prices =
+        "prices = { input = 3.00, cached_input = 0.30, cache_write = 3.75, output = 15.00 }\nstream = false";
     let world = world(&endpoint.url(), prices, "");
     let out = world.succeed(&["run", "Mend it."]);
     assert_eq!(costs(&world), [json!(600), json!(42_100)]);
