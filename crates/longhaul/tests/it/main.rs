@@ -25,6 +25,8 @@ mod manifest;
 #[cfg(test)]
 mod manifest_check;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod plain;
 #[cfg(test)]
 mod provider;
