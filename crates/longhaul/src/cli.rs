@@ -107,7 +107,9 @@ pub(crate) enum Command {
         longhaul replay run.jsonl -- run \"make the tests pass\"")]
     Replay(Replay),
     /// Say what works here and what does not
-    Doctor,
+    ///
+    /// The model's provider is asked as well, by at most two tiny calls; what they may cost is said before.
+    Doctor(Doctor),
     /// Print a script that completes commands in a shell
     #[command(
         after_help = "Example: longhaul completions bash > ~/.local/share/bash-completion/completions/longhaul"
@@ -439,6 +441,22 @@ pub(crate) struct Replay {
     /// What to run [default: what was recorded]
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// The model to ask, in place of the manifest's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Where its server is, such as http://localhost:8080/v1
+    #[arg(long, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+    /// The variable of the environment that holds the key for it
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) key_env: Option<String>,
+    /// Do not ask the provider
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 #[derive(Debug, Args)]

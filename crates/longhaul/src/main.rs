@@ -90,7 +90,7 @@ async fn dispatch(cli: Cli, app: &OnceLock<App>) -> anyhow::Result<ExitCode> {
         Command::Top(args) => top::top(open(options)?, args).await,
         Command::Record(args) => recording::record(options, args, app).await,
         Command::Replay(args) => recording::replay(options, args, app).await,
-        Command::Doctor => doctor::doctor(options).await,
+        Command::Doctor(args) => doctor::doctor(options, args).await,
         Command::Completions(args) => {
             let (mut command, mut script) = (<Cli as clap::CommandFactory>::command(), Vec::new());
             clap_complete::generate(args.shell, &mut command, "longhaul", &mut script);

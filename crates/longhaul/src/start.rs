@@ -134,26 +134,36 @@ fn from_manifest(args: &cli::Run) -> anyhow::Result<Configuration> {
              --script is given; `longhaul run --help` has examples"
         ),
     };
+    choose(&mut configuration, args.model.as_deref(), args.base_url.as_deref(), args.key_env.as_deref());
+    Ok(configuration)
+}
+
+/// Chooses another model, another place, or another key, in place of what the configuration says.
+pub(crate) fn choose(
+    configuration: &mut Configuration,
+    model: Option<&str>,
+    base_url: Option<&str>,
+    key_env: Option<&str>,
+) {
     let choice = &mut configuration.model;
     // What is known or stated of one model, or costs in one place, does not hold for another.
-    if let Some(name) = &args.model {
+    if let Some(name) = model {
         OPENAI_CHAT.clone_into(&mut choice.provider);
-        choice.name.clone_from(name);
+        name.clone_into(&mut choice.name);
         (choice.window_tokens, choice.prices) = (None, None);
     }
-    if args.base_url.is_some() {
-        choice.base_url.clone_from(&args.base_url);
+    if let Some(url) = base_url {
+        choice.base_url = Some(url.to_owned());
         choice.prices = None;
     }
-    facts::complete(choice);
-    if let Some(variable) = &args.key_env {
-        choice.key = Some(KeySource::Env(variable.clone()));
+    if let Some(variable) = key_env {
+        choice.key = Some(KeySource::Env(variable.to_owned()));
     }
-    if args.model.is_some() {
+    facts::complete(choice);
+    if model.is_some() {
         let above_tokens = &mut configuration.limits.compact_above_tokens;
         *above_tokens = facts::compact_above_tokens(&configuration.model).min(*above_tokens);
     }
-    Ok(configuration)
 }
 
 /// Denies tools, in place of what the configuration says of them.
@@ -179,7 +189,7 @@ pub(crate) fn scripted(script: &Path, directory: &Path) -> anyhow::Result<Config
 }
 
 /// Makes the configuration of an agent about which nothing but its model and its directory is said.
-fn with_model(model: ModelChoice, directory: &Path) -> anyhow::Result<Configuration> {
+pub(crate) fn with_model(model: ModelChoice, directory: &Path) -> anyhow::Result<Configuration> {
     let scope = ScopeRule {
         effect: ScopeEffect::Allow,
         target: ".".to_owned(),

@@ -191,3 +191,68 @@ fn lines(value: &Value) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Places, difference, is_masked, settled_text};
+    use crate::recording::Request;
+
+    fn places(directories: &[(&str, &str)]) -> Places {
+        let pair = |(name, path): &(&str, &str)| ((*name).to_owned(), (*path).to_owned());
+        Places::new(&directories.iter().map(pair).collect())
+    }
+
+    fn request(body: serde_json::Value) -> Request {
+        let (method, path) = ("POST".to_owned(), "/v1/chat/completions".to_owned());
+        Request { method, path, headers: BTreeMap::new(), body }
+    }
+
+    #[test]
+    fn what_differs_from_run_to_run_is_left_out() {
+        let places = places(&[("directory", "/srv/a/work"), ("start", "/srv/a"), ("home", "/")]);
+        for (text, expected) in [
+            (
+                "Today is 2026-11-20. In /srv/a/work/x and /srv/a.",
+                "Today is <date>. In <directory>/x and <start>.",
+            ),
+            ("at 2026-11-20T13:57:35.123+01:00, 2026-11-20 13:57:35Z", "at <time>, <time>"),
+            ("09:00:01 started", "<time> started"),
+            ("id=01a1f951-5d64-7000-8000-00c0ffee0000!", "id=<id>!"),
+            ("call_12_1_3 and call_a", "<call> and call_a"),
+            ("[exit code 0 after 12.3 s]", "[exit code 0 after <duration>]"),
+            ("1.2026-11-20x 2026-11-201 a2026-11-20", "1.2026-11-20x 2026-11-201 a2026-11-20"),
+            ("version 1.2.3, 12 files, ünï 日本", "version 1.2.3, 12 files, ünï 日本"),
+        ] {
+            assert_eq!(settled_text(text, &places), expected);
+        }
+    }
+
+    #[test]
+    fn the_order_of_fields_and_masked_keys_are_no_difference() {
+        let none = || (places(&[]), places(&[]));
+        let text = |text: &str| request(serde_json::from_str(text).unwrap());
+        let recorded = text(r#"{"a":1,"b":["[masked] and [masked]",{"c":null}]}"#);
+        assert_eq!(difference(&recorded, &text(r#"{"b":["x and y",{"c":null}],"a":1}"#), &none()), None);
+        let other = difference(&recorded, &text(r#"{"b":["x or y",{"c":null}],"a":1}"#), &none()).unwrap();
+        assert!(other.contains("-      \"[masked] and [masked]\",\n+      \"x or y\","), "{other}");
+        assert!(difference(&recorded, &text(r#"{"a":1}"#), &none()).is_some());
+        let elsewhere = Request { path: "/v1/responses".to_owned(), ..recorded.clone() };
+        assert!(difference(&recorded, &elsewhere, &none()).is_some());
+    }
+
+    #[test]
+    fn a_masked_text_fits_what_differs_only_where_it_is_masked() {
+        for (text, fits) in
+            [("a-1-b", true), ("a--b", true), ("a-b", false), ("a-1-c", false), ("a-[masked]-b", true)]
+        {
+            assert_eq!(is_masked("a-[masked]-b", text), fits, "{text}");
+        }
+        assert!(
+            is_masked("[masked]", "")
+                && is_masked("[masked]x[masked]", "1x2")
+                && !is_masked("[masked]x[masked]", "12")
+        );
+    }
+}

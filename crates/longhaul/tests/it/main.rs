@@ -7,6 +7,8 @@ mod crash_limit;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod endpoint;
 #[cfg(test)]
 mod forks;
