@@ -25,14 +25,10 @@ pub(super) struct Exchange {
 }
 
 enum Way {
-    /// To be sent.
-    Ready(reqwest::RequestBuilder),
-    /// The answer is on its way.
-    Answered(reqwest::Response),
+    /// Over the network: what is to be sent, and then the answer.
+    Network { ready: Option<reqwest::RequestBuilder>, response: Option<reqwest::Response> },
     /// The answer is a recorded one.
     Played(Playing),
-    /// Nothing more comes.
-    Over,
 }
 
 impl Transport {
@@ -57,27 +53,26 @@ impl Transport {
         };
         let http = self.http.as_ref().expect("only a replay needs no connections");
         let ready = http.request(method, url).headers(parse_headers(&request.headers)?).body(request.body);
-        Ok(Exchange { url: peer.url.clone(), way: Way::Ready(ready), taking })
+        let way = Way::Network { ready: Some(ready), response: None };
+        Ok(Exchange { url: peer.url.clone(), way, taking })
     }
 }
 
 impl Exchange {
     /// Sends the request and waits for the beginning of the answer.
     pub(super) async fn begin(&mut self) -> Result<ResponseHead, Error> {
-        let head = match std::mem::replace(&mut self.way, Way::Over) {
-            Way::Ready(ready) => {
-                let response = ready.send().await;
-                let response = response.map_err(|error| self.failed(failure::classify(&error, &self.url)))?;
-                let head = head(&response);
-                self.way = Way::Answered(response);
-                head
+        let head = match &mut self.way {
+            Way::Played(playing) => playing.head()?,
+            Way::Network { ready, response } => {
+                let ready = ready.take().expect("an exchange is begun once");
+                match ready.send().await {
+                    Ok(answered) => head(response.insert(answered)),
+                    Err(error) => {
+                        let error = failure::classify(&error, &self.url);
+                        return Err(self.failed(error));
+                    }
+                }
             }
-            Way::Played(playing) => {
-                let head = playing.head();
-                self.way = Way::Played(playing);
-                head?
-            }
-            Way::Answered(_) | Way::Over => unreachable!("an exchange is begun once"),
         };
         if let Some(taking) = &mut self.taking {
             taking.head(&head);
@@ -88,15 +83,15 @@ impl Exchange {
     /// Returns the next bytes of the answer; `None` after the last.
     pub(super) async fn chunk(&mut self) -> Result<Option<Vec<u8>>, Error> {
         let bytes = match &mut self.way {
-            Way::Answered(response) => match response.chunk().await {
+            Way::Network { response: Some(response), .. } => match response.chunk().await {
                 Ok(bytes) => bytes.map(Vec::from),
                 Err(error) => {
                     let error = failure::classify(&error, &self.url);
                     return Err(self.failed(error));
                 }
             },
+            Way::Network { response: None, .. } => None,
             Way::Played(playing) => playing.next()?.map(<[u8]>::to_vec),
-            Way::Ready(_) | Way::Over => None,
         };
         if let Some(taking) = &mut self.taking {
             taking.body(bytes.as_deref());

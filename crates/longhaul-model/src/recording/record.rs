@@ -1,9 +1,11 @@
 //! Writes exchanges down as they end.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use reqwest::Url;
 use serde::Serialize;
@@ -17,17 +19,19 @@ use crate::secret::Secret;
 
 /// Writes a recording. Clones write the same one.
 #[derive(Clone, Debug)]
-pub struct Recorder(Arc<Mutex<Writer>>);
+pub struct Recorder(Arc<Mutex<Noting>>);
 
 #[derive(Debug)]
-struct Writer {
-    file: File,
+struct Noting {
     scrubber: Scrubber,
     /// The first line, until it is written: with the first exchange, when the keys are known.
     head: Option<Head>,
     begun: u64,
     written: u64,
-    failed: Option<io::Error>,
+    /// Takes lines; `None` once the recording has ended.
+    lines: Option<Sender<Vec<u8>>>,
+    /// Writes them, so that no stream waits for a disk.
+    writer: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Recorder {
@@ -41,41 +45,53 @@ impl Recorder {
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path)?;
+        let mut file = options.open(path)?;
         let mut scrubber = Scrubber::default();
         secrets.iter().for_each(|secret| scrubber.know(secret));
-        let writer = Writer { file, scrubber, head: Some(head), begun: 0, written: 0, failed: None };
-        Ok(Recorder(Arc::new(Mutex::new(writer))))
+        let (lines, taken) = channel::<Vec<u8>>();
+        let writer = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
+            taken.iter().try_for_each(|line| file.write_all(&line))?;
+            file.sync_all()
+        })?;
+        let (lines, writer) = (Some(lines), Some(writer));
+        let noting = Noting { scrubber, head: Some(head), begun: 0, written: 0, lines, writer };
+        Ok(Recorder(Arc::new(Mutex::new(noting))))
     }
 
-    /// Ends the recording. Returns how many exchanges are in it; what is still under way is not.
+    /// Ends the recording, and waits until it is written. Returns how many exchanges are in it; what is still
+    /// under way is not.
     ///
     /// # Errors
     /// Not all of it could be written.
     pub fn finish(&self) -> io::Result<u64> {
-        let mut writer = self.lock();
-        writer.write_head();
-        match writer.failed.take() {
-            Some(error) => Err(error),
-            None => writer.file.sync_all().map(|()| writer.written),
+        let (writer, written) = {
+            let mut noting = self.lock();
+            noting.write_head();
+            noting.lines = None;
+            (noting.writer.take(), noting.written)
+        };
+        match writer.map(JoinHandle::join) {
+            Some(Ok(outcome)) => outcome.map(|()| written),
+            Some(Err(_)) => Err(io::Error::other("the thread that writes it has failed")),
+            None => Ok(written),
         }
     }
 
     /// Notes that a request is sent.
     pub(crate) fn begin(&self, request: &HttpRequest, url: &Url) -> Taking {
-        let mut writer = self.lock();
-        writer.begun += 1;
-        let noted = noted(&mut writer.scrubber, request, url);
-        let exchange = Exchange { n: writer.begun, request: noted, response: None, end: End::Left };
+        let mut noting = self.lock();
+        noting.begun += 1;
+        let noted = noted(&mut noting.scrubber, request, url);
+        let exchange = Exchange { n: noting.begun, request: noted, response: None, end: End::Left };
         Taking { recorder: self.clone(), exchange: Some(exchange), body: Vec::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Writer> {
+    fn lock(&self) -> MutexGuard<'_, Noting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Writer {
+impl Noting {
     fn write_head(&mut self) {
         if let Some(head) = self.head.take() {
             let line = serde_json::to_value(&head).map(|head| self.scrubber.value(head));
@@ -86,8 +102,9 @@ impl Writer {
     fn write_line(&mut self, line: &impl Serialize) {
         let mut bytes = serde_json::to_vec(line).expect("what is recorded is JSON");
         bytes.push(b'\n');
-        if let Err(error) = self.file.write_all(&bytes) {
-            self.failed.get_or_insert(error);
+        if let Some(lines) = &self.lines {
+            // It fails where nothing more can be written, which the end of the recording tells.
+            lines.send(bytes).ok();
         }
     }
 }
@@ -147,8 +164,8 @@ impl Taking {
 impl Drop for Taking {
     fn drop(&mut self) {
         let Some(mut exchange) = self.exchange.take() else { return };
-        let mut writer = self.recorder.lock();
-        let scrubber = &writer.scrubber;
+        let mut noting = self.recorder.lock();
+        let scrubber = &noting.scrubber;
         if let Some(response) = &mut exchange.response {
             response.body = scrubber.text(&text(&self.body));
             for (_, value) in &mut response.headers {
@@ -158,9 +175,9 @@ impl Drop for Taking {
         if let End::Failed { message, .. } = &mut exchange.end {
             *message = scrubber.text(message);
         }
-        writer.write_head();
-        writer.write_line(&exchange);
-        writer.written += 1;
+        noting.write_head();
+        noting.write_line(&exchange);
+        noting.written += 1;
     }
 }
 
