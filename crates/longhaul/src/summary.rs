@@ -193,3 +193,26 @@ fn fact(fact: &Fact) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::dollars;
+
+    #[test]
+    fn money_is_written_as_exactly_as_it_takes() {
+        for (micros, written) in [
+            (0, "$0.00"),
+            (1, "$0.000001"),
+            (600, "$0.0006"),
+            (42_700, "$0.0427"),
+            (10_050, "$0.0101"),
+            (999_999, "$1.00"),
+            (1_004_999, "$1.00"),
+            (1_005_000, "$1.01"),
+            (3_000_000, "$3.00"),
+            (u64::MAX, "$18446744073709.55"),
+        ] {
+            assert_eq!(dollars(micros), written, "{micros}");
+        }
+    }
+}
