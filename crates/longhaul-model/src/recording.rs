@@ -2,7 +2,7 @@
 //! in it, and how a request is compared with the one that was recorded. Where bytes go otherwise is left to
 //! [`crate::http`].
 //!
-//! The file holds a JSON object a line: first a [`Head`], then one [`Exchange`] for each request, in the
+//! The file holds a JSON object a line: first a [`Head`], then one exchange for each request, in the
 //! order they were finished in. Bodies are texts; a body that is JSON stands there as JSON.
 
 mod compare;
