@@ -16,14 +16,14 @@ use crate::rig;
 
 /// Calls and results of one round: two appends each.
 const CALLS: u64 = 150;
-const APPENDS: usize = 300;
+pub(crate) const APPENDS: usize = 300;
 
 /// Measures and reports.
 pub(crate) fn run(folder: &Path, pairs: usize) -> anyhow::Result<()> {
     let runtime = rig::runtime()?;
     let open = |name: &str| runtime.block_on(async { SqliteStore::open(folder.join(name)) });
     let store = Arc::new(open("append.db")?);
-    let through_store = || runtime.block_on(runtime.spawn(appends(Arc::clone(&store), folder.to_owned())))?;
+    let through_store = || runtime.block_on(runtime.spawn(appends(store.clone(), folder.to_owned())))?;
     let bare = Mutex::new(Log::open(&folder.join("append-bare.db"))?);
     let bare_log = || transactions(&mut *bare.lock().ok().context("a commit failed before")?, folder);
     // The same statements and tables as the store's, on a connection of one's own: what is left is the way
@@ -46,7 +46,7 @@ pub(crate) fn run(folder: &Path, pairs: usize) -> anyhow::Result<()> {
 }
 
 /// Makes a session and its appends, one entry each. The session itself comes first.
-fn prepared(folder: &Path, session: SessionId) -> anyhow::Result<Vec<Taken>> {
+pub(crate) fn prepared(folder: &Path, session: SessionId) -> anyhow::Result<Vec<Taken>> {
     let mut history = History::begin(folder, "none")?;
     let mut taken = vec![history.take(session, Digest::default())];
     for n in 1..=CALLS {
@@ -59,32 +59,41 @@ fn prepared(folder: &Path, session: SessionId) -> anyhow::Result<Vec<Taken>> {
     Ok(taken)
 }
 
-async fn appends(store: Arc<SqliteStore>, folder: std::path::PathBuf) -> anyhow::Result<Cost> {
-    let session = SessionId(Uuid::new_v4());
-    let mut taken = prepared(&folder, session)?.into_iter();
-    let Taken { row, entries } = taken.next().context("a session has a beginning")?;
-    let mut expected_head = row.head;
-    store.create(row, entries, None).await?;
+pub(crate) async fn appends(store: Arc<dyn Store>, folder: std::path::PathBuf) -> anyhow::Result<Cost> {
+    let begun = begin(&*store, &folder).await?;
     let start = Moment::now();
-    for Taken { row, entries } in taken {
-        let head = row.head;
-        let (erase, request) = (Vec::new(), None);
-        let append = Append {
-            session,
-            expected_head,
-            epoch: Some(1),
-            entries,
-            row,
-            erase,
-            forget: Vec::new(),
-            request,
-        };
+    append_all(store, begun).await?;
+    Ok(start.cost())
+}
+
+/// A session that was created, and its appends, each of which expects the head before it.
+pub(crate) struct Begun {
+    head: u64,
+    taken: std::vec::IntoIter<Taken>,
+}
+
+/// Prepares appends and creates their session.
+pub(crate) async fn begin(store: &dyn Store, folder: &Path) -> anyhow::Result<Begun> {
+    let mut taken = prepared(folder, SessionId(Uuid::new_v4()))?.into_iter();
+    let Taken { row, entries } = taken.next().context("a session has a beginning")?;
+    let head = row.head;
+    store.create(row, entries, None).await?;
+    Ok(Begun { head, taken })
+}
+
+/// Appends, one after the other.
+pub(crate) async fn append_all(store: Arc<dyn Store>, begun: Begun) -> anyhow::Result<()> {
+    let mut expected_head = begun.head;
+    for Taken { row, entries } in begun.taken {
+        let (session, head) = (row.session, row.head);
+        let (erase, forget, request) = (Vec::new(), Vec::new(), None);
+        let append = Append { session, expected_head, epoch: Some(1), entries, row, erase, forget, request };
         if store.append(append).await? != Appended::Done {
             bail!("an append was not done");
         }
         expected_head = head;
     }
-    Ok(start.cost())
+    Ok(())
 }
 
 fn transactions(log: &mut Log, folder: &Path) -> anyhow::Result<Cost> {

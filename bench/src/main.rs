@@ -10,9 +10,11 @@ mod history;
 mod machine;
 mod measure;
 mod memory;
+mod postgres;
 mod resume;
 mod rig;
 mod steps;
+mod takeover;
 mod wire;
 
 use std::path::PathBuf;
@@ -21,7 +23,7 @@ use anyhow::{Context as _, bail};
 
 use crate::measure::say;
 
-const USAGE: &str = "usage: longhaul-bench [append|steps|growth|disk|memory|resume|all] [rounds]\n       \
+const USAGE: &str = "usage: longhaul-bench [append|steps|growth|disk|memory|resume|takeover|postgres|all] [rounds]\n       \
      longhaul-bench profile <sessions> <steps>";
 
 /// Rounds of a benchmark, when nothing else is said: with fewer, the quarters say little.
@@ -36,6 +38,7 @@ fn main() -> anyhow::Result<()> {
             memory::wait(folder.as_ref(), url, model, sessions.parse()?)
         }
         [resume::ARGUMENT, folder, url, session] => resume::go_on(folder.as_ref(), url, session),
+        [takeover::ARGUMENT, folder, url] => takeover::take_on(folder.as_ref(), url),
         ["profile", sessions, steps] => {
             let folder = tempfile::tempdir()?;
             steps::once(folder.path(), sessions.parse()?, steps.parse()?)
@@ -48,7 +51,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn benchmarks(which: &str, rounds: usize) -> anyhow::Result<()> {
-    let all = ["append", "steps", "growth", "disk", "memory", "resume"];
+    let all = ["append", "steps", "growth", "disk", "memory", "resume", "takeover", "postgres"];
     if which != "all" && !all.contains(&which) {
         bail!("there is no benchmark {which:?}\n{USAGE}");
     }
@@ -66,6 +69,8 @@ fn benchmarks(which: &str, rounds: usize) -> anyhow::Result<()> {
             "disk" => disk::run(&folder)?,
             "memory" => memory::run(rounds.div_ceil(2))?,
             "resume" => resume::run(&folder, rounds)?,
+            "takeover" => takeover::run(&folder, rounds)?,
+            "postgres" => postgres::run(&folder, rounds)?,
             other => bail!("there is no benchmark {other:?}"),
         }
     }

@@ -74,7 +74,7 @@ fn restart(folder: &Path, url: &str, session: SessionId, arrivals: &Receiver<Mom
 }
 
 /// Listens for requests and tells when the head of each was there. None is answered.
-fn listen() -> anyhow::Result<(String, Receiver<Moment>)> {
+pub(crate) fn listen() -> anyhow::Result<(String, Receiver<Moment>)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}/v1", listener.local_addr()?);
     let (sender, receiver) = channel();

@@ -103,6 +103,16 @@ pub(crate) fn configuration(folder: &Path, provider: &str, model: &str) -> Confi
 impl Rig {
     /// Opens a database in a folder, or makes one.
     pub(crate) async fn open(folder: &Path, models: Arc<dyn Models>, tools: Toolbox) -> anyhow::Result<Self> {
+        Rig::open_until(folder, models, tools, CancellationToken::new()).await
+    }
+
+    /// Opens a database in a folder, with a worker that can be told to stop.
+    pub(crate) async fn open_until(
+        folder: &Path,
+        models: Arc<dyn Models>,
+        tools: Toolbox,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
         let store = Arc::new(SqliteStore::open(folder.join("sessions.db"))?);
         let engine = Engine::new(store.clone(), Arc::new(SystemHost::new()), models, tools);
         let info = WorkerInfo {
@@ -117,7 +127,7 @@ impl Rig {
             running: 0,
             alive: true,
         };
-        let worker = Worker::start(engine.clone(), info, CancellationToken::new()).await?;
+        let worker = Worker::start(engine.clone(), info, shutdown).await?;
         Ok(Rig { store, engine, worker, folder: folder.to_owned() })
     }
 

@@ -1,7 +1,7 @@
 //! The command line: which commands and options exist, and what is wrong with one that does not.
 
 /// The names of the commands, as the documentation may mention them.
-pub(crate) const COMMANDS: [&str; 4] = ["verify", "tidy", "mutants", "search"];
+pub(crate) const COMMANDS: [&str; 6] = ["verify", "tidy", "mutants", "search", "sim", "postgres"];
 
 /// What every error about the command line ends with.
 pub(crate) const USAGE: &str = "\
@@ -11,7 +11,10 @@ usage: cargo xtask <command>
   tidy                      crate edges, sizes, names in the documentation, forbidden words
   mutants [NAME…]           break one rule at a time and expect a test to notice
   mutants --check [NAME…]   only see that the patches in xtask/mutants still apply
-  search [--large]          the exhaustive search of the session machine, with its output";
+  search [--large]          the exhaustive search of the session machine, with its output
+  sim --seeds N [--from S]  the real engine in N simulated worlds, with what they covered
+  sim --seed S [--log]      one of them again, with its log
+  postgres -- <program…>    run a program with a private Postgres server, for tests, in its environment";
 
 /// One parsed command line.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +37,16 @@ pub(crate) enum Command {
     Mutants {
         /// The mutants meant; all when empty.
         names: Vec<String>,
+    },
+    /// Run a program beside a database server.
+    Postgres {
+        /// The program and its arguments.
+        program: Vec<String>,
+    },
+    /// The simulator.
+    Sim {
+        /// Its own arguments.
+        arguments: Vec<String>,
     },
     /// The exhaustive search.
     Search {
@@ -60,6 +73,13 @@ impl Command {
             },
             "mutants" => mutants(rest),
             "search" => Ok(Command::Search { large: switch(command, rest, "--large")? }),
+            "sim" => Ok(Command::Sim { arguments: sim(rest)? }),
+            "postgres" => match rest {
+                [dashes, program @ ..] if dashes == "--" && !program.is_empty() => {
+                    Ok(Command::Postgres { program: program.to_vec() })
+                }
+                _ => Err("`postgres` takes `--` and the program to run".to_owned()),
+            },
             unknown => {
                 let known = COMMANDS.join(", ");
                 Err(format!("there is no command `{unknown}`; there are: {known}"))
@@ -73,6 +93,26 @@ fn switch(command: &str, words: &[String], name: &str) -> Result<bool, String> {
         None => Ok(!words.is_empty()),
         Some(word) => Err(format!("`{command}` does not know `{word}`; its only argument is `{name}`")),
     }
+}
+
+/// Passes on what the simulator understands.
+fn sim(words: &[String]) -> Result<Vec<String>, String> {
+    let mut words_left = words.iter();
+    let mut count = 0;
+    while let Some(word) = words_left.next() {
+        match word.as_str() {
+            "--log" => continue,
+            "--seed" | "--seeds" => count += 1,
+            "--from" => {}
+            _ => {
+                return Err(format!("`sim` does not know `{word}`; it takes --seeds, --from, --seed, --log"));
+            }
+        }
+        if words_left.next().is_none_or(|number| number.parse::<u64>().is_err()) {
+            return Err(format!("`sim` needs a number after `{word}`"));
+        }
+    }
+    if count == 1 { Ok(words.to_vec()) } else { Err("`sim` takes either --seeds or --seed".to_owned()) }
 }
 
 fn mutants(words: &[String]) -> Result<Command, String> {
@@ -102,18 +142,27 @@ mod tests {
         assert_eq!(parse("mutants one two"), Ok(Command::Mutants { names: names.clone() }));
         assert_eq!(parse("mutants --check one two"), Ok(Command::MutantsCheck { names }));
         assert_eq!(parse("search --large"), Ok(Command::Search { large: true }));
+        let program = ["cargo", "test"].map(str::to_owned).to_vec();
+        assert_eq!(parse("postgres -- cargo test"), Ok(Command::Postgres { program }));
         assert_eq!(parse("--help"), Ok(Command::Help));
+        let arguments = ["--seed", "7", "--log"].map(str::to_owned).to_vec();
+        assert_eq!(parse("sim --seed 7 --log"), Ok(Command::Sim { arguments }));
     }
 
     #[test]
     fn an_unknown_word_is_an_error_that_lists_what_exists() {
         let cases = [
             ("", "no command"),
-            ("deploy", "verify, tidy, mutants, search"),
+            ("deploy", "verify, tidy, mutants, search, sim, postgres"),
+            ("sim", "--seeds or --seed"),
+            ("sim --seeds many", "a number"),
+            ("sim --fast", "--seeds"),
             ("verify --fast", "`--full`"),
             ("tidy crates", "no arguments"),
             ("mutants --all", "`--check`"),
             ("search small", "`--large`"),
+            ("postgres", "the program to run"),
+            ("postgres --", "the program to run"),
         ];
         for (line, expected) in cases {
             let problem = parse(line).unwrap_err();

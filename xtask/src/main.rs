@@ -8,8 +8,10 @@
 
 mod arguments;
 mod mutants;
+mod postgres;
 mod process;
 mod search;
+mod sim;
 mod table;
 mod tidy;
 mod verify;
@@ -49,6 +51,8 @@ fn run(root: &Path, command: &Command) -> Result<(), String> {
         Command::Tidy => tidy::run(root),
         Command::MutantsCheck { names } => mutants::check(root, names),
         Command::Mutants { names } => mutants::run(root, names),
+        Command::Postgres { program } => postgres::run(root, program),
         Command::Search { large } => search::run(root, *large),
+        Command::Sim { arguments } => sim::run(root, arguments),
     }
 }

@@ -63,13 +63,12 @@ fn applicable(root: &Path, names: &[String]) -> Result<Vec<Mutant>, String> {
 /// Runs each named test once without any mutant: a test that fails anyway finds nothing, and
 /// a name that fits no test never will.
 fn rehearse(tree: &Tree, mutants: &[Mutant]) -> Result<(), String> {
-    let packages: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.package.as_str()).collect();
+    let tests: BTreeSet<(&str, &str)> = mutants.iter().flat_map(Mutant::measures).collect();
+    let packages: BTreeSet<&str> = tests.iter().map(|(package, _)| *package).collect();
     for package in packages {
         println!("== building {package} without a mutant");
         tree.build_first(package)?;
     }
-    let tests: BTreeSet<(&str, &str)> =
-        mutants.iter().map(|mutant| (mutant.package.as_str(), mutant.test.as_str())).collect();
     for (package, test) in tests {
         println!("== {package}: `{test}` without a mutant");
         match judge(&tree.test(package, test)?) {
@@ -87,10 +86,15 @@ fn rehearse(tree: &Tree, mutants: &[Mutant]) -> Result<(), String> {
 
 fn try_one(tree: &Tree, mutant: &Mutant) -> Result<Verdict, String> {
     let original = tree.replace(&mutant.file, &mutant.apply(tree.root())?)?;
-    let verdict = match tree.build(&mutant.package)? {
-        Some(complaint) => Verdict::Unclear { cause: format!("the patch does not build: {complaint}") },
-        None => judge(&tree.test(&mutant.package, &mutant.test)?),
-    };
+    let verdicts: Result<Vec<Verdict>, String> =
+        mutant.measures().into_iter().map(|(package, test)| measure(tree, package, test)).collect();
     tree.replace(&mutant.file, &original)?;
-    Ok(verdict)
+    Ok(verdict::all(verdicts?))
+}
+
+fn measure(tree: &Tree, package: &str, test: &str) -> Result<Verdict, String> {
+    Ok(match tree.build(package)? {
+        Some(complaint) => Verdict::Unclear { cause: format!("the patch does not build: {complaint}") },
+        None => judge(&tree.test(package, test)?),
+    })
 }

@@ -20,8 +20,16 @@ impl Program {
     /// On an empty line.
     pub(crate) fn new(line: &str) -> Self {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Program::of(&words)
+    }
+
+    /// Makes a program from its words.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub(crate) fn of(words: &[String]) -> Self {
         assert!(!words.is_empty(), "a program has a name");
-        Program { words, variables: Vec::new() }
+        Program { words: words.to_vec(), variables: Vec::new() }
     }
 
     /// Adds an environment variable.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::process::{Program, seconds, timed};
-use crate::{mutants, search, table, tidy};
+use crate::{mutants, postgres, search, table, tidy};
 
 /// One check: its name, the command that repeats it, and how it runs.
 struct Step<'a> {
@@ -42,7 +42,7 @@ fn steps(root: &Path, full: bool) -> Vec<Step<'_>> {
         program("format", "cargo fmt --all --check"),
         Step::command("tidy", "tidy", || tidy::run(root)),
         program("clippy", "cargo clippy --workspace --all-targets --locked -- -D warnings"),
-        Step::program(root, "tests", tests(root)),
+        with_postgres(root, tests(root)),
         program("doc tests", "cargo test --doc --workspace --locked"),
         Step::program(
             root,
@@ -56,6 +56,12 @@ fn steps(root: &Path, full: bool) -> Vec<Step<'_>> {
         steps.push(Step::command("large search", "search --large", || search::run(root, true)));
     }
     steps
+}
+
+/// Runs the tests with one database server for all their processes.
+fn with_postgres(root: &Path, tests: Program) -> Step<'_> {
+    let repeat = format!("cargo xtask postgres -- {tests}");
+    Step { name: "tests", repeat, work: Box::new(move || postgres::beside(root, &tests)) }
 }
 
 fn tests(root: &Path) -> Program {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use longhaul_session::command::OwnerAction;
+use longhaul_session::command::{Basis, OwnerAction};
 use longhaul_session::context::Context;
 use longhaul_session::failure::{Failure, FailureClass};
-use longhaul_session::id::{CallId, EntryNo};
+use longhaul_session::id::{CallId, EntryNo, GoalId};
 use longhaul_session::item::Item;
 use longhaul_session::steering::SteeringReason;
 use longhaul_session::usage::Usage;
@@ -48,7 +48,7 @@ impl Runner {
                 Attempt::Failed(error) => {
                     let usage = error.usage.unwrap_or_default();
                     let failure = Failure { class: error.class, message: error.message };
-                    return self.compaction_failed(failure, usage).await;
+                    return self.compaction_failed(basis, failure, usage, goal).await;
                 }
                 // Half a summary is no part of the conversation.
                 Attempt::Cut(leftover) => {
@@ -59,7 +59,8 @@ impl Runner {
         if summary.trim().is_empty() {
             self.stage.end(false, self.engine.host.monotonic_ms());
             let message = "the summary was empty".to_owned();
-            return self.compaction_failed(Failure { class: FailureClass::Unknown, message }, usage).await;
+            let failure = Failure { class: FailureClass::Unknown, message };
+            return self.compaction_failed(basis, failure, usage, goal).await;
         }
         let spend = self.spend(usage, goal);
         let committed = self.commit(OwnerAction::Compact { basis, summary, keep_from, spend }).await?;
@@ -70,9 +71,18 @@ impl Runner {
         }
     }
 
-    async fn compaction_failed(&mut self, failure: Failure, usage: Usage) -> Result<(), Error> {
-        let (basis, spend) = (self.basis(), self.spend(usage, self.goal()));
-        self.try_commit(OwnerAction::FailCompaction { basis, failure, spend }).await
+    async fn compaction_failed(
+        &mut self,
+        basis: Basis,
+        failure: Failure,
+        usage: Usage,
+        goal: Option<GoalId>,
+    ) -> Result<(), Error> {
+        let spend = self.spend(usage, goal);
+        match self.commit(OwnerAction::FailCompaction { basis, failure, spend }).await? {
+            Ok(()) => Ok(()),
+            Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
+        }
     }
 }
 

@@ -250,9 +250,7 @@ impl Engine {
     /// # Errors
     /// The store failed, or the session is not there.
     pub async fn snapshot(&self, session: SessionId) -> Result<Snapshot, Error> {
-        let row = self.row(session).await?;
-        let state = serde_json::from_slice(&row.state).map_err(|source| Error::State { session, source })?;
-        Ok(Snapshot { row, state })
+        Snapshot::of_row(self.row(session).await?)
     }
 
     /// Returns the entries of a range that exist, in order.
@@ -305,6 +303,14 @@ fn session_of(request: &RequestId) -> SessionId {
     let digest = Digest::of(format!("create {}", request.as_str()).as_bytes());
     let (bytes, _) = digest.0.split_first_chunk().expect("a digest is longer than an id");
     SessionId(uuid::Builder::from_custom_bytes(*bytes).into_uuid())
+}
+
+impl Snapshot {
+    pub(crate) fn of_row(row: Row) -> Result<Self, Error> {
+        let state = serde_json::from_slice(&row.state)
+            .map_err(|source| Error::State { session: row.session, source })?;
+        Ok(Snapshot { row, state })
+    }
 }
 
 fn done(committed: Committed) -> Result<Done, Refusal> {

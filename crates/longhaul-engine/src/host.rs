@@ -1,7 +1,7 @@
 //! Time, chance and fresh ids: all that a runner takes from the machine it is on, so that a simulation
 //! can give it something else.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use longhaul_session::id::Timestamp;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 pub trait Host: Send + Sync + 'static {
     /// Returns the present instant.
     fn now(&self) -> Timestamp;
-    /// Returns milliseconds by a clock that never goes back.
+    /// Returns milliseconds by a clock that never goes back, and goes on while the machine is suspended.
     fn monotonic_ms(&self) -> u64;
     /// Returns after that many milliseconds.
     async fn sleep_ms(&self, delay_ms: u64);
@@ -25,15 +25,14 @@ pub trait Host: Send + Sync + 'static {
 /// The real machine.
 #[derive(Debug)]
 pub struct SystemHost {
-    started: Instant,
+    started: Duration,
 }
 
 impl SystemHost {
     /// Starts its monotonic clock.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
     pub fn new() -> Self {
-        SystemHost { started: Instant::now() }
+        SystemHost { started: since_boot() }
     }
 }
 
@@ -52,7 +51,7 @@ impl Host for SystemHost {
     }
 
     fn monotonic_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(since_boot().saturating_sub(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that waits")]
@@ -68,4 +67,12 @@ impl Host for SystemHost {
     fn fresh_id(&self) -> Uuid {
         Uuid::now_v7()
     }
+}
+
+/// Reads the clock that counts from the start of the machine, suspended time included: a lease goes on
+/// while its owner's machine sleeps.
+fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanoseconds) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default())
 }

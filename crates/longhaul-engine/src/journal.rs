@@ -17,7 +17,9 @@ use longhaul_store::{Append, Appended, Parent, RequestId, Row, Store};
 
 use crate::Error;
 use crate::host::Host;
-use crate::limits::{MAX_LOST_RACES, STORE_TRIES, STORE_WAIT_MS};
+use crate::lease::Tenure;
+use crate::limits::{MAX_LOST_RACES, STORE_LONGEST_WAIT_MS, STORE_READER_TRIES, STORE_TRIES, STORE_WAIT_MS};
+use crate::stop::Stop;
 
 /// A session as its writer knows it: the state, and what a row holds besides.
 pub(crate) struct Journal {
@@ -31,6 +33,7 @@ pub(crate) struct Journal {
     pub(crate) labels: BTreeMap<String, String>,
     created: Timestamp,
     context: Option<Context>,
+    pub(crate) patience: Patience,
 }
 
 /// What became of a command.
@@ -64,6 +67,7 @@ impl Journal {
             labels: BTreeMap::new(),
             created,
             context: None,
+            patience: Patience::Brief,
         }
     }
 
@@ -73,7 +77,7 @@ impl Journal {
         host: Arc<dyn Host>,
         session: SessionId,
     ) -> Result<Self, Error> {
-        let row = patiently(&*host, || store.load(session)).await?;
+        let row = patiently(&*host, &Patience::Brief, || store.load(session)).await?;
         let row = row.ok_or(longhaul_store::Error::NoSuchSession(session))?;
         Journal::of_row(store, host, row)
     }
@@ -92,6 +96,7 @@ impl Journal {
             labels: row.labels,
             created: row.created,
             context: None,
+            patience: Patience::Brief,
         })
     }
 
@@ -131,7 +136,7 @@ impl Journal {
     }
 
     async fn entries(&self, first: EntryNo, last: EntryNo) -> Result<Vec<SealedEntry>, Error> {
-        Ok(patiently(&*self.host, || self.store.entries(self.session, first..=last)).await?)
+        Ok(patiently(&*self.host, &self.patience, || self.store.entries(self.session, first..=last)).await?)
     }
 
     /// Reads the entries that others appended and folds them. Returns whether there were any.
@@ -178,14 +183,20 @@ impl Journal {
             };
             let entries = seal(self.head_hash, &decision.entries);
             let head_hash = entries.last().expect("a decision has entries").hash;
-            match self.append(&decision, entries, head_hash, epoch, request).await? {
+            let appended = self.append(&decision, entries, head_hash, epoch, request).await?;
+            match appended {
                 Appended::Done => return Ok(Committed::Done(self.accept(decision, head_hash))),
                 Appended::Repeated { head } => {
                     self.catch_up().await?;
                     return Ok(Committed::Repeated(head));
                 }
                 Appended::Conflict { .. } | Appended::Fenced { .. } => {
-                    self.catch_up().await?;
+                    let grown = self.catch_up().await?;
+                    // The store may end an ownership without an entry: there is nothing to decide anew.
+                    if let (Appended::Fenced { epoch: newest }, Some(epoch), false) = (appended, epoch, grown)
+                    {
+                        return Ok(Committed::Refused(Refusal::Fenced { epoch, newest }));
+                    }
                     if self.context.as_ref().is_some_and(Context::is_stale) {
                         self.context = Some(self.read_context().await?);
                     }
@@ -220,7 +231,7 @@ impl Journal {
     ) -> Result<Appended, Error> {
         let row = self.row(&decision.state, head_hash);
         let append = || self.try_append(&row, &entries, decision, epoch, request);
-        Ok(patiently(&*self.host, append).await?)
+        Ok(patiently(&*self.host, &self.patience, append).await?)
     }
 
     async fn try_append(
@@ -302,23 +313,57 @@ impl Journal {
     }
 }
 
-/// Makes a store call, and makes it again for a while if it fails for a passing reason.
-pub(crate) async fn patiently<T, F>(host: &dyn Host, call: impl Fn() -> F) -> Result<T, longhaul_store::Error>
+/// How long a store call that fails for a passing reason is made again.
+#[derive(Clone)]
+pub(crate) enum Patience {
+    /// For somebody who waits for the answer: a few times.
+    Brief,
+    /// For a reader of a session: longer than a database takes to restart.
+    Reader,
+    /// For a worker: until the store is back, or there is a reason not to wait for it.
+    Worker {
+        /// It was told to stop.
+        stop: Stop,
+        /// Its lease is over.
+        tenure: Tenure,
+    },
+}
+
+impl Patience {
+    fn bears(&self, failures: u32) -> bool {
+        failures < STORE_TRIES
+            || match self {
+                Patience::Brief => false,
+                Patience::Reader => failures < STORE_READER_TRIES,
+                Patience::Worker { stop, tenure } => !stop.is_told() && !tenure.is_over(),
+            }
+    }
+}
+
+/// Makes a store call, and makes it again as long as it fails for a passing reason and patience lasts.
+pub(crate) async fn patiently<T, F>(
+    host: &dyn Host,
+    patience: &Patience,
+    call: impl Fn() -> F,
+) -> Result<T, longhaul_store::Error>
 where
     F: Future<Output = Result<T, longhaul_store::Error>>,
 {
-    let mut wait_ms = STORE_WAIT_MS;
-    for _ in 1..STORE_TRIES {
+    let (mut wait_ms, mut failures) = (STORE_WAIT_MS, 0);
+    loop {
         match call().await {
             Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "the store is busy; trying again");
+                failures += 1;
+                if !patience.bears(failures) {
+                    return Err(error);
+                }
+                tracing::warn!(%error, wait_ms, "the store cannot be used now; trying again");
                 host.sleep_ms(wait_ms).await;
-                wait_ms *= 2;
+                wait_ms = (wait_ms * 2).min(STORE_LONGEST_WAIT_MS);
             }
             done => return done,
         }
     }
-    call().await
 }
 
 /// Opens stored entries.

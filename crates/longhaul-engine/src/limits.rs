@@ -12,6 +12,10 @@ pub(crate) const REAP_MS: u64 = 10_000;
 pub(crate) const SHUTDOWN_GRACE_MS: u64 = 5_000;
 /// How often a worker looks for work that no hint told it of.
 pub(crate) const POLL_MS: u64 = 1_000;
+/// The shortest time between two looks for work, however many hints come.
+pub(crate) const LOOK_EVERY_MS: u64 = 10;
+/// Renewals tried, after one has failed, in the time from one to the next.
+pub(crate) const RENEWAL_TRIES: u64 = 10;
 /// The longest pause before a session is driven again after an error.
 pub(crate) const LONGEST_PAUSE_MS: u64 = 60_000;
 /// Sessions claimed in one look.
@@ -28,10 +32,15 @@ pub(crate) const READ_BATCH: u64 = 500;
 pub(crate) const PREPARE_TRIES: u32 = 3;
 /// The wait before the second try of preparing, doubled for each further one.
 pub(crate) const PREPARE_WAIT_MS: u64 = 200;
-/// Tries of a store call that failed for a passing reason.
+/// Tries of a store call that failed for a passing reason, for somebody who waits for the answer. A worker
+/// goes on trying.
 pub(crate) const STORE_TRIES: u32 = 5;
+/// Tries for a reader of a session: it bears a database that restarts.
+pub(crate) const STORE_READER_TRIES: u32 = 60;
 /// The wait before a store call is tried again, doubled for each further one.
 pub(crate) const STORE_WAIT_MS: u64 = 50;
+/// The longest wait before a store call is tried again.
+pub(crate) const STORE_LONGEST_WAIT_MS: u64 = 2_000;
 /// Lines of a tool's live output that wait for a slow episode before lines are dropped.
 pub(crate) const PROGRESS_LINES: usize = 256;
 /// Rounds in which what is owed could not be done and nothing changed, before a runner gives up.

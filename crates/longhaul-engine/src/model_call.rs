@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use longhaul_model::{Accumulator, Model, ModelCall, Part, Response};
 use longhaul_session::agent::{Request, ToolPermission};
-use longhaul_session::command::{Basis, OwnerAction, Refusal, Step};
+use longhaul_session::command::{Basis, Cut, OwnerAction, Refusal, Step};
 use longhaul_session::entry::{CallFact, Measured, Place, Timing};
 use longhaul_session::failure::{Failure, FailureClass, Retry, retry_delay_ms};
 use longhaul_session::goal::GoalStatus;
@@ -14,10 +14,10 @@ use longhaul_session::item::{EffectClass, Item};
 use longhaul_session::prices::Prices;
 use longhaul_session::usage::Usage;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::episode::Live;
+use crate::lease::Tenure;
 use crate::limits::{PARTS_TOGETHER, PARTS_WAITING};
 use crate::runner::{Equipment, Leftover, News, Runner};
 
@@ -27,7 +27,7 @@ pub(crate) enum Attempt {
     Answered(Response, Timing),
     /// With a failure.
     Failed(longhaul_model::Error),
-    /// It was obsolete, or the worker stops; this is what there was.
+    /// It was obsolete, the worker stops, or its lease is over; this is what there was.
     Cut(Leftover),
 }
 
@@ -91,33 +91,38 @@ impl Runner {
         basis: Basis,
         opening: Live,
     ) -> Result<Attempt, Error> {
-        let cancel = CancellationToken::new();
-        let call = ModelCall { request, attempt: basis.attempt, cancel: cancel.clone() };
+        if self.tenure.is_over() {
+            return Ok(Attempt::Cut(Leftover::default()));
+        }
+        let (cancel, tenure) = (self.tenure.effect_token(), self.tenure.clone());
+        let call = ModelCall { request, attempt: basis.attempt, cancel: cancel.clone(), resume: None };
         self.stage.begin(self.episode(), self.state().head);
         self.stage.add(opening);
         let host = Arc::clone(&self.engine.host);
-        let (started, shutdown) = (host.monotonic_ms(), self.shutdown.clone());
+        let (started, stop) = (host.monotonic_ms(), self.stop.clone());
         let (epoch, history_at) = (self.epoch, basis.history_at);
         let mut made = 0_u32;
         let mut answer = Accumulator::new(move || {
             made += 1;
             CallId(format!("call_{history_at}_{epoch}_{made}"))
         });
-        let mut parts = stream(Arc::clone(&equipment.model), call);
+        let mut parts = stream(Arc::clone(&equipment.model), call, tenure.clone());
         let mut first_part_ms = None;
         let limit_ms = self.limits().model_call_ms;
         let time_is_up = host.sleep_ms(limit_ms);
-        tokio::pin!(time_is_up);
+        let told_to_cut = stop.cuts_models(&*host);
+        tokio::pin!(time_is_up, told_to_cut);
         let failure = loop {
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => {
+                () = &mut told_to_cut => {
                     cancel.cancel();
-                    return Ok(self.cut(answer));
+                    return Ok(self.cut(answer, parts));
                 }
+                () = tenure.over() => return Ok(self.cut(answer, parts)),
                 () = self.hinted() => if self.look(basis).await? == News::Obsolete {
                     cancel.cancel();
-                    return Ok(self.cut(answer));
+                    return Ok(self.cut(answer, parts));
                 },
                 () = &mut time_is_up => {
                     let message = format!("the model did not finish within {} s", limit_ms / 1_000);
@@ -143,7 +148,7 @@ impl Runner {
             }
         };
         cancel.cancel();
-        let usage = failure.usage.or(answer.usage());
+        let usage = failure.usage.or_else(|| usage_of(&answer, parts));
         Ok(self.failed(longhaul_model::Error { usage, ..failure }))
     }
 
@@ -153,12 +158,17 @@ impl Runner {
         answer: &mut Accumulator<F>,
         arrived: Arrived,
     ) -> Result<(), longhaul_model::Error> {
-        for part in arrived {
+        let mut arrived = arrived.into_iter();
+        let taken = arrived.try_for_each(|part| {
             let part = part?;
             self.stage.add(Live::Model { part: part.clone() });
+            answer.push(part)
+        });
+        // What makes no sense is paid for all the same.
+        for part in arrived.flatten().filter(|part| matches!(part, Part::Usage { .. })) {
             answer.push(part)?;
         }
-        Ok(())
+        taken
     }
 
     fn failed(&self, error: longhaul_model::Error) -> Attempt {
@@ -166,9 +176,9 @@ impl Runner {
         Attempt::Failed(error)
     }
 
-    fn cut<F: FnMut() -> CallId>(&self, answer: Accumulator<F>) -> Attempt {
+    fn cut<F: FnMut() -> CallId>(&self, answer: Accumulator<F>, parts: mpsc::Receiver<Arrived>) -> Attempt {
         self.stage.end(false, self.engine.host.monotonic_ms());
-        let usage = answer.usage().unwrap_or_default();
+        let usage = usage_of(&answer, parts).unwrap_or_default();
         Attempt::Cut(Leftover { partial: answer.partial(), usage, ..Leftover::default() })
     }
 
@@ -238,7 +248,23 @@ impl Runner {
             effect: spec.as_ref().map_or(EffectClass::Pure, |spec| spec.effect),
             exclusive: spec.as_ref().is_some_and(|spec| spec.exclusive),
             stop_after: spec.as_ref().is_some_and(|spec| spec.stop_after),
-            digest: Digest::of(format!("{name}\0{arguments}").as_bytes()),
+            digest: call_digest(name, arguments),
+        }
+    }
+
+    /// Fails the turn, unless history has changed since the attempt began: then its failure says nothing.
+    async fn fail_attempt(
+        &mut self,
+        basis: Basis,
+        failure: Failure,
+        usage: Usage,
+        goal: Option<GoalId>,
+    ) -> Result<(), Error> {
+        let spend = self.spend(usage, goal);
+        let action = OwnerAction::Fail { failure, cut: Cut::default(), spend };
+        match self.commit_on(Some(basis), action).await? {
+            Ok(()) => Ok(()),
+            Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
         }
     }
 
@@ -264,7 +290,7 @@ impl Runner {
         };
         let not_before = now.plus_ms(delay_ms);
         if !error.class.is_retryable() || not_before > since.plus_ms(limit_ms) {
-            return self.fail(failure, usage).await;
+            return self.fail_attempt(basis, failure, usage, goal).await;
         }
         let retry = Retry { class: error.class, since, not_before };
         let spend = self.spend(usage, goal);
@@ -278,12 +304,40 @@ impl Runner {
 /// Parts that were there at the same time, or why there are no more.
 type Arrived = Vec<Result<Part, longhaul_model::Error>>;
 
+/// Digests what is called with what.
+pub(crate) fn call_digest(name: &str, arguments: &str) -> Digest {
+    Digest::of(format!("{name}\0{arguments}").as_bytes())
+}
+
+/// Returns what an attempt that ended has used, by the newest report that arrived, looked at or not: paid is
+/// paid.
+fn usage_of<F: FnMut() -> CallId>(
+    answer: &Accumulator<F>,
+    mut parts: mpsc::Receiver<Arrived>,
+) -> Option<Usage> {
+    let mut newest = answer.usage();
+    while let Ok(arrived) = parts.try_recv() {
+        for part in arrived {
+            match part {
+                Ok(Part::Usage { usage }) => newest = Some(usage),
+                Ok(_) => {}
+                Err(error) => newest = error.usage.or(newest),
+            }
+        }
+    }
+    newest
+}
+
 /// Runs an attempt as a task of its own: a provider that hangs or panics is a failed attempt, no more. Parts
 /// that arrived together are handed over together: waking the runner costs more than a part.
-fn stream(model: Arc<dyn Model>, call: ModelCall) -> mpsc::Receiver<Arrived> {
+fn stream(model: Arc<dyn Model>, call: ModelCall, tenure: Tenure) -> mpsc::Receiver<Arrived> {
     let (sender, receiver) = mpsc::channel(PARTS_WAITING);
     let cancel = call.cancel.clone();
     tokio::spawn(async move {
+        // Time may have passed before the task came to run.
+        if tenure.is_over() {
+            return;
+        }
         let forward = async {
             match model.call(call).await {
                 Ok(parts) => {
@@ -298,8 +352,9 @@ fn stream(model: Arc<dyn Model>, call: ModelCall) -> mpsc::Receiver<Arrived> {
             }
         };
         tokio::select! {
-            () = forward => {}
+            biased;
             () = cancel.cancelled() => {}
+            () = forward => {}
         }
     });
     receiver

@@ -21,14 +21,15 @@ use longhaul_store::Hint;
 use longhaul_tools::toolbox::Toolbox;
 use longhaul_tools::workspace::Workspace;
 use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::engine::{Engine, KnownKeys, StoredArtifacts};
 use crate::episode::{EpisodeKey, Stage};
-use crate::journal::{Committed, Journal};
+use crate::journal::{Committed, Journal, Patience};
+use crate::lease::Tenure;
 use crate::limits::{MAX_IDLE_ROUNDS, POLL_MS, PREPARE_TRIES, PREPARE_WAIT_MS};
 use crate::prompt;
+use crate::stop::Stop;
 
 /// How long a caller has to answer a client call, in milliseconds.
 const CLIENT_CALL_MS: u64 = 5 * 60 * 1_000;
@@ -38,10 +39,15 @@ pub(crate) struct Runner {
     pub(crate) engine: Engine,
     pub(crate) journal: Journal,
     pub(crate) epoch: Epoch,
-    pub(crate) shutdown: CancellationToken,
+    pub(crate) stop: Stop,
+    pub(crate) tenure: Tenure,
+    /// The calls this epoch has started.
+    pub(crate) started: Vec<CallId>,
     pub(crate) stage: Arc<Stage>,
     /// What an interrupted effect left, for the entry that ends the interruption.
     pub(crate) leftover: Leftover,
+    /// What work has used that lasted longer than the lease, and the goal it was for.
+    unpaid: Option<(Usage, Option<GoalId>)>,
     hints: broadcast::Receiver<Hint>,
     equipment: Option<Arc<Equipment>>,
     billed_ms: u64,
@@ -98,10 +104,12 @@ impl Drop for Runner {
 impl Runner {
     pub(crate) fn new(
         engine: Engine,
-        journal: Journal,
+        mut journal: Journal,
         hints: broadcast::Receiver<Hint>,
-        shutdown: CancellationToken,
+        stop: Stop,
+        tenure: Tenure,
     ) -> Self {
+        journal.patience = Patience::Worker { stop: stop.clone(), tenure: tenure.clone() };
         Runner {
             stage: engine.episodes.stage(journal.session),
             epoch: journal.state.epoch,
@@ -110,8 +118,11 @@ impl Runner {
             poll: None,
             engine,
             journal,
-            shutdown,
+            stop,
+            tenure,
+            started: Vec::new(),
             leftover: Leftover::default(),
+            unpaid: None,
             hints,
             equipment: None,
         }
@@ -120,9 +131,14 @@ impl Runner {
     /// Runs until the session rests, is another's, or is given back.
     pub(crate) async fn run(&mut self) -> Result<Ended, Error> {
         let result = self.drive().await;
-        if let Err(error) = &result {
+        if let Err(error) = result {
             tracing::error!(session = %self.journal.session, %error, "giving the session back");
-            self.release(Vec::new()).await.ok();
+            let unstarted = self.startable();
+            return match self.release(unstarted).await {
+                // The store did not answer in time; it does now.
+                Ok(ended) if self.tenure.is_over() => Ok(ended),
+                Ok(_) | Err(_) => Err(error),
+            };
         }
         result
     }
@@ -131,7 +147,8 @@ impl Runner {
         let mut idle_rounds = 0;
         loop {
             // An interruption is finished first: only this runner knows which calls it had started.
-            if self.shutdown.is_cancelled() && self.owns() && self.state().status != Status::Interrupting {
+            let stops = self.stop.is_told() && self.owns() && self.state().status != Status::Interrupting;
+            if stops || self.tenure.is_over() {
                 let unstarted = self.startable();
                 return self.release(unstarted).await;
             }
@@ -217,7 +234,12 @@ impl Runner {
         self.state().goal.as_ref().map(|goal| goal.id)
     }
 
+    /// Tells whether this runner may still act for the session.
     pub(crate) fn owns(&self) -> bool {
+        self.is_owner() && !self.tenure.is_over()
+    }
+
+    fn is_owner(&self) -> bool {
         self.state().owner.is_some_and(|owner| owner.epoch == self.epoch)
     }
 
@@ -241,8 +263,26 @@ impl Runner {
 
     /// Does what only the owner may. `Err` inside: the rules forbid it now, and the state is the newest.
     pub(crate) async fn commit(&mut self, action: OwnerAction) -> Result<Result<(), Refusal>, Error> {
+        self.commit_on(None, action).await
+    }
+
+    /// The same, where a basis is given only while that is the newest.
+    pub(crate) async fn commit_on(
+        &mut self,
+        basis: Option<Basis>,
+        action: OwnerAction,
+    ) -> Result<Result<(), Refusal>, Error> {
         let epoch = self.epoch;
-        let make = |_: &Journal| Ok(Command::Owned { epoch, action: action.clone() });
+        if self.tenure.is_over() {
+            return Ok(Err(Refusal::Fenced { epoch, newest: self.state().epoch }));
+        }
+        let make = |journal: &Journal| {
+            let (history_at, attempt) = (journal.state.history_at, journal.state.attempt);
+            match basis.filter(|basis| *basis != Basis { history_at, attempt }) {
+                None => Ok(Command::Owned { epoch, action: action.clone() }),
+                Some(basis) => Err(Refusal::Obsolete { basis, history_at, attempt }),
+            }
+        };
         let bill_until_ms = self.bill_until_ms.take();
         match self.journal.command(make, None).await? {
             Committed::Done(_) | Committed::Repeated(_) => {
@@ -288,7 +328,7 @@ impl Runner {
     }
 
     async fn wait_until(&mut self, at: Timestamp) -> Result<(), Error> {
-        let (basis, shutdown) = (self.basis(), self.shutdown.clone());
+        let (basis, stop, tenure) = (self.basis(), self.stop.clone(), self.tenure.clone());
         loop {
             let wait_ms = at.since_ms(self.engine.host.now());
             if wait_ms == 0 {
@@ -296,8 +336,10 @@ impl Runner {
             }
             let host = Arc::clone(&self.engine.host);
             tokio::select! {
+                biased;
+                () = stop.told.cancelled() => return Ok(()),
+                () = tenure.over() => return Ok(()),
                 () = host.sleep_ms(wait_ms) => return Ok(()),
-                () = shutdown.cancelled() => return Ok(()),
                 () = self.hinted() => if self.look(basis).await? == News::Obsolete {
                     return Ok(());
                 }
@@ -327,6 +369,8 @@ impl Runner {
         } else if self.owns() && !leftover.usage.is_zero() {
             let spend = self.spend(leftover.usage, goal);
             self.try_commit(OwnerAction::Settle { spend }).await?;
+        } else if self.tenure.is_over() && !leftover.usage.is_zero() {
+            self.unpaid = Some((leftover.usage, goal));
         }
         Ok(())
     }
@@ -343,14 +387,18 @@ impl Runner {
         self.try_commit(OwnerAction::AwaitAction { deadlines }).await
     }
 
-    /// Names the calls this epoch may start: what was not started by whoever calls this.
+    /// Names the calls this epoch may start and has not started.
     fn startable(&self) -> Vec<CallId> {
-        let calls = self.state().pending.iter();
-        calls.filter(|call| call.startable_by == Some(self.epoch)).map(|call| call.id.clone()).collect()
+        let calls = self.state().pending.iter().filter(|call| call.startable_by == Some(self.epoch));
+        calls.map(|call| call.id.clone()).filter(|id| !self.started.contains(id)).collect()
     }
 
     /// Gives the session back. Of the calls not started, those are named that are open still and were this
     /// epoch's to start: others may have changed the session in the meantime.
+    ///
+    /// After the end of a lease the fence decides: either nobody has taken the session over, or nothing is
+    /// written. For that answer the store is waited for. What is known to be lost is left alone. What the
+    /// lease did not last for is paid first.
     async fn release(&mut self, not_started: Vec<CallId>) -> Result<Ended, Error> {
         let epoch = self.epoch;
         let make = |journal: &Journal| {
@@ -361,7 +409,20 @@ impl Runner {
             let not_started = not_started.iter().filter(own).cloned().collect();
             Ok(Command::Owned { epoch, action: OwnerAction::Release { not_started } })
         };
-        if self.owns() {
+        if self.tenure.is_lost() {
+            return Ok(Ended::Fenced);
+        }
+        if self.is_owner() {
+            let tenure = Tenure::endless(Arc::clone(&self.engine.host));
+            self.journal.patience = Patience::Worker { stop: self.stop.clone(), tenure };
+            let kept = (std::mem::take(&mut self.leftover).usage, self.goal());
+            for (usage, goal) in self.unpaid.take().into_iter().chain([kept]) {
+                if !usage.is_zero() {
+                    let action = OwnerAction::Settle { spend: self.spend(usage, goal) };
+                    let settle = |_: &Journal| Ok(Command::Owned { epoch, action: action.clone() });
+                    self.journal.command(settle, None).await?;
+                }
+            }
             self.journal.command(make, None).await?;
         }
         Ok(Ended::Released)

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use longhaul_session::command::{Basis, Cut, OwnerAction, Ran, Step};
-use longhaul_session::id::{CallId, Timestamp};
+use longhaul_session::id::{CallId, Epoch, Timestamp};
 use longhaul_session::item::{EffectClass, Outcome, ToolResult};
 use longhaul_session::state::PendingCall;
 use longhaul_session::usage::Usage;
@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::engine::Engine;
 use crate::episode::{Live, Stage};
-use crate::limits::{LONE_RESULT_MS, MAX_PARALLEL_CALLS, PROGRESS_LINES, REAP_MS, SHUTDOWN_GRACE_MS};
+use crate::limits::{LONE_RESULT_MS, MAX_PARALLEL_CALLS, PROGRESS_LINES, REAP_MS};
+use crate::model_call::call_digest;
 use crate::runner::{Equipment, Leftover, News, Runner};
 
 /// The calls of a step while they run.
@@ -35,12 +36,15 @@ struct Batch {
 /// What made a batch stop before its calls had finished.
 enum Broken {
     Obsolete,
-    Shutdown,
+    /// The worker was told to stop.
+    Stop,
+    /// The lease is over.
+    Lapse,
 }
 
 impl Runner {
     /// Runs calls and records those whose outcome is unknown. Returns the calls that were not started, if
-    /// the worker is to stop.
+    /// the session is to be given back.
     pub(crate) async fn run_calls(
         &mut self,
         run: Vec<CallId>,
@@ -57,11 +61,14 @@ impl Runner {
             started: Vec::new(),
             tasks: JoinSet::new(),
             finished: Vec::new(),
-            cancel: CancellationToken::new(),
+            cancel: self.tenure.effect_token(),
             lone_since_ms: None,
         };
         self.stage.begin(self.episode(), self.state().head);
         for call in self.pending(&unknown) {
+            if self.tenure.is_over() {
+                break;
+            }
             let found = self.find_out(&batch, &call).await;
             batch.finished.push(found);
         }
@@ -81,12 +88,14 @@ impl Runner {
                 self.abandon(Leftover { cut, ..Leftover::default() }, None).await?;
                 Ok(None)
             }
-            Some(Broken::Shutdown) => {
-                self.reap(&mut batch, SHUTDOWN_GRACE_MS).await;
+            Some(broken @ (Broken::Stop | Broken::Lapse)) => {
+                let grace_ms = if matches!(broken, Broken::Stop) { self.stop.grace.tools_ms } else { 0 };
+                self.reap(&mut batch, grace_ms).await;
                 let waiting = batch.waiting.iter().map(|call| call.id.clone());
                 let unbegun = batch.finished.extract_if(.., |ran| ran.result.outcome == Outcome::NotRun);
                 let unstarted = waiting.chain(unbegun.map(|ran| ran.result.call)).collect();
-                if batch.finished.is_empty() {
+                // What ran under a lease that is over is nothing this runner may tell.
+                if batch.finished.is_empty() || self.tenure.is_over() {
                     self.stage.end(false, self.engine.host.monotonic_ms());
                 } else {
                     self.commit_results(&mut batch).await?;
@@ -102,10 +111,13 @@ impl Runner {
 
     /// Starts what may start and collects what finishes, until nothing is left or something breaks in.
     async fn run_batch(&mut self, batch: &mut Batch) -> Result<Option<Broken>, Error> {
-        let (host, shutdown) = (Arc::clone(&self.engine.host), self.shutdown.clone());
+        let (host, stop, tenure) = (Arc::clone(&self.engine.host), self.stop.clone(), self.tenure.clone());
         loop {
-            if shutdown.is_cancelled() {
-                return Ok(Some(Broken::Shutdown));
+            if tenure.is_over() {
+                return Ok(Some(Broken::Lapse));
+            }
+            if stop.is_told() {
+                return Ok(Some(Broken::Stop));
             }
             while batch.tasks.len() < MAX_PARALLEL_CALLS
                 && let Some(call) = batch.waiting.pop_front()
@@ -118,28 +130,43 @@ impl Runner {
             let lone_ms = batch
                 .lone_since_ms
                 .map(|since| LONE_RESULT_MS.saturating_sub(host.monotonic_ms().saturating_sub(since)));
+            // A batch has few calls: their ends cannot keep the others from being seen.
             tokio::select! {
+                biased;
                 Some(done) = batch.tasks.join_next() => batch.finish(done, host.monotonic_ms()),
-                () = shutdown.cancelled() => {}
+                () = stop.told.cancelled() => {}
+                () = tenure.over() => {}
                 () = self.hinted() => if self.look(batch.basis).await? == News::Obsolete {
-                    return Ok(Some(Broken::Obsolete));
+                    return Ok(Some(self.broken()));
                 },
                 () = host.sleep_ms(lone_ms.unwrap_or_default()), if lone_ms.is_some() => {
                     self.commit_part(batch).await?;
                     if !self.is_valid(batch.basis) {
-                        return Ok(Some(Broken::Obsolete));
+                        return Ok(Some(self.broken()));
                     }
                 }
             }
         }
     }
 
-    fn start(&self, batch: &mut Batch, call: PendingCall) {
+    /// Says why work is no longer valid.
+    fn broken(&self) -> Broken {
+        if self.tenure.is_over() { Broken::Lapse } else { Broken::Obsolete }
+    }
+
+    fn start(&mut self, batch: &mut Batch, call: PendingCall) {
+        self.started.push(call.id.clone());
         let context = self.journal.loaded_context();
         let arguments = context.and_then(|context| context.call(&call.id)).map(|call| call.arguments.clone());
+        let arguments = arguments.unwrap_or_default();
+        if call_digest(&call.tool, &arguments) != call.digest {
+            batch.finished.push(redacted_result(call, self.epoch));
+            return;
+        }
         let (progress, mut lines) = Progress::channel(PROGRESS_LINES);
         let cx = self.call_context(batch, &call, progress);
         let (equipment, stage) = (Arc::clone(&batch.equipment), Arc::clone(&self.stage));
+        let tenure = self.tenure.clone();
         let Engine { store, host, models, .. } = self.engine.clone();
         stage.add(Live::ToolStarted { call: call.id.clone(), tool: call.tool.clone() });
         batch.started.push(call.clone());
@@ -149,8 +176,11 @@ impl Runner {
                 stage.add(Live::ToolLine { call: call.id.clone(), line });
             };
             let (started, started_ms) = (host.now(), host.monotonic_ms());
-            let output = {
-                let run = equipment.toolbox.run(&call.tool, arguments.as_deref().unwrap_or(""), &cx);
+            // Time may have passed before the task came to run.
+            let output = if tenure.is_over() {
+                ToolOutput::new(Outcome::NotRun, Outcome::NotRun.notice())
+            } else {
+                let run = equipment.toolbox.run(&call.tool, &arguments, &cx);
                 tokio::pin!(run);
                 loop {
                     tokio::select! {
@@ -215,8 +245,19 @@ impl Runner {
     /// Lets running calls finish for a while, then stops them and waits until they have ended. What does
     /// not end even then is abandoned, and its outcome is unknown.
     async fn reap(&mut self, batch: &mut Batch, grace_ms: u64) {
-        for wait_ms in [grace_ms, REAP_MS] {
-            let deadline = self.engine.host.sleep_ms(wait_ms);
+        let (stop, tenure) = (self.stop.clone(), self.tenure.clone());
+        for grace_ms in [Some(grace_ms), None] {
+            let host = Arc::clone(&self.engine.host);
+            let deadline = async {
+                match grace_ms {
+                    Some(grace_ms) => tokio::select! {
+                        biased;
+                        () = tenure.over() => {}
+                        () = stop.grace(&*host, grace_ms) => {}
+                    },
+                    None => host.sleep_ms(REAP_MS).await,
+                }
+            };
             tokio::pin!(deadline);
             loop {
                 tokio::select! {
@@ -278,6 +319,19 @@ impl Batch {
 fn unknown_result(call: CallId) -> Ran {
     let (outcome, output) = (Outcome::Unknown, Outcome::Unknown.notice().to_owned());
     Ran { result: ToolResult { call, outcome, output, files: Vec::new(), artifact: None }, ran: None }
+}
+
+/// Makes the result of a call whose arguments were redacted before it was started: what is left of them is
+/// not what was asked. An older epoch may have started it.
+fn redacted_result(call: PendingCall, epoch: Epoch) -> Ran {
+    let (outcome, output) = if call.startable_by == Some(epoch) {
+        (Outcome::Rejected, "The call was not run: its arguments were redacted.")
+    } else {
+        (Outcome::Unknown, Outcome::Unknown.notice())
+    };
+    let result =
+        ToolResult { call: call.id, outcome, output: output.to_owned(), files: Vec::new(), artifact: None };
+    Ran { result, ran: None }
 }
 
 fn announce_end(stage: &Stage, call: &CallId, outcome: Outcome, took_ms: u64) {

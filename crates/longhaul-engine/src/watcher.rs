@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, watch};
 use crate::Error;
 use crate::episode::{EpisodeKey, Found, Live, Place, Stage};
 use crate::host::Host;
-use crate::journal::{open_all, patiently};
+use crate::journal::{Patience, open_all, patiently};
 use crate::limits::{POLL_MS, READ_BATCH};
 
 /// What a watcher sees.
@@ -45,6 +45,8 @@ pub struct Watcher {
     ready: VecDeque<Entry>,
     grown: bool,
     hints: broadcast::Receiver<Hint>,
+    /// When it last read entries: hints of other sessions must not put off the next look.
+    looked_ms: u64,
     stage: Arc<Stage>,
     place: Place,
     changes: watch::Receiver<u64>,
@@ -68,6 +70,7 @@ impl Watcher {
             seen: after,
             ready: VecDeque::new(),
             grown: true,
+            looked_ms: 0,
             stage,
         }
     }
@@ -92,7 +95,9 @@ impl Watcher {
     pub async fn try_next(&mut self) -> Result<Option<Event>, Error> {
         if self.ready.is_empty() && (self.grown || self.stage.head() > self.seen) {
             let range = self.seen + 1..=self.seen + READ_BATCH;
-            let entries = patiently(&*self.host, || self.store.entries(self.session, range.clone())).await?;
+            self.looked_ms = self.host.monotonic_ms();
+            let read = || self.store.entries(self.session, range.clone());
+            let entries = patiently(&*self.host, &Patience::Reader, read).await?;
             self.grown = entries.len() as u64 == READ_BATCH;
             self.ready = open_all(&entries)?.into();
         }
@@ -116,7 +121,10 @@ impl Watcher {
 
     /// Waits until something may have changed. A hint that got lost costs one poll.
     async fn wait(&mut self) {
+        let wait_ms = POLL_MS.saturating_sub(self.host.monotonic_ms().saturating_sub(self.looked_ms));
+        // What was missed is read from the store whichever comes first.
         tokio::select! {
+            biased;
             hint = self.hints.recv() => match hint {
                 Ok(hint) => self.grown |= hint.session == self.session && hint.head > self.seen,
                 Err(broadcast::error::RecvError::Lagged(_)) => self.grown = true,
@@ -126,7 +134,7 @@ impl Watcher {
                 }
             },
             _ = self.changes.changed() => {}
-            () = self.host.sleep_ms(POLL_MS) => self.grown = true,
+            () = self.host.sleep_ms(wait_ms) => self.grown = true,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Workers: they claim sessions and start a runner for each.
+//! Workers: the right of a process to run sessions, and how one session is driven. Which sessions a worker
+//! drives by itself is left to `service`.
 //!
 //! A runner is one task, and an epoch belongs to one runner: whatever ends it, the next one acquires the
 //! session again.
@@ -12,26 +13,35 @@ use longhaul_session::id::{SessionId, Timestamp, WorkerId};
 use longhaul_session::state::{SessionState, Status};
 use longhaul_session::usage::Usage;
 use longhaul_store::{Announced, Row, WorkerInfo};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::Error;
-use crate::engine::Engine;
-use crate::journal::{Committed, Journal, patiently};
-use crate::limits::{CLAIM_BATCH, LONGEST_PAUSE_MS, POLL_MS};
+use crate::engine::{Engine, Snapshot};
+use crate::journal::{Committed, Journal, Patience, patiently};
+use crate::lease::{Leases, Tenure};
+use crate::limits::POLL_MS;
 use crate::runner::Runner;
+use crate::stop::{Grace, Stop};
 
 /// A process's right to run sessions, alive until the last clone of it is dropped.
 #[derive(Clone)]
 pub struct Worker {
-    engine: Engine,
+    pub(crate) engine: Engine,
     id: WorkerId,
-    place: String,
-    shutdown: CancellationToken,
+    pub(crate) place: String,
+    pub(crate) stop: Stop,
     running: Arc<Mutex<HashSet<SessionId>>>,
-    claimed: Arc<Mutex<HashSet<SessionId>>>,
-    announced: Arc<dyn Announced>,
+    pub(crate) claimed: Arc<Mutex<HashSet<SessionId>>>,
+    life: Arc<Life>,
+}
+
+/// What ends when the last clone of a worker and its last runner have ended.
+struct Life {
+    leases: Option<Arc<Leases>>,
+    /// Held for its end: first no renewal any more, then dead.
+    _keeper: Option<AbortOnDropHandle<()>>,
+    _announced: Box<dyn Announced>,
 }
 
 /// Why a worker no longer drives a session.
@@ -56,9 +66,26 @@ impl Worker {
     /// The store failed.
     pub async fn start(engine: Engine, info: WorkerInfo, shutdown: CancellationToken) -> Result<Self, Error> {
         let (id, place) = (info.worker, info.place.clone());
-        let announced = Arc::from(engine.store.announce(info).await?);
+        let announced = engine.store.announce(info).await?;
+        let lease = engine.store.lease();
+        let leases = lease.map(|terms| {
+            Arc::new(Leases::new(Arc::clone(&engine.store), Arc::clone(&engine.host), id, terms))
+        });
+        let keeper = leases.clone().map(|leases| {
+            // A task of its own: whatever runners do, and while they end, it renews.
+            AbortOnDropHandle::new(tokio::spawn(async move { leases.keep().await }))
+        });
+        let life = Arc::new(Life { leases, _keeper: keeper, _announced: announced });
+        let stop = Stop { told: shutdown, ..Stop::default() };
         let (running, claimed) = Default::default();
-        Ok(Worker { engine, id, place, shutdown, running, claimed, announced })
+        Ok(Worker { engine, id, place, stop, running, claimed, life })
+    }
+
+    /// Lets effects under way go on for a while when the worker is told to stop, until `at_once` is cancelled.
+    #[must_use]
+    pub fn with_grace(mut self, grace: Grace, at_once: CancellationToken) -> Self {
+        self.stop = Stop { grace, at_once, ..self.stop };
+        self
     }
 
     /// Returns its id.
@@ -73,13 +100,22 @@ impl Worker {
     /// # Errors
     /// The store failed. The session is as it was at its newest entry.
     pub async fn drive(&self, session: SessionId) -> Result<Driven, Error> {
+        self.drive_telling(session, || {}).await
+    }
+
+    /// Drives a session, and tells each time it has acquired it.
+    pub(crate) async fn drive_telling(
+        &self,
+        session: SessionId,
+        acquired: impl Fn(),
+    ) -> Result<Driven, Error> {
         self.engine.episodes.forget_old(self.engine.host.monotonic_ms());
         loop {
-            let snapshot = self.engine.snapshot(session).await?;
+            let snapshot = self.snapshot(session).await?;
             if let Some(driven) = at_rest(&snapshot.state, self.engine.host.now()) {
                 return Ok(driven);
             }
-            if self.shutdown.is_cancelled() {
+            if self.stop.is_told() {
                 return Ok(Driven::Stopped);
             }
             if let Some(owner) = snapshot.row.owner
@@ -96,13 +132,13 @@ impl Worker {
                 return Ok(Driven::OwnedBy(self.id));
             };
             // Boxed: this future waits for as long as the session is driven.
-            let claim = Box::pin(claim(&self.engine, self.id, snapshot.row, &self.shutdown));
-            let Some(mut runner) = claim.await? else {
+            let Some(mut runner) = Box::pin(self.claim(snapshot.row)).await? else {
                 continue;
             };
+            acquired();
             // A task of its own: its panic ends its epoch, and counts as a crash when it is taken over.
             // As long as it lives, so does this worker.
-            let alive = (running, Arc::clone(&self.announced));
+            let alive = (running, Arc::clone(&self.life));
             let run = async move {
                 let ended = runner.run().await;
                 drop((runner, alive));
@@ -121,72 +157,65 @@ impl Worker {
             return Ok(self.running.lock().unwrap_or_else(PoisonError::into_inner).contains(&session));
         }
         let store = &self.engine.store;
-        Ok(patiently(&*self.engine.host, || store.owner_is_alive(owner)).await?)
+        Ok(patiently(&*self.engine.host, &self.patience(), || store.owner_is_alive(owner)).await?)
     }
 
-    /// Claims and runs sessions, `capacity` at a time, until it is told to stop; then gives them back.
-    ///
-    /// # Errors
-    /// The store failed to say what may be claimed.
-    pub async fn run(&self, capacity: usize) -> Result<(), Error> {
-        let mut runners = JoinSet::new();
-        let mut hints = self.engine.store.hints();
-        while !self.shutdown.is_cancelled() {
-            let room = capacity.saturating_sub(runners.len()).min(CLAIM_BATCH);
-            let (host, store, place) = (&*self.engine.host, &self.engine.store, self.place.as_str());
-            let now = host.now();
-            if room > 0 {
-                for row in patiently(host, || store.claimable(now, place, room)).await? {
-                    if let Some(claimed) = Held::begin(&self.claimed, row.session) {
-                        runners.spawn(self.clone().keep_driving(claimed));
-                    }
-                }
-            }
-            let next = patiently(host, || store.next_claimable_at(now, place)).await?;
-            let wait_ms = next.map_or(POLL_MS, |at| at.since_ms(now).clamp(1, POLL_MS));
-            tokio::select! {
-                _ = hints.recv(), if runners.len() < capacity => {}
-                Some(_) = runners.join_next() => {}
-                () = self.engine.host.sleep_ms(wait_ms) => {}
-                () = self.shutdown.cancelled() => {}
-            }
-        }
-        while runners.join_next().await.is_some() {}
-        Ok(())
+    async fn snapshot(&self, session: SessionId) -> Result<Snapshot, Error> {
+        let store = &self.engine.store;
+        let row = patiently(&*self.engine.host, &self.patience(), || store.load(session)).await?;
+        Snapshot::of_row(row.ok_or(longhaul_store::Error::NoSuchSession(session))?)
     }
 
-    /// Drives a session, and after an error again and again, ever more rarely: an error says nothing about
-    /// the session, which nobody else can claim while this worker owns it.
-    async fn keep_driving(self, claimed: Held) {
-        let session = claimed.session;
-        let mut wait_ms = POLL_MS;
-        while let Err(error) = self.drive(session).await {
-            tracing::error!(%session, %error, wait_ms, "the session could not be driven further; trying again");
-            if self.shutdown.is_cancelled() {
-                return;
+    /// A worker waits for its store as long as it is to work.
+    pub(crate) fn patience(&self) -> Patience {
+        let tenure = Tenure::endless(Arc::clone(&self.engine.host));
+        Patience::Worker { stop: self.stop.clone(), tenure }
+    }
+
+    /// Acquires a session whose owner, if it has one, is dead. `None`: another was faster.
+    async fn claim(&self, row: Row) -> Result<Option<Runner>, Error> {
+        let (engine, session, lost) = (&self.engine, row.session, row.owner.is_some());
+        let hints = engine.store.hints();
+        let mut journal = Journal::of_row(engine.store.clone(), engine.host.clone(), row)?;
+        journal.patience = self.patience();
+        journal.context().await?;
+        let head = journal.state.head;
+        let make = |journal: &Journal| {
+            let owner = journal.state.owner.filter(|_| lost && journal.state.head == head);
+            let estimate = lost_attempt(journal, engine.host.now());
+            Ok(Command::Acquire { worker: self.id, lost: owner, estimate })
+        };
+        let sent_ms = engine.host.monotonic_ms();
+        match journal.command(make, None).await? {
+            Committed::Done(_) => {
+                let tenure = match &self.life.leases {
+                    Some(leases) => leases.begin(session, sent_ms),
+                    None => Tenure::endless(Arc::clone(&engine.host)),
+                };
+                Ok(Some(Runner::new(engine.clone(), journal, hints, self.stop.clone(), tenure)))
             }
-            self.sleep(wait_ms).await;
-            wait_ms = (wait_ms * 2).min(LONGEST_PAUSE_MS);
+            Committed::Repeated(_) | Committed::Refused(_) => Ok(None),
         }
     }
 
-    async fn sleep(&self, delay_ms: u64) {
+    pub(crate) async fn sleep(&self, delay_ms: u64) {
         tokio::select! {
+            biased;
+            () = self.stop.told.cancelled() => {}
             () = self.engine.host.sleep_ms(delay_ms) => {}
-            () = self.shutdown.cancelled() => {}
         }
     }
 }
 
 /// Marks a session as one this worker runs, or has claimed, as long as it lives.
-struct Held {
+pub(crate) struct Held {
     sessions: Arc<Mutex<HashSet<SessionId>>>,
-    session: SessionId,
+    pub(crate) session: SessionId,
 }
 
 impl Held {
     /// Begins, unless it is marked already.
-    fn begin(sessions: &Arc<Mutex<HashSet<SessionId>>>, session: SessionId) -> Option<Self> {
+    pub(crate) fn begin(sessions: &Arc<Mutex<HashSet<SessionId>>>, session: SessionId) -> Option<Self> {
         let new = sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(session);
         new.then(|| Held { sessions: Arc::clone(sessions), session })
     }
@@ -213,28 +242,6 @@ fn at_rest(state: &SessionState, now: Timestamp) -> Option<Driven> {
             Some(Driven::RequiresAction)
         }
         Status::RequiresAction | Status::Running | Status::Interrupting => None,
-    }
-}
-
-/// Acquires a session whose owner, if it has one, is dead. `None`: another was faster.
-async fn claim(
-    engine: &Engine,
-    worker: WorkerId,
-    row: Row,
-    shutdown: &CancellationToken,
-) -> Result<Option<Runner>, Error> {
-    let lost = row.owner.is_some();
-    let hints = engine.store.hints();
-    let mut journal = Journal::of_row(engine.store.clone(), engine.host.clone(), row)?;
-    journal.context().await?;
-    let head = journal.state.head;
-    let make = |journal: &Journal| {
-        let owner = journal.state.owner.filter(|_| lost && journal.state.head == head);
-        Ok(Command::Acquire { worker, lost: owner, estimate: lost_attempt(journal, engine.host.now()) })
-    };
-    match journal.command(make, None).await? {
-        Committed::Done(_) => Ok(Some(Runner::new(engine.clone(), journal, hints, shutdown.clone()))),
-        Committed::Repeated(_) | Committed::Refused(_) => Ok(None),
     }
 }
 

@@ -17,9 +17,15 @@ pub trait Codec: Send + Sync + 'static {
 
     /// Returns what reads the answer to one request.
     fn decoder(&self) -> Box<dyn Decoder>;
+
     /// Writes the request that picks up an answer made in the background, after the part that a cursor
     /// names or from its beginning; `None` where the provider has no such thing.
     fn resume(&self, _response_id: &str, _after: Option<&str>) -> Option<HttpRequest> {
+        None
+    }
+    /// Writes the request that asks how far an answer made in the background is, and for all of it once it
+    /// is whole, in one document; `None` likewise. Providers stream an answer for some time only.
+    fn retrieve(&self, _response_id: &str) -> Option<HttpRequest> {
         None
     }
     /// Writes the request that ends an answer made in the background; `None` likewise.
@@ -46,13 +52,20 @@ pub trait Decoder: Send {
     /// appends the parts that were held back.
     ///
     /// # Errors
-    /// The answer is not whole, or it is an error.
+    /// The answer is not whole ([`FailureClass::Network`], and it may go on after
+    /// [`Decoder::reconnect`]), or it is an error.
+    ///
+    /// [`FailureClass::Network`]: longhaul_session::failure::FailureClass::Network
     fn finish(&mut self, parts: &mut Vec<Part>) -> Result<(), Error>;
 
     /// Returns where in the provider's stream it is, if the provider counts: what follows can be asked for.
     fn cursor(&self) -> Option<String> {
         None
     }
+
+    /// Says that the answer goes on over another connection: behind the cursor, from its beginning, or as
+    /// the whole document. What was read before is not read again.
+    fn reconnect(&mut self) {}
 }
 
 /// How a request is sent.

@@ -5,17 +5,23 @@
 use longhaul_session::failure::FailureClass;
 
 use crate::Error;
+use crate::array::Elements;
 use crate::limits::{MAX_DOCUMENT_BYTES, MAX_EVENT_BYTES};
-use crate::sse::{Event, Parser};
+use crate::sse::{Event, Parser, TooLarge};
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// Reads the frames of one answer.
-pub(crate) struct Frames(State);
+pub(crate) struct Frames {
+    state: State,
+    /// An array is a stream, and each of its elements an event.
+    arrays: bool,
+}
 
 enum State {
     Undecided(Vec<u8>),
     Stream(Parser),
+    Array(Elements),
     Document(Vec<u8>),
 }
 
@@ -29,30 +35,34 @@ pub(crate) enum Rest {
 
 impl Frames {
     pub(crate) fn new() -> Self {
-        Frames(State::Undecided(Vec::new()))
+        Frames { state: State::Undecided(Vec::new()), arrays: false }
+    }
+
+    /// Reads an array as a stream that has an event for each element.
+    pub(crate) fn with_arrays() -> Self {
+        Frames { arrays: true, ..Frames::new() }
     }
 
     /// Reads the next bytes and appends the events they complete. A document is kept to its end.
     pub(crate) fn push(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<(), Error> {
-        if let State::Undecided(begun) = &mut self.0 {
+        if let State::Undecided(begun) = &mut self.state {
             begun.extend_from_slice(bytes);
             let begun = std::mem::take(begun);
-            let text = begun.strip_prefix(BOM).unwrap_or(&begun).trim_ascii_start();
-            self.0 = decide(text);
+            let text = after_blanks(&begun);
+            self.state = decide(text, self.arrays);
             return self.push_decided(text, events);
         }
         self.push_decided(bytes, events)
     }
 
     fn push_decided(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<(), Error> {
-        match &mut self.0 {
+        match &mut self.state {
             State::Undecided(begun) => {
                 begun.extend_from_slice(bytes);
                 Ok(())
             }
-            State::Stream(parser) => parser.push(bytes, events).map_err(|too_large| {
-                Error::new(FailureClass::Server, format!("{too_large}, and the answer was given up"))
-            }),
+            State::Stream(parser) => parser.push(bytes, events).map_err(too_large),
+            State::Array(elements) => elements.push(bytes, events).map_err(too_large),
             State::Document(document) => {
                 if document.len() + bytes.len() > MAX_DOCUMENT_BYTES {
                     let message =
@@ -67,17 +77,33 @@ impl Frames {
 
     /// Ends the answer.
     pub(crate) fn finish(&mut self) -> Rest {
-        match std::mem::replace(&mut self.0, State::Undecided(Vec::new())) {
-            State::Undecided(_) => Rest::Stream(None),
+        match std::mem::replace(&mut self.state, State::Undecided(Vec::new())) {
+            State::Undecided(_) | State::Array(_) => Rest::Stream(None),
             State::Stream(parser) => Rest::Stream(parser.finish()),
             State::Document(document) => Rest::Document(document),
         }
     }
 }
 
+/// Leaves out blanks and byte order marks, as many as there are: how many come at once must not matter.
+fn after_blanks(mut text: &[u8]) -> &[u8] {
+    loop {
+        let rest = text.strip_prefix(BOM).unwrap_or(text).trim_ascii_start();
+        if rest.len() == text.len() {
+            return text;
+        }
+        text = rest;
+    }
+}
+
+fn too_large(error: TooLarge) -> Error {
+    Error::new(FailureClass::Server, format!("{error}, and the answer was given up"))
+}
+
 /// No line of an event stream begins with what a JSON value or a web page begins with.
-fn decide(text: &[u8]) -> State {
+fn decide(text: &[u8], arrays: bool) -> State {
     match text.first() {
+        Some(b'[') if arrays => State::Array(Elements::new(MAX_EVENT_BYTES)),
         Some(b'{' | b'[' | b'<') => State::Document(Vec::new()),
         Some(_) if !BOM.starts_with(text) => State::Stream(Parser::new(MAX_EVENT_BYTES)),
         Some(_) | None => State::Undecided(Vec::new()),

@@ -1,14 +1,16 @@
 //! Carries bytes between a codec and its provider, for every wire format alike: connections, time
-//! limits, cancellation, and errors that say what to do. Knows no wire format and tries nothing
-//! twice. Proxies are taken from the environment (`HTTPS_PROXY` and its kin), but for this machine itself.
+//! limits, cancellation, and errors that say what to do. Knows no wire format and asks for nothing
+//! twice: what it does again is to pick up an answer that the provider goes on making by itself.
+//! Proxies are taken from the environment (`HTTPS_PROXY` and its kin), but for this
+//! machine itself.
 
 mod answer;
 mod connections;
 mod failure;
+mod line;
 mod transport;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream;
@@ -16,14 +18,12 @@ use longhaul_session::agent::Request;
 use longhaul_session::failure::FailureClass;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use tokio::time::timeout;
 
 use crate::codec::{Codec, HttpRequest, ResponseHead};
-use crate::limits::{ERROR_BODY_MS, MAX_ERROR_BYTES};
 use crate::secret::Secret;
 use crate::{Error, Identity, Model, ModelCall, PartStream};
-use answer::Answer;
 pub use connections::Connections;
+use line::Line;
 use transport::{Exchange, Transport};
 
 /// Headers whose values are no secrets, though they are sent as such.
@@ -50,9 +50,7 @@ impl Default for Limits {
 /// A model behind HTTP: a codec, and the connections to its provider.
 #[derive(Debug)]
 pub struct Client<C> {
-    codec: C,
-    transport: Transport,
-    limits: Limits,
+    line: Arc<Line<C>>,
 }
 
 /// Whom a request goes to, for messages; and what must not be in them.
@@ -84,66 +82,34 @@ impl<C: Codec> Client<C> {
         let sample = codec.request(&empty);
         let url = parse_url(&sample.url)?;
         parse_headers(&sample.headers)?;
-        Ok(Client { codec, transport: connections.transport(&url)?, limits })
-    }
-
-    async fn begin(&self, request: HttpRequest) -> Result<Answer, Error> {
-        let url = parse_url(&request.url)?;
-        let (secrets, is_replay) = (secrets(&request), self.transport.is_replay());
-        let peer = Peer { url: shown(&url), secrets, is_replay };
-        let Limits { first_byte_ms, idle_ms, whole_answer_ms } = self.limits;
-        let streamed = request.streamed;
-        let (limit_ms, idle_ms) =
-            if streamed { (first_byte_ms, idle_ms) } else { (whole_answer_ms, whole_answer_ms) };
-        let exchange = self.transport.exchange(request, url, &peer)?;
-        let mut answer = Answer::new(exchange, self.codec.decoder(), idle_ms, peer.clone());
-        let whole = async {
-            let head = answer.exchange.begin().await?;
-            if !(200..300).contains(&head.status) {
-                return Err(peer.masked(self.refused(&head, &mut answer.exchange).await));
-            }
-            while !streamed && !answer.is_complete() {
-                answer.read().await;
-            }
-            Ok(())
-        };
-        match timeout(Duration::from_millis(limit_ms), whole).await {
-            Ok(begun) => begun.map(|()| answer),
-            Err(_) => Err(answer.exchange.failed(failure::too_late(&peer.url, limit_ms, streamed))),
-        }
-    }
-
-    /// Reads why the provider refused. What of it comes too late or is too long is left out.
-    async fn refused(&self, head: &ResponseHead, exchange: &mut Exchange) -> Error {
-        let mut body = Vec::new();
-        let read = async {
-            while let Ok(Some(bytes)) = exchange.chunk().await
-                && body.len() < MAX_ERROR_BYTES
-            {
-                body.extend_from_slice(&bytes);
-            }
-        };
-        let limit = Duration::from_millis(ERROR_BODY_MS);
-        // Whether it came in full or not, the status alone says enough.
-        let _in_full = timeout(limit, read).await;
-        body.truncate(MAX_ERROR_BYTES);
-        self.codec.failure(head, &body)
+        let transport = connections.transport(&url)?;
+        Ok(Client { line: Arc::new(Line { codec, transport, limits }) })
     }
 }
 
 #[async_trait]
 impl<C: Codec> Model for Client<C> {
     fn identity(&self) -> Identity {
-        self.codec.identity()
+        self.line.codec.identity()
     }
 
     async fn call(&self, call: ModelCall) -> Result<PartStream, Error> {
-        let ModelCall { request, attempt: _, cancel } = call;
-        let sent = self.codec.request(&request);
-        match cancel.run_until_cancelled(self.begin(sent)).await {
+        let ModelCall { request, attempt: _, cancel, resume } = call;
+        let resume = resume.filter(|id| self.line.codec.resume(id, None).is_some());
+        let begin = async {
+            match resume {
+                Some(response_id) => self.line.resume(response_id).await,
+                None => self.line.ask(self.line.codec.request(&request)).await,
+            }
+        };
+        match cancel.run_until_cancelled(begin).await {
             Some(begun) => Ok(begun?.into_parts(cancel)),
             None => Ok(Box::pin(stream::empty())),
         }
+    }
+
+    async fn cancel(&self, response_id: &str) -> Result<(), Error> {
+        self.line.cancel(response_id).await
     }
 }
 

@@ -3,19 +3,24 @@
 //! A provider is a pair of pure functions (a request to bytes, bytes to parts; [`codec`]) and
 //! something that carries bytes between them ([`http`], one for all); this crate fixes what comes
 //! out. What an answer is made of is in [`part`], how parts become an answer in [`response`], why an
-//! attempt failed in [`error`]. Each wire format is a module of its own ([`mod@openai_chat`]), and
-//! [`scripted`] is a model that needs no provider. Retries and what is stored are left to the
-//! engine: nothing here tries twice.
+//! attempt failed in [`error`]. Each wire format is a module of its own ([`mod@openai_chat`],
+//! [`mod@openai_responses`], [`mod@anthropic`], [`mod@gemini`]), and [`scripted`] is a model that needs
+//! no provider. Retries and what is stored are left to the engine: nothing here tries twice.
 
+pub mod anthropic;
+mod array;
+mod body;
 pub mod catalogue;
 pub mod codec;
 mod conversation;
 pub mod error;
 mod frames;
+pub mod gemini;
 pub mod http;
 mod limits;
 mod measure;
 pub mod openai_chat;
+pub mod openai_responses;
 pub mod part;
 pub mod recording;
 pub mod response;
@@ -33,8 +38,11 @@ use longhaul_session::agent::Request;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+pub use anthropic::anthropic;
 pub use error::Error;
+pub use gemini::gemini;
 pub use openai_chat::openai_chat;
+pub use openai_responses::openai_responses;
 pub use part::{FinishReason, Part};
 pub use response::{Accumulator, Response};
 pub use secret::Secret;
@@ -59,6 +67,15 @@ pub trait Model: Send + Sync + 'static {
     /// # Errors
     /// The attempt failed before its first part.
     async fn call(&self, call: ModelCall) -> Result<PartStream, Error>;
+
+    /// Ends an answer that the provider makes in the background, so that it costs no more. Nothing is done
+    /// for one that has ended already, or where the provider has no such thing.
+    ///
+    /// # Errors
+    /// The provider could not be told.
+    async fn cancel(&self, _response_id: &str) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// One attempt at an answer.
@@ -70,6 +87,12 @@ pub struct ModelCall {
     pub attempt: u32,
     /// Ends the attempt.
     pub cancel: CancellationToken,
+    /// An answer that the provider makes in the background, from an attempt before: it is picked up from
+    /// its beginning, and nothing new is asked for. [`FailureClass::ChainBroken`] says that the provider has
+    /// lost it. Where the provider has no such thing, the request is sent.
+    ///
+    /// [`FailureClass::ChainBroken`]: longhaul_session::failure::FailureClass::ChainBroken
+    pub resume: Option<String>,
 }
 
 /// Which model answers.

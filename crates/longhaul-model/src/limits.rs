@@ -44,3 +44,16 @@ pub(crate) const MAX_KEPT_CONVERSATIONS: usize = 128;
 
 /// The most bytes of requests that are kept.
 pub(crate) const MAX_KEPT_REQUEST_BYTES: usize = 64 * 1024 * 1024;
+
+/// How often an answer that the provider makes in the background is asked for in vain before it is given
+/// up.
+pub(crate) const PICK_UP_TRIES: u32 = 8;
+
+/// After how many of these tries the answer is asked for as a whole: what ended a stream may do so again.
+pub(crate) const STREAM_TRIES: u32 = 2;
+
+/// How long the second try waits, in milliseconds; each further one waits twice as long.
+pub(crate) const PICK_UP_WAIT_MS: u64 = 250;
+
+/// The longest wait between two tries, in milliseconds.
+pub(crate) const MAX_PICK_UP_WAIT_MS: u64 = 5_000;

@@ -8,10 +8,11 @@ mod decoder;
 mod message;
 mod reasoning;
 mod request;
-mod usage;
+pub(crate) mod usage;
 
 #[cfg(test)]
 pub(crate) use message::messages;
+pub(crate) use message::wire_arguments;
 
 use std::sync::Arc;
 

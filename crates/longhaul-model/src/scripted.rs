@@ -186,7 +186,7 @@ impl Model for ScriptedModel {
     }
 
     async fn call(&self, call: ModelCall) -> Result<PartStream, Error> {
-        let ModelCall { request, attempt, cancel } = call;
+        let ModelCall { request, attempt, cancel, resume: _ } = call;
         let position = Position::after(&request.items);
         let end = Step::saying(END_OF_SCRIPT);
         let (step, n) = self.step_for(&request, position).unwrap_or((&end, 1));

@@ -11,26 +11,30 @@ use crate::limits::{MAX_KEPT_CONVERSATIONS, MAX_KEPT_REQUEST_BYTES};
 
 /// The requests of a few conversations, as far as nothing that follows can change them.
 #[derive(Debug, Default)]
-pub(crate) struct Written(Mutex<Vec<Begun>>);
+pub(crate) struct Written<P = ()>(Mutex<Vec<Begun<P>>>);
 
 /// A request that is written up to some item.
 #[derive(Debug)]
-pub(crate) struct Begun {
+pub(crate) struct Begun<P = ()> {
     system: String,
     tools: Arc<Vec<ToolSpec>>,
     /// Names the items that are written, and keeps none of them: as long as a name is there, no other item
     /// can have it.
     items: Vec<Weak<Item>>,
     pub(crate) bytes: Vec<u8>,
+    /// What else a wire must know to go on from there.
+    pub(crate) place: P,
 }
 
-impl Begun {
+impl<P: Default> Begun<P> {
     /// Begins with what comes before the items.
     pub(crate) fn new(request: &Request, bytes: Vec<u8>) -> Self {
         let (system, tools) = (request.system.clone(), Arc::clone(&request.tools));
-        Begun { system, tools, items: Vec::new(), bytes }
+        Begun { system, tools, items: Vec::new(), bytes, place: P::default() }
     }
+}
 
+impl<P> Begun<P> {
     /// Returns how many items are written.
     pub(crate) fn written(&self) -> usize {
         self.items.len()
@@ -53,9 +57,9 @@ impl Begun {
     }
 }
 
-impl Written {
+impl<P> Written<P> {
     /// Takes out the request that this one goes on from, if it is kept.
-    pub(crate) fn take(&self, request: &Request) -> Option<Begun> {
+    pub(crate) fn take(&self, request: &Request) -> Option<Begun<P>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let begins = kept.iter().enumerate().filter(|(_, begun)| begun.begins(request));
         let longest = begins.max_by_key(|(_, begun)| begun.written()).map(|(at, _)| at);
@@ -63,7 +67,7 @@ impl Written {
     }
 
     /// Keeps a request, and forgets those whose conversation is over, then the oldest.
-    pub(crate) fn keep(&self, begun: Begun) {
+    pub(crate) fn keep(&self, begun: Begun<P>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push(begun);
         kept.retain(|begun| !begun.is_over());

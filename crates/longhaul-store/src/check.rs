@@ -7,7 +7,10 @@ use crate::limits::MAX_PAYLOAD_BYTES;
 use crate::{Append, Error, Row};
 
 /// Checks a session's first entries against its row.
-pub(crate) fn create(row: &Row, entries: &[SealedEntry]) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::Invalid`], with what does not fit.
+pub fn create(row: &Row, entries: &[SealedEntry]) -> Result<(), Error> {
     if let Some(parent) = row.parent {
         if parent.at == 0 {
             return invalid("a fork begins with at least one entry of its parent".to_owned());
@@ -20,7 +23,10 @@ pub(crate) fn create(row: &Row, entries: &[SealedEntry]) -> Result<(), Error> {
 }
 
 /// Checks an append against itself.
-pub(crate) fn append(append: &Append) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::Invalid`], with what does not fit.
+pub fn append(append: &Append) -> Result<(), Error> {
     if append.row.session != append.session {
         let (session, row) = (append.session, append.row.session);
         return invalid(format!("an append to session {session} carries the row of {row}"));
@@ -33,7 +39,10 @@ pub(crate) fn append(append: &Append) -> Result<(), Error> {
 }
 
 /// Checks the size of an artifact or a content.
-pub(crate) fn payload(bytes: &[u8]) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::Invalid`], with what does not fit.
+pub fn payload(bytes: &[u8]) -> Result<(), Error> {
     if bytes.len() > MAX_PAYLOAD_BYTES {
         let len = bytes.len();
         return invalid(format!("a payload of {len} bytes is over the limit of {MAX_PAYLOAD_BYTES}: cut it"));

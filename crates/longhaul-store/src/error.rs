@@ -4,7 +4,11 @@ use longhaul_session::id::{SessionId, WorkerId};
 
 /// The store could not do what it was asked. Nothing of it was written.
 ///
-/// Each message says what happened, why, and what to do. `database` is a path or an address.
+/// Each message says what happened, why, and what to do. `database` is a path or an address, never with a
+/// password.
+///
+/// One exception: when a create or an append ends in [`Error::Unreachable`], nobody may know yet whether it
+/// was written. The same call made again finds out, and is never done twice.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// No session has this id.
@@ -60,7 +64,7 @@ pub enum Error {
         detail: String,
     },
     /// A database of some other program.
-    #[error("{database} belongs to another program; choose another path for Longhaul's database")]
+    #[error("{database} belongs to another program; choose another place for Longhaul's database")]
     Foreign {
         /// The database.
         database: String,
@@ -97,6 +101,54 @@ pub enum Error {
         /// What the database said.
         detail: String,
     },
+    /// The text that should name a database does not.
+    #[error(
+        "the database's URL cannot be used: {reason}; it is written postgres://user:password@host:port/database, with options like ?sslmode=require after it"
+    )]
+    Address {
+        /// What is wrong with it. Nothing of the URL is repeated: it may hold a password.
+        reason: String,
+    },
+    /// The server does not answer, or the connection was lost.
+    #[error(
+        "{database} cannot be reached ({detail}); check that its server runs and that host and port are right: what was committed is safe"
+    )]
+    Unreachable {
+        /// The database.
+        database: String,
+        /// What the system or the server said.
+        detail: String,
+    },
+    /// The server answers, and does not let us in or lacks what is needed.
+    #[error(
+        "{database} does not let us work ({detail}); check the URL's user, password, database and sslmode, and what this user may do there"
+    )]
+    Refused {
+        /// The database.
+        database: String,
+        /// What the server said, or what is missing.
+        detail: String,
+    },
+    /// Others were in the way of a statement, several times.
+    #[error(
+        "{database} took a statement back ({detail}); try again, and if it stays so, look for what keeps it busy"
+    )]
+    Contended {
+        /// The database.
+        database: String,
+        /// What the server said.
+        detail: String,
+    },
+    /// The rows are not what was written.
+    #[error(
+        "{database} holds what this program never wrote ({detail}); stop all workers, look into the server's log, and restore a backup beside it to compare"
+    )]
+    Damaged {
+        /// The database.
+        database: String,
+        /// What was found.
+        detail: String,
+    },
     /// The store was closed, or its writer has stopped.
     #[error("{database} is closed; open it again")]
     Closed {
@@ -110,7 +162,7 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Error::Busy { .. } => true,
+            Error::Busy { .. } | Error::Unreachable { .. } | Error::Contended { .. } => true,
             Error::NoSuchSession(_)
             | Error::Invalid { .. }
             | Error::AlreadyAnnounced(_)
@@ -121,6 +173,9 @@ impl Error {
             | Error::TooNew { .. }
             | Error::Io { .. }
             | Error::Database { .. }
+            | Error::Address { .. }
+            | Error::Refused { .. }
+            | Error::Damaged { .. }
             | Error::Closed { .. } => false,
         }
     }

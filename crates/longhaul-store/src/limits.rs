@@ -45,3 +45,39 @@ pub(crate) const WAL_TRIES: u32 = 20;
 
 /// Above this size the write-ahead log is cut back once its contents are in the database, in bytes.
 pub(crate) const WAL_KEPT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Appends of one statement to a server: their notification must stay below its 8,000 bytes.
+pub(crate) const APPENDS_TOGETHER: usize = 128;
+
+/// Bytes of entries and states after which a statement takes no further append.
+pub(crate) const APPEND_BYTES_TOGETHER: usize = 4 * 1024 * 1024;
+
+/// Connections to a server for everything but plain appends and hints.
+pub(crate) const CONNECTIONS: usize = 4;
+
+/// Tries of a call whose connection was lost or that the database took back.
+pub(crate) const TRIES: u32 = 5;
+
+/// The wait before the second try, doubled for each further one, in milliseconds.
+pub(crate) const TRY_WAIT_MS: u64 = 25;
+
+/// The longest wait before the connection for hints is made again, in milliseconds.
+pub(crate) const LISTEN_WAIT_MS: u64 = 5_000;
+
+/// How long a connection may take to be made, in seconds.
+pub(crate) const CONNECT_TIMEOUT_S: u64 = 10;
+
+/// How long a connection may be silent before the system asks whether the other side lives, in seconds.
+pub(crate) const KEEPALIVE_S: u64 = 15;
+
+/// How long what was sent may stay unacknowledged before the connection counts as lost, in seconds.
+pub(crate) const UNACKNOWLEDGED_S: u64 = 15;
+
+/// How long a migration waits for another process's, in seconds.
+pub(crate) const MIGRATION_LOCK_S: u64 = 60;
+
+/// How long an owner counts as alive without a renewal, in milliseconds.
+pub(crate) const LEASE_MS: u64 = 15_000;
+
+/// How often a server is asked for growth that no notification told of, in milliseconds.
+pub(crate) const POLL_EVERY_MS: u64 = 1_000;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use longhaul_session::id::{Digest, EntryNo, Epoch, SessionId, Timestamp, WorkerId};
+use uuid::Uuid;
 
 use crate::limits::MAX_REQUEST_ID_CHARS;
 
@@ -80,6 +81,17 @@ pub struct Cursor {
     pub updated: Timestamp,
     /// Its session.
     pub session: SessionId,
+}
+
+/// Returns the first and the last id that begin with some digits; `None` when none can.
+pub(crate) fn ids_with_prefix(prefix: &str) -> Option<([u8; 16], [u8; 16])> {
+    let digits: String = prefix.chars().filter(|char| *char != '-').collect();
+    if digits.len() > 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let pad = |fill: &str| format!("{digits}{}", fill.repeat(32 - digits.len()));
+    let bytes = |text: String| Uuid::parse_str(&text).ok().map(Uuid::into_bytes);
+    Some((bytes(pad("0"))?, bytes(pad("f"))?))
 }
 
 impl Row {

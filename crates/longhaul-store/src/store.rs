@@ -90,8 +90,8 @@ pub trait Store: Send + Sync + 'static {
     /// Lists the workers that are known. Dead ones are forgotten when another is announced.
     async fn workers(&self) -> Result<Vec<WorkerInfo>, Error>;
 
-    /// Returns a stream of hints that sessions have grown. Lost or doubled hints change only
-    /// latency.
+    /// Returns a stream of hints that sessions have grown, or have lost their owner. Lost or doubled hints
+    /// change only latency.
     fn hints(&self) -> broadcast::Receiver<Hint>;
 
     /// Keeps bytes under their digest for as long as the session exists.
@@ -187,7 +187,7 @@ pub enum Deleted {
     },
 }
 
-/// A session has grown.
+/// A session has grown, or its owner has died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hint {
     /// The session.

@@ -1,6 +1,6 @@
-//! The program's parts put together: the store in its home, the engine, and how sessions are named.
+//! The program's parts put together: the store, the engine, this machine's place, and how sessions are named.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,19 +9,17 @@ use longhaul_engine::{Engine, Host, Models as _, SystemHost, Worker};
 use longhaul_model::recording::Tape;
 use longhaul_session::agent::{Limits, ModelChoice};
 use longhaul_session::id::{SessionId, WorkerId};
-use longhaul_store::{Filter, Page, Row, SqliteStore, Store, WorkerInfo};
+use longhaul_store::{Filter, Page, Row, WorkerInfo};
 use longhaul_tools::toolbox::Toolbox;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Options;
-use crate::environment;
 use crate::models::AllModels;
 use crate::recording::Hurried;
+use crate::store::{self, Opened};
 
-/// The one place of sessions on this machine.
-const PLACE: &str = "local";
-/// The name of the database in its home.
-const DATABASE: &str = "sessions.db";
+/// The one place of sessions in a database that only this machine has.
+const LOCAL: &str = "local";
 /// How long the program waits for its store to close, in milliseconds.
 const CLOSE_MS: u64 = 2_000;
 /// The most sessions an ambiguous name lists.
@@ -30,7 +28,9 @@ const LISTED: usize = 5;
 /// The program's parts.
 pub(crate) struct App {
     pub(crate) options: Options,
-    pub(crate) home: PathBuf,
+    /// What the store is called where people read it.
+    pub(crate) kept_in: String,
+    place: String,
     pub(crate) engine: Engine,
     models: Arc<AllModels>,
     /// Sessions are kept in memory only.
@@ -40,34 +40,31 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Opens the store, making its home if there is none.
-    pub(crate) fn open(options: Options) -> anyhow::Result<Self> {
-        let home = options.home.clone().map_or_else(environment::home, Ok)?;
-        std::fs::create_dir_all(&home).with_context(|| {
-            format!("the home of the sessions, {}, cannot be made; use --home for another", home.display())
-        })?;
-        let home = home.canonicalize().unwrap_or(home);
-        let store = SqliteStore::open(home.join(DATABASE))?;
-        Ok(App::over(store, options, home, false))
+    /// Opens the store that the options, the environment or the user's home name.
+    pub(crate) async fn open(options: Options) -> anyhow::Result<Self> {
+        let opened = store::open(store::choose(&options)?).await?;
+        Ok(App::over(opened, options, false))
     }
 
     /// Opens the store, or one in memory for a session that is not to be kept.
-    pub(crate) fn for_run(options: Options, ephemeral: bool) -> anyhow::Result<Self> {
+    pub(crate) async fn for_run(options: Options, ephemeral: bool) -> anyhow::Result<Self> {
         if !ephemeral {
-            return App::open(options);
+            return App::open(options).await;
         }
-        Ok(App::over(SqliteStore::in_memory()?, options, PathBuf::new(), true))
+        Ok(App::over(store::in_memory()?, options, true))
     }
 
-    fn over(store: SqliteStore, options: Options, home: PathBuf, ephemeral: bool) -> Self {
-        let store: Arc<dyn Store> = Arc::new(store);
+    fn over(opened: Opened, options: Options, ephemeral: bool) -> Self {
+        let Opened { store, kept_in, shared } = opened;
         let models = Arc::new(AllModels::new(options.tape.clone()));
         let host: Arc<dyn Host> = match &options.tape {
             Some(Tape::Replay(_)) => Arc::new(Hurried(SystemHost::new())),
             Some(Tape::Record(_)) | None => Arc::new(SystemHost::new()),
         };
         let engine = Engine::new(store, host, models.clone(), Toolbox::builtin());
-        App { options, home, engine, models, ephemeral, hurried: AtomicBool::new(false) }
+        let named = options.place.clone();
+        let place = named.unwrap_or_else(|| if shared { host_name() } else { LOCAL.to_owned() });
+        App { options, kept_in, place, engine, models, ephemeral, hurried: AtomicBool::new(false) }
     }
 
     /// Closes the store, so that it leaves one file that is whole. Where it takes too long, or somebody wants
@@ -86,23 +83,28 @@ impl App {
         }
     }
 
-    /// Returns the place of sessions made here.
+    /// Returns the place of sessions made here: where their directories are.
     pub(crate) fn place(&self) -> String {
-        PLACE.to_owned()
+        self.place.clone()
     }
 
-    /// Makes this process a worker.
-    pub(crate) async fn worker(&self, shutdown: CancellationToken) -> anyhow::Result<Worker> {
+    /// Tells whether a session's directory is not on this machine, so that it cannot be driven here.
+    pub(crate) fn is_elsewhere(&self, row: &Row) -> bool {
+        row.place != self.place
+    }
+
+    /// Makes this process a worker that takes on so many sessions by itself.
+    pub(crate) async fn worker(&self, capacity: u32, shutdown: CancellationToken) -> anyhow::Result<Worker> {
         let host = self.engine.host();
         let info = WorkerInfo {
             worker: WorkerId(uuid::Uuid::new_v4()),
             place: self.place(),
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            host: host_name(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: None,
             started: host.now(),
-            capacity: 0,
+            capacity,
             running: 0,
             alive: true,
         };
@@ -133,7 +135,7 @@ impl App {
             let newest = list(Filter::default(), 1).await?;
             let newest = newest.first().map(|row| row.session);
             return newest.with_context(|| {
-                format!("there is no session in {} yet; start one with `longhaul run`", self.home.display())
+                format!("there is no session in {} yet; start one with `longhaul run`", self.kept_in)
             });
         }
         let by_name = Filter { name: Some(name.to_owned()), ..Filter::default() };
@@ -145,7 +147,7 @@ impl App {
         match &found[..] {
             [] => bail!(
                 "there is no session {name:?} in {}; `longhaul ls --all` lists what there is",
-                self.home.display()
+                self.kept_in
             ),
             [one] => Ok(one.session),
             several => {
@@ -167,6 +169,10 @@ pub(crate) fn check_name(name: &str) -> anyhow::Result<()> {
         bail!("a name is not the id of a session: it would hide the one that has the id; choose another");
     }
     Ok(())
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn is_prefix(text: &str) -> bool {

@@ -11,6 +11,9 @@ Sessions are named by the first digits of their id, by their name, or @last.
 Exit codes: 0 complete, 1 error, 2 wrong usage, 3 budget used up, 4 goal blocked,
 5 waiting for an answer, 130 interrupted.";
 
+/// The longest time that may be given.
+const MAX_TIME_MS: u64 = 24 * 3_600_000;
+
 /// Runs LLM agents that work for hours and days, and loses nothing on the way.
 #[derive(Debug, Parser)]
 #[command(name = "longhaul", version, after_help = EXAMPLES, max_term_width = 100)]
@@ -27,6 +30,14 @@ pub(crate) struct Options {
     /// Where sessions are kept [default: $LONGHAUL_HOME, or longhaul below $XDG_DATA_HOME]
     #[arg(long, global = true, value_name = "DIRECTORY")]
     pub(crate) home: Option<PathBuf>,
+    /// The database sessions are kept in: a path, sqlite:PATH, or postgres://user:password@host/database
+    /// [default: $LONGHAUL_STORE, else a file in the home]
+    #[arg(long, global = true, value_name = "STORE", conflicts_with = "home")]
+    pub(crate) store: Option<String>,
+    /// The name under which this machine's directories are known to workers
+    /// [default: this host's name with a database of several machines, else local]
+    #[arg(long, global = true, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) place: Option<String>,
     /// Write JSON lines for programs instead of text for people
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -69,6 +80,19 @@ pub(crate) enum Command {
     Interrupt(Interrupt),
     /// Watch a session without ever driving it
     Attach(Attach),
+    /// Drive whatever sessions have work at this place, until told to stop
+    ///
+    /// A worker claims sessions that have work and no live owner, up to its capacity, and drives each until it
+    /// rests. Several may share a database; a session is driven by one of them, and when that one dies another
+    /// goes on. It takes only sessions of its own place, as their directories are there.
+    ///
+    /// TERM or Ctrl-C drains it: it claims nothing more, lets running model and tool calls finish within the
+    /// grace, gives its sessions back and ends. A second signal ends the grace, a third the program.
+    #[command(after_help = "Examples:\n  longhaul worker\n  longhaul worker --capacity 64 --grace 2m\n  \
+        LONGHAUL_STORE=postgres://me:secret@db/longhaul longhaul worker\n  \
+        longhaul run --detach \"make the tests pass\" && longhaul worker --until-idle\n  \
+        longhaul --json worker | tee worker.log")]
+    Worker(Worker),
     /// Answer an approval or a question, and go on
     #[command(after_help = "Example: longhaul answer @last --allow")]
     Answer(Answer),
@@ -95,7 +119,7 @@ pub(crate) enum Command {
     Import(Import),
     /// Show where two sessions part, and what each did from there
     Diff(Diff),
-    /// Watch what is going on: busy sessions, living workers
+    /// Watch what is going on: busy sessions, workers and their load
     Top(Top),
     /// Run a command and write what goes between it and the model's provider to a file
     #[command(after_help = "The file holds no key. Example:\n  \
@@ -291,6 +315,35 @@ pub(crate) struct Attach {
     /// First show what there is after this entry [default: the newest]
     #[arg(long, value_name = "ENTRY")]
     pub(crate) after: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Worker {
+    /// How many sessions it drives at a time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) capacity: u32,
+    /// How long running calls may go on once it is told to stop: 10s, 500ms, 2m
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = milliseconds)]
+    pub(crate) grace: u64,
+    /// End when nothing is left to do
+    #[arg(long)]
+    pub(crate) until_idle: bool,
+}
+
+/// Reads a time with its unit.
+fn milliseconds(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("give a number and a unit: 500ms, 10s, 2m or 1h".to_owned()),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    let time_ms =
+        number.and_then(|number| number.checked_mul(unit_ms)).filter(|time_ms| *time_ms <= MAX_TIME_MS);
+    time_ms.ok_or_else(|| "give a whole number of at most a day, and a unit: 500ms, 10s, 2m or 1h".to_owned())
 }
 
 #[derive(Debug, Args)]

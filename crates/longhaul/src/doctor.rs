@@ -37,7 +37,7 @@ pub(crate) async fn doctor(options: Options, args: cli::Doctor) -> anyhow::Resul
         good: true,
         said: format!("longhaul {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS),
     }];
-    match App::open(options) {
+    match App::open(options).await {
         Ok(app) => {
             findings.extend(of_store(&app).await);
             app.close().await;
@@ -103,7 +103,7 @@ async fn of_store(app: &App) -> Vec<Finding> {
         (Ok(rows), Ok(())) => {
             let count = summary::count(rows.len().min(COUNTED) as u64, "session");
             let count = if rows.len() > COUNTED { format!("more than {count}") } else { count };
-            Finding { what: "store", good: true, said: format!("{count} in {}", app.home.display()) }
+            Finding { what: "store", good: true, said: format!("{count} in {}", app.kept_in) }
         }
         (Err(error), _) => Finding { what: "store", good: false, said: error.to_string() },
         (Ok(_), Err(error)) => Finding { what: "store", good: false, said: format!("{error:#}") },
@@ -124,7 +124,7 @@ async fn of_store(app: &App) -> Vec<Finding> {
 
 /// Writes what each command that drives a session writes first, and takes it back.
 async fn try_write(app: &App) -> anyhow::Result<()> {
-    app.worker(CancellationToken::new()).await.map(drop)
+    app.worker(0, CancellationToken::new()).await.map(drop)
 }
 
 /// Looks at the model that `longhaul run` would use here, or the one that was named, and its key.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::line::Line;
 use crate::render::Renderer;
+use crate::start::watch;
 use crate::summary;
 
 /// How often a watched session is looked at, should its worker die.
@@ -42,9 +43,18 @@ pub(crate) async fn drive_to(
     after: EntryNo,
     wanted: Wanted,
 ) -> anyhow::Result<ExitCode> {
+    let row = app.engine.snapshot(session).await?.row;
+    if app.is_elsewhere(&row) {
+        Renderer::new(app.options.json).say(&format!(
+            "  the directory of this session is at {}: workers there drive it, here it is only watched\n  \
+             (where that is this machine, say --place {})",
+            row.place, row.place
+        ))?;
+        return watch(app, session, after).await;
+    }
     let shutdown = CancellationToken::new();
     let mut keys = Keys::listen(shutdown.clone())?;
-    let worker = app.worker(shutdown.clone()).await?;
+    let worker = app.worker(0, shutdown.clone()).await?;
     let mut watcher = app.engine.watch(session, after);
     let mut renderer = Renderer::new(app.options.json);
     name_earlier_calls(app, session, after, &mut renderer).await?;

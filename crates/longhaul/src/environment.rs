@@ -26,6 +26,12 @@ pub(crate) fn home() -> anyhow::Result<PathBuf> {
     Ok(data.join("longhaul"))
 }
 
+/// Returns which database sessions are kept in, if the environment says so.
+pub(crate) fn store() -> Option<String> {
+    // What is no text names no database; it is shown as well as it can be when it is refused.
+    variable("LONGHAUL_STORE").map(|value| value.to_string_lossy().into_owned())
+}
+
 /// Returns where configuration is kept, if the environment says so.
 pub(crate) fn configuration_home() -> Option<PathBuf> {
     let set = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());

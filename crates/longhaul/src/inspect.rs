@@ -27,7 +27,7 @@ pub(crate) async fn ls(app: &App, args: cli::Ls) -> anyhow::Result<ExitCode> {
     let rows = app.engine.store().list(filter, Page { after: None, limit: usize::from(args.limit) }).await?;
     let mut out = anstream::stdout();
     if rows.is_empty() && !app.options.json {
-        writeln!(out, "No sessions in {}. Start one with `longhaul run`.", app.home.display())?;
+        writeln!(out, "No sessions in {}. Start one with `longhaul run`.", app.kept_in)?;
     }
     for row in rows {
         let snapshot = app.engine.snapshot(row.session).await?;

@@ -17,9 +17,11 @@ mod models;
 mod recording;
 mod render;
 mod start;
+mod store;
 mod summary;
 mod top;
 mod transfer;
+mod worker;
 
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -35,9 +37,13 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     environment::set_up_tracing();
     environment::set_up_colours(cli.options.color);
-    // One session gains nothing from a second thread, and waking it costs a tenth of a step. What is shown is
-    // written by this thread, so that a terminal that does not read holds up no session.
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+    // One session gains nothing from a second thread, and waking it costs a tenth of a step; a worker has
+    // many. What is shown is written by this thread, so that a terminal that does not read holds up no session.
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if !matches!(cli.command, Command::Worker(_)) {
+        builder.worker_threads(1);
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             return failed(&anyhow::Error::new(error).context("the program cannot start its threads"));
@@ -64,30 +70,31 @@ fn main() -> ExitCode {
 async fn dispatch(cli: Cli, app: &OnceLock<App>) -> anyhow::Result<ExitCode> {
     survive_full_files()?;
     let keep = |opened: anyhow::Result<App>| opened.map(|opened| app.get_or_init(|| opened));
-    let open = |options| keep(App::open(options));
+    let open = async |options| keep(App::open(options).await);
     let options = cli.options;
     match cli.command {
         Command::Demo(args) => demo::run(&options, args).await,
         Command::Agent(Agent::Check { file }) => manifest::check::check(&options, file),
         Command::Agent(Agent::Schema) => manifest::check::schema(),
-        Command::Run(args) => start::run(keep(App::for_run(options, args.ephemeral))?, args).await,
-        Command::Resume(args) => start::resume(open(options)?, args).await,
-        Command::Send(args) => start::send(open(options)?, args).await,
-        Command::Interrupt(args) => start::interrupt(open(options)?, args).await,
-        Command::Attach(args) => start::attach(open(options)?, args).await,
-        Command::Answer(args) => manage::answer(open(options)?, args).await,
-        Command::Queue(args) => manage::queue(open(options)?, args).await,
-        Command::Edit(args) => manage::edit(open(options)?, args).await,
-        Command::Fork(args) => manage::fork(open(options)?, args).await,
-        Command::Clear(args) => manage::clear(open(options)?, args).await,
-        Command::Rename(args) => manage::rename(open(options)?, args).await,
-        Command::Archive(args) => manage::archive(open(options)?, args).await,
-        Command::Delete(args) => manage::delete(open(options)?, args).await,
-        Command::Redact(args) => manage::redact(open(options)?, args).await,
-        Command::Export(args) => transfer::export(open(options)?, args).await,
-        Command::Import(args) => transfer::import(open(options)?, args).await,
-        Command::Diff(args) => compare::diff(open(options)?, args).await,
-        Command::Top(args) => top::top(open(options)?, args).await,
+        Command::Run(args) => start::run(keep(App::for_run(options, args.ephemeral).await)?, args).await,
+        Command::Resume(args) => start::resume(open(options).await?, args).await,
+        Command::Send(args) => start::send(open(options).await?, args).await,
+        Command::Interrupt(args) => start::interrupt(open(options).await?, args).await,
+        Command::Attach(args) => start::attach(open(options).await?, args).await,
+        Command::Worker(args) => worker::work(open(options).await?, args).await,
+        Command::Answer(args) => manage::answer(open(options).await?, args).await,
+        Command::Queue(args) => manage::queue(open(options).await?, args).await,
+        Command::Edit(args) => manage::edit(open(options).await?, args).await,
+        Command::Fork(args) => manage::fork(open(options).await?, args).await,
+        Command::Clear(args) => manage::clear(open(options).await?, args).await,
+        Command::Rename(args) => manage::rename(open(options).await?, args).await,
+        Command::Archive(args) => manage::archive(open(options).await?, args).await,
+        Command::Delete(args) => manage::delete(open(options).await?, args).await,
+        Command::Redact(args) => manage::redact(open(options).await?, args).await,
+        Command::Export(args) => transfer::export(open(options).await?, args).await,
+        Command::Import(args) => transfer::import(open(options).await?, args).await,
+        Command::Diff(args) => compare::diff(open(options).await?, args).await,
+        Command::Top(args) => top::top(open(options).await?, args).await,
         Command::Record(args) => recording::record(options, args, app).await,
         Command::Replay(args) => recording::replay(options, args, app).await,
         Command::Doctor(args) => doctor::doctor(options, args).await,
@@ -97,10 +104,10 @@ async fn dispatch(cli: Cli, app: &OnceLock<App>) -> anyhow::Result<ExitCode> {
             std::io::Write::write_all(&mut std::io::stdout(), &script)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Ls(args) => inspect::ls(open(options)?, args).await,
-        Command::Show(args) => inspect::show(open(options)?, args).await,
-        Command::Log(args) => inspect::log(open(options)?, args).await,
-        Command::Verify(args) => inspect::verify(open(options)?, args).await,
+        Command::Ls(args) => inspect::ls(open(options).await?, args).await,
+        Command::Show(args) => inspect::show(open(options).await?, args).await,
+        Command::Log(args) => inspect::log(open(options).await?, args).await,
+        Command::Verify(args) => inspect::verify(open(options).await?, args).await,
     }
 }
 

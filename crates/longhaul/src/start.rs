@@ -250,7 +250,12 @@ pub(crate) async fn go_on(
 pub(crate) async fn attach(app: &App, args: cli::Attach) -> anyhow::Result<ExitCode> {
     let session = app.find(&args.session).await?;
     let head = app.engine.snapshot(session).await?.row.head;
-    let mut watcher = app.engine.watch(session, args.after.map_or(head, |after| after.min(head)));
+    watch(app, session, args.after.map_or(head, |after| after.min(head))).await
+}
+
+/// Shows a session from the entry after `after` on, until it rests.
+pub(crate) async fn watch(app: &App, session: SessionId, after: EntryNo) -> anyhow::Result<ExitCode> {
+    let mut watcher = app.engine.watch(session, after);
     let mut renderer = Renderer::new(app.options.json);
     let from = watcher.seen();
     // Listened to from here on: a key pressed while something is shown is not lost.

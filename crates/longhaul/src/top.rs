@@ -1,4 +1,4 @@
-//! `top`: the sessions that have work, and the workers that live, on the screen until it is left.
+//! `top`: the sessions that have work, and the workers with their load, on the screen until it is left.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -25,7 +25,8 @@ const BUSY: [Status; 3] = [Status::Running, Status::Interrupting, Status::Requir
 /// What there is to see at one moment.
 struct Picture {
     busy: Vec<(Row, SessionState)>,
-    alive: Vec<WorkerInfo>,
+    /// Those that live, then those that died lately.
+    workers: Vec<WorkerInfo>,
     now: Timestamp,
 }
 
@@ -64,8 +65,8 @@ pub(crate) async fn top(app: &App, args: cli::Top) -> anyhow::Result<ExitCode> {
 
 async fn look(app: &App) -> anyhow::Result<Picture> {
     let store = app.engine.store();
-    let mut alive = store.workers().await?;
-    alive.retain(|worker| worker.alive);
+    let mut workers = store.workers().await?;
+    workers.sort_by_key(|worker| !worker.alive);
     let mut busy = Vec::new();
     for status in BUSY {
         let filter = Filter { status: Some(status.name().to_owned()), ..Filter::default() };
@@ -76,12 +77,12 @@ async fn look(app: &App) -> anyhow::Result<Picture> {
             busy.push((row, state));
         }
     }
-    Ok(Picture { busy, alive, now: app.engine.host().now() })
+    Ok(Picture { busy, workers, now: app.engine.host().now() })
 }
 
 impl Picture {
     fn is_owned(&self, row: &Row) -> bool {
-        self.alive.iter().any(|worker| Some(worker.worker) == row.owner)
+        self.workers.iter().any(|worker| worker.alive && Some(worker.worker) == row.owner)
     }
 }
 
@@ -101,21 +102,26 @@ fn json(picture: &Picture) -> serde_json::Value {
     let worker = |worker: &WorkerInfo| {
         serde_json::json!({
             "worker": worker.worker,
-            "pid": worker.pid,
+            "alive": worker.alive,
+            "running": worker.running,
+            "capacity": worker.capacity,
+            "place": worker.place,
             "host": worker.host,
+            "pid": worker.pid,
             "version": worker.version,
             "started": worker.started,
         })
     };
     serde_json::json!({
         "sessions": picture.busy.iter().map(session).collect::<Vec<_>>(),
-        "workers": picture.alive.iter().map(worker).collect::<Vec<_>>(),
+        "workers": picture.workers.iter().map(worker).collect::<Vec<_>>(),
     })
 }
 
 /// Draws the lines, none of them wider than the screen.
 fn drawn(picture: &Picture, columns: usize) -> Vec<String> {
-    let (busy, alive) = (picture.busy.len() as u64, picture.alive.len() as u64);
+    let busy = picture.busy.len() as u64;
+    let alive = picture.workers.iter().filter(|worker| worker.alive).count() as u64;
     let mut lines =
         vec![format!("{} busy · {} alive", summary::count(busy, "session"), summary::count(alive, "worker"))];
     for (row, state) in &picture.busy {
@@ -130,16 +136,58 @@ fn drawn(picture: &Picture, columns: usize) -> Vec<String> {
             row.name.as_deref().or(row.labels.get("directory").map(String::as_str)).unwrap_or_default(),
         ));
     }
-    let worker = |worker: &WorkerInfo| {
-        format!(
-            "worker {}  pid {} on {}  version {}  started {}",
-            worker.worker,
-            worker.pid,
-            worker.host,
-            worker.version,
-            summary::ago(worker.started, picture.now)
-        )
-    };
-    lines.extend(picture.alive.iter().map(worker));
+    lines.extend(picture.workers.iter().map(|worker| worker_line(worker, picture.now)));
     lines.iter().map(|line| console::truncate_str(line.trim_end(), columns, "…").into_owned()).collect()
+}
+
+/// What matters most comes first: a narrow screen cuts the rest.
+fn worker_line(worker: &WorkerInfo, now: Timestamp) -> String {
+    let id = worker.worker.to_string();
+    // One that was started for a session takes on nothing else.
+    let room = if worker.capacity == 0 { String::new() } else { format!("/{}", worker.capacity) };
+    format!(
+        "worker {} {} {:>5} pid {:<7} {}  place {}  version {}  started {}",
+        &id[..8],
+        if worker.alive { "alive" } else { "dead " },
+        format!("{}{room}", worker.running),
+        worker.pid,
+        worker.host,
+        worker.place,
+        worker.version,
+        summary::ago(worker.started, now)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use longhaul_session::id::WorkerId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_narrow_screen_still_tells_who_lives_and_how_loaded_they_are() {
+        let worker = WorkerInfo {
+            worker: WorkerId(Uuid::from_u128(0x0123_4567 << 96)),
+            place: "a-host-with-a-long-name".to_owned(),
+            host: "a-host-with-a-long-name".to_owned(),
+            pid: 4_194_304,
+            version: "0.1.0".to_owned(),
+            address: None,
+            started: Timestamp(0),
+            capacity: 16,
+            running: 3,
+            alive: true,
+        };
+        let dead = WorkerInfo { alive: false, capacity: 0, running: 1, ..worker.clone() };
+        let picture = Picture { busy: Vec::new(), workers: vec![worker, dead], now: Timestamp(60_000) };
+        assert_eq!(
+            drawn(&picture, 40),
+            [
+                "0 sessions busy · 1 worker alive",
+                "worker 01234567 alive  3/16 pid 4194304…",
+                "worker 01234567 dead      1 pid 4194304…",
+            ]
+        );
+    }
 }

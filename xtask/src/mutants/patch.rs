@@ -24,10 +24,16 @@ pub(super) struct Mutant {
     /// What the text is changed into.
     replace: String,
     /// Which tests must notice: parts of names, separated by spaces.
-    pub(super) test: String,
+    test: String,
     /// The crate whose `it` tests they are.
-    pub(super) package: String,
+    package: String,
+    /// The simulator must notice too.
+    #[serde(default)]
+    simulated: bool,
 }
+
+/// The simulator's crate, and its test that runs a budget of worlds.
+const SIMULATOR: (&str, &str) = ("longhaul-sim", "nothing_breaks_within_the_budget");
 
 impl Mutant {
     /// Applies the patch to the source below `root` and gives the changed text.
@@ -38,6 +44,12 @@ impl Mutant {
         let source = workspace::read(root, &self.file)
             .map_err(|error| format!("the mutant `{}` does not apply: {error}", self.name))?;
         self.patched(&source)
+    }
+
+    /// The crates and tests of which each must notice.
+    pub(super) fn measures(&self) -> Vec<(&str, &str)> {
+        let simulator = self.simulated.then_some(SIMULATOR);
+        std::iter::once((&*self.package, &*self.test)).chain(simulator).collect()
     }
 
     fn patched(&self, source: &str) -> Result<String, String> {

@@ -51,6 +51,18 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// Joins the verdicts of several tests that must all notice: the first that did not is the one that counts.
+pub(super) fn all(verdicts: Vec<Verdict>) -> Verdict {
+    let mut names = Vec::new();
+    for verdict in verdicts {
+        match verdict {
+            Verdict::Found { by } => names.push(by),
+            Verdict::Survived | Verdict::TimedOut | Verdict::Unclear { .. } => return verdict,
+        }
+    }
+    Verdict::Found { by: names.join("; ") }
+}
+
 /// Judges a run of tests.
 pub(super) fn judge(run: &Run) -> Verdict {
     if run.timed_out {
@@ -84,10 +96,17 @@ pub(super) fn judge(run: &Run) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use super::{Run, Verdict, judge};
+    use super::{Run, Verdict, all, judge};
 
     fn run(success: bool, output: &str) -> Run {
         Run { success, timed_out: false, output: output.to_owned(), complaint: "signal 6".to_owned() }
+    }
+
+    #[test]
+    fn all_must_notice() {
+        let found = |by: &str| Verdict::Found { by: by.to_owned() };
+        assert_eq!(all(vec![found("a"), found("b")]), found("a; b"));
+        assert_eq!(all(vec![found("a"), Verdict::Survived]), Verdict::Survived);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use longhaul_engine::{Driven, Host, Models};
 use longhaul_model::Model;
 use longhaul_model::scripted::ScriptedModel;
 use longhaul_session::agent::{Configuration, Limits, ModelChoice};
-use longhaul_session::command::First;
+use longhaul_session::command::{Command, First};
 use longhaul_session::entry::Fact;
 use longhaul_session::failure::FailureClass;
 use longhaul_session::id::SessionId;
@@ -99,6 +99,26 @@ async fn a_pure_call_of_a_dead_worker_is_run_again() {
     probe.gate.cancel();
     assert_eq!(bounded(world.neighbour().run(session)).await, Driven::Waiting);
     assert_eq!((world.outcomes(session).await, probe.count()), (vec![Outcome::Ok], 2));
+    world.sound(session).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_arguments_were_redacted_is_not_run_again() {
+    let probe = Probe::shut();
+    let tools = Toolbox::empty().with(probe.tool("look", EffectClass::Pure));
+    let script = calling(&["look\"\narguments = \"{ }"]);
+    let world = World::new(&script, tools);
+    let session = world.session("go").await;
+    let mut watcher = world.engine.watch(session, 0);
+    let driving = world.spawn(session).await;
+    until(&mut watcher, is_tool_start).await;
+    world.host.sleep_ms(1).await;
+    kill(driving).await;
+    let step = world.state(session).await.pending[0].step;
+    world.command(session, Command::Redact { entry: step }).await;
+    probe.gate.cancel();
+    assert_eq!(bounded(world.neighbour().run(session)).await, Driven::Waiting);
+    assert_eq!((world.outcomes(session).await, probe.count()), (vec![Outcome::Unknown], 1));
     world.sound(session).await;
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use longhaul_engine::{Driven, Event, Host, Live};
 use longhaul_model::{FinishReason, ModelCall, Part};
 use longhaul_session::agent::Limits;
+use longhaul_session::command::Command;
 use longhaul_session::entry::Fact;
 use longhaul_session::id::EntryNo;
 use longhaul_session::item::{EffectClass, Item};
@@ -188,4 +189,17 @@ async fn without_hints_everything_comes_later_but_comes() {
         if let Fact::Interrupted { results, .. } = &entry.record.fact { Some(results.len()) } else { None }
     });
     assert_eq!(last, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn hints_of_other_sessions_do_not_put_off_what_a_lost_hint_has_delayed() {
+    let world = World::new(&calling(&[]), Toolbox::empty());
+    world.store.noisy.store(true, Ordering::Relaxed);
+    let session = world.session("go").await;
+    let mut watcher = world.engine.watch(session, 0);
+    until(&mut watcher, is_kind("message")).await;
+    let asked_ms = world.host.monotonic_ms();
+    world.neighbour().command(session, Command::Rename { name: None }).await;
+    bounded(until(&mut watcher, is_kind("named"))).await;
+    assert!(world.host.monotonic_ms() - asked_ms <= 3_000);
 }

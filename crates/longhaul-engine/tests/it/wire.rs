@@ -1,7 +1,7 @@
-//! The store under test: SQLite, behind a wire that can be counted, broken and stalled.
+//! The store under test: SQLite, behind a wire that can be counted, broken and stalled, and may have leases.
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -18,8 +18,24 @@ pub(crate) struct Wire {
     pub(crate) inner: Arc<SqliteStore>,
     /// Nobody is told of what others wrote; only polling finds it.
     pub(crate) mute: AtomicBool,
+    /// Nobody is told of anything but of some other session, twice a second.
+    pub(crate) noisy: AtomicBool,
+    /// Nothing gets through in either direction.
+    pub(crate) down: AtomicBool,
+    /// How often claimable sessions were looked for.
+    pub(crate) looks: AtomicU64,
+    leases: Mutex<Option<Leases>>,
     faults: Mutex<Faults>,
     announced: Announcements,
+}
+
+/// The store tells life by leases of 15 s, renewed every 5 s, with a margin of 3 s.
+#[derive(Default)]
+struct Leases {
+    renewals: Vec<Vec<SessionId>>,
+    fail: bool,
+    hang: bool,
+    lost: Option<SessionId>,
 }
 
 /// The workers announced over this wire: alive as long as they stand here.
@@ -40,6 +56,8 @@ impl Drop for Standing {
 struct Faults {
     /// So many of the next appends fail like this.
     fail: Option<(u32, Error)>,
+    /// So many of the next looks for work fail like this.
+    fail_looks: Option<(u32, Error)>,
     /// Appends wait for this.
     stall: Option<CancellationToken>,
 }
@@ -49,6 +67,10 @@ impl Wire {
         Wire {
             inner: Arc::new(inner),
             mute: AtomicBool::new(false),
+            noisy: AtomicBool::new(false),
+            down: AtomicBool::new(false),
+            looks: AtomicU64::new(0),
+            leases: Mutex::default(),
             faults: Mutex::default(),
             announced: Arc::default(),
         }
@@ -58,6 +80,10 @@ impl Wire {
         self.faults.lock().unwrap().fail = Some((times, error));
     }
 
+    pub(crate) fn fail_looks(&self, times: u32, error: Error) {
+        self.faults.lock().unwrap().fail_looks = Some((times, error));
+    }
+
     /// Stalls appends until the returned token is cancelled.
     pub(crate) fn stall(&self) -> CancellationToken {
         let token = CancellationToken::new();
@@ -65,14 +91,45 @@ impl Wire {
         token
     }
 
+    /// From now on there are leases.
+    pub(crate) fn give_leases(&self) {
+        *self.leases.lock().unwrap() = Some(Leases::default());
+    }
+
+    fn with_leases<T>(&self, change: impl FnOnce(&mut Leases) -> T) -> T {
+        change(self.leases.lock().unwrap().as_mut().unwrap())
+    }
+
+    pub(crate) fn fail_renewals(&self) {
+        self.with_leases(|leases| leases.fail = true);
+    }
+
+    pub(crate) fn hang_renewals(&self) {
+        self.with_leases(|leases| leases.hang = true);
+    }
+
+    /// Says at the next renewal that a session is lost.
+    pub(crate) fn lose(&self, session: SessionId) {
+        self.with_leases(|leases| leases.lost = Some(session));
+    }
+
+    /// Returns the sessions of each renewal that was asked for.
+    pub(crate) fn renewals(&self) -> Vec<Vec<SessionId>> {
+        self.with_leases(|leases| leases.renewals.clone())
+    }
+
+    fn up(&self) -> Result<(), Error> {
+        if self.down.load(Ordering::SeqCst) { Err(busy()) } else { Ok(()) }
+    }
+
     /// Makes the workers of this wire dead for all others, whatever they still do.
     pub(crate) fn declare_dead(&self) {
         self.announced.lock().unwrap().clear();
     }
 
-    fn fault(&self) -> Result<(), Error> {
+    fn fault(&self, which: impl Fn(&mut Faults) -> &mut Option<(u32, Error)>) -> Result<(), Error> {
         let mut faults = self.faults.lock().unwrap();
-        let Some((left, error)) = &mut faults.fail else { return Ok(()) };
+        let Some((left, error)) = which(&mut faults) else { return Ok(()) };
         if *left == 0 {
             return Ok(());
         }
@@ -116,6 +173,7 @@ impl Store for Wire {
     }
 
     async fn load(&self, session: SessionId) -> Result<Option<Row>, Error> {
+        self.up()?;
         self.inner.load(session).await
     }
 
@@ -124,7 +182,8 @@ impl Store for Wire {
         if let Some(stall) = stall {
             stall.cancelled().await;
         }
-        self.fault()?;
+        self.up()?;
+        self.fault(|faults| &mut faults.fail)?;
         self.steady(move |inner| async move { inner.append(append).await }).await
     }
 
@@ -137,6 +196,7 @@ impl Store for Wire {
         session: SessionId,
         range: RangeInclusive<EntryNo>,
     ) -> Result<Vec<SealedEntry>, Error> {
+        self.up()?;
         self.inner.entries(session, range).await
     }
 
@@ -145,23 +205,42 @@ impl Store for Wire {
     }
 
     async fn claimable(&self, now: Timestamp, place: &str, limit: usize) -> Result<Vec<Row>, Error> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.up()?;
+        self.fault(|faults| &mut faults.fail_looks)?;
         self.inner.claimable(now, place, limit).await
     }
 
     async fn next_claimable_at(&self, now: Timestamp, place: &str) -> Result<Option<Timestamp>, Error> {
+        self.up()?;
         self.inner.next_claimable_at(now, place).await
     }
 
     fn lease(&self) -> Option<Lease> {
-        self.inner.lease()
+        let leases = self.leases.lock().unwrap();
+        leases.as_ref().map(|_| Lease { lasts_ms: 15_000, renew_every_ms: 5_000, margin_ms: 3_000 })
     }
 
     async fn owner_is_alive(&self, worker: WorkerId) -> Result<bool, Error> {
+        self.up()?;
         self.inner.owner_is_alive(worker).await
     }
 
     async fn renew(&self, worker: WorkerId, sessions: &[SessionId]) -> Result<Vec<SessionId>, Error> {
-        self.inner.renew(worker, sessions).await
+        let (fail, hang, lost) = self.with_leases(|leases| {
+            leases.renewals.push(sessions.to_vec());
+            (leases.fail, leases.hang, leases.lost.take_if(|lost| sessions.contains(lost)))
+        });
+        if hang {
+            std::future::pending::<()>().await;
+        }
+        if fail {
+            return Err(busy());
+        }
+        self.up()?;
+        let mut found = self.inner.renew(worker, sessions).await?;
+        found.extend(lost);
+        Ok(found)
     }
 
     async fn announce(&self, worker: WorkerInfo) -> Result<Box<dyn Announced>, Error> {
@@ -175,6 +254,17 @@ impl Store for Wire {
     }
 
     fn hints(&self) -> broadcast::Receiver<Hint> {
+        if self.noisy.load(Ordering::Relaxed) {
+            let (sender, receiver) = broadcast::channel(16);
+            tokio::spawn(async move {
+                let mut ticks = tokio::time::interval(std::time::Duration::from_millis(500));
+                let other = Hint { session: SessionId(uuid::Uuid::nil()), head: 1 };
+                while sender.send(other).is_ok() {
+                    ticks.tick().await;
+                }
+            });
+            return receiver;
+        }
         if self.mute.load(Ordering::Relaxed) {
             let (sender, receiver) = broadcast::channel(1);
             // Kept open for ever: a closed channel would be noticed.

@@ -38,12 +38,19 @@ const PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
 pub(crate) struct Clock {
     started: tokio::time::Instant,
     pub(crate) jitter: f64,
+    /// Time that passed while no timer ran, as when the process was stopped.
+    skipped_ms: AtomicU64,
 }
 
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the test's clock")]
     pub(crate) fn new() -> Self {
-        Clock { started: tokio::time::Instant::now(), jitter: 0.5 }
+        Clock { started: tokio::time::Instant::now(), jitter: 0.5, skipped_ms: AtomicU64::new(0) }
+    }
+
+    /// Lets time pass of which no timer knows.
+    pub(crate) fn skip_ms(&self, skipped_ms: u64) {
+        self.skipped_ms.fetch_add(skipped_ms, Ordering::SeqCst);
     }
 }
 
@@ -54,7 +61,7 @@ impl Host for Clock {
     }
 
     fn monotonic_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap()
+        u64::try_from(self.started.elapsed().as_millis()).unwrap() + self.skipped_ms.load(Ordering::SeqCst)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the test's clock")]

@@ -98,14 +98,17 @@ const MARKS: [Mark; 7] = [
             "billing_error",
             "exceeded_current_quota_error",
             "credit_balance_too_low",
+            "billing_disabled",
         ],
         words: &[
             "credit balance is too low",
+            "credits are depleted",
             "insufficient balance",
             "insufficient credits",
             "out of credits",
             "used all available credits",
             "spending limit",
+            "specified api usage limits",
             "key limit exceeded",
             "account is not active",
         ],
@@ -114,8 +117,9 @@ const MARKS: [Mark; 7] = [
     Mark {
         class: FailureClass::ChainBroken,
         codes: &["previous_response_not_found"],
-        words: &["previous response with id"],
-        statuses: &[0, 400, 404],
+        // Also of an answer made in the background that cannot be picked up.
+        words: &["response with id", "not a background response", "created with background"],
+        statuses: &[0, 400, 404, 409],
     },
     Mark {
         class: FailureClass::Auth,
@@ -135,6 +139,7 @@ const MARKS: [Mark; 7] = [
             "incorrect api key",
             "api key expired",
             "no auth credentials",
+            "user location is not supported",
         ],
         statuses: REFUSED,
     },
@@ -156,7 +161,7 @@ const MARKS: [Mark; 7] = [
 ];
 
 /// What codes mean where no status is known: in an answer that had begun.
-const CODES: [(&str, FailureClass); 15] = [
+const CODES: [(&str, FailureClass); 18] = [
     ("overloaded", FailureClass::Overloaded),
     ("rate_limit", FailureClass::RateLimited),
     ("resource_exhausted", FailureClass::RateLimited),
@@ -172,6 +177,9 @@ const CODES: [(&str, FailureClass); 15] = [
     ("failed_precondition", FailureClass::InvalidRequest),
     ("unsupported", FailureClass::InvalidRequest),
     ("unimplemented", FailureClass::InvalidRequest),
+    ("content_policy", FailureClass::ContentFilter),
+    ("server_error", FailureClass::Server),
+    ("image", FailureClass::InvalidRequest),
 ];
 
 /// Classifies an answer whose status is no success.

@@ -197,7 +197,7 @@ fn wire_call(host: &str, call: &ToolCall) -> Value {
 
 /// Sends an object as the model wrote it. Anything else is put into one: servers that render
 /// prompts from a template read the arguments, and fail on what is no object.
-fn wire_arguments(arguments: &str) -> Cow<'_, str> {
+pub(crate) fn wire_arguments(arguments: &str) -> Cow<'_, str> {
     if arguments.trim().is_empty() {
         return Cow::Borrowed("{}");
     }

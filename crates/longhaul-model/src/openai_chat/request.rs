@@ -2,11 +2,11 @@
 //! so that two requests of one conversation begin alike for as long as possible.
 
 use longhaul_session::agent::{Request, ToolSpec};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Options;
 use super::message::messages;
+use crate::body::{Fields, begin_field, separate, write_json};
 use crate::written::{Begun, Written, settled};
 
 const MESSAGES: &str = "messages";
@@ -47,9 +47,8 @@ pub(crate) fn body(options: &Options, host: &str, written: &Written, request: &R
 /// Writes all that comes before the items.
 fn begin(options: &Options, host: &str, request: &Request) -> Begun {
     let mut bytes = head(options, host, request);
-    separate(&mut bytes, b'{');
-    write_json(&mut bytes, MESSAGES);
-    bytes.extend_from_slice(b":[");
+    begin_field(&mut bytes, MESSAGES);
+    bytes.push(b'[');
     for message in messages(host, options.replay_reasoning, &request.system, &[]) {
         write_json(&mut bytes, &message);
     }
@@ -58,7 +57,7 @@ fn begin(options: &Options, host: &str, request: &Request) -> Begun {
 
 /// Writes the fields of a body but for the messages, without the closing brace.
 fn head(options: &Options, host: &str, request: &Request) -> Vec<u8> {
-    let mut fields = Fields(Vec::new());
+    let mut fields = Fields::default();
     fields.set("model", json!(options.model));
     fields.set("stream", json!(options.stream));
     if options.stream && options.include_usage {
@@ -73,28 +72,8 @@ fn head(options: &Options, host: &str, request: &Request) -> Vec<u8> {
     if !request.tools.is_empty() {
         fields.set("tools", request.tools.iter().map(tool).collect());
     }
-    for (name, value) in &options.parameters {
-        fields.set(name, value.clone());
-    }
-    let mut bytes = vec![b'{'];
-    for (name, value) in fields.0.iter().filter(|(_, value)| !value.is_null()) {
-        separate(&mut bytes, b'{');
-        write_json(&mut bytes, name);
-        bytes.push(b':');
-        write_json(&mut bytes, value);
-    }
-    bytes
-}
-
-/// Writes a comma, unless nothing comes before it but the opening bracket.
-fn separate(bytes: &mut Vec<u8>, opening: u8) {
-    if bytes.last() != Some(&opening) {
-        bytes.push(b',');
-    }
-}
-
-fn write_json(bytes: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
-    serde_json::to_writer(bytes, value).expect("values and texts are always JSON");
+    fields.override_with(&options.parameters);
+    fields.begin()
 }
 
 /// OpenAI's newer models know the limit by the new name only, and other servers by the old one.
@@ -113,16 +92,4 @@ fn tool(spec: &ToolSpec) -> Value {
             "parameters": spec.input_schema,
         },
     })
-}
-
-/// The fields of a body but for the messages, in the order they were first set.
-struct Fields(Vec<(String, Value)>);
-
-impl Fields {
-    fn set(&mut self, name: &str, value: Value) {
-        match self.0.iter_mut().find(|(it, _)| it == name) {
-            Some((_, kept)) => *kept = value,
-            None => self.0.push((name.to_owned(), value)),
-        }
-    }
 }

@@ -1,15 +1,27 @@
-//! What an answer cost, from the many ways to say it to the one meaning of [`Usage`].
+//! What an answer cost, from the many ways to say it on OpenAI's two wires to the one meaning of [`Usage`].
 
 use longhaul_session::usage::Usage;
 use serde_json::Value;
 
-const INPUT: &[&str] = &["/prompt_tokens"];
-const OUTPUT: &[&str] = &["/completion_tokens"];
+const INPUT: &[&str] = &["/prompt_tokens", "/input_tokens"];
+const OUTPUT: &[&str] = &["/completion_tokens", "/output_tokens"];
 const TOTAL: &[&str] = &["/total_tokens"];
-const CACHED: &[&str] =
-    &["/prompt_tokens_details/cached_tokens", "/prompt_cache_hit_tokens", "/cached_tokens"];
-const CACHE_WRITE: &[&str] = &["/prompt_tokens_details/cache_write_tokens", "/cache_creation_input_tokens"];
-const REASONING: &[&str] = &["/completion_tokens_details/reasoning_tokens", "/reasoning_tokens"];
+const CACHED: &[&str] = &[
+    "/prompt_tokens_details/cached_tokens",
+    "/input_tokens_details/cached_tokens",
+    "/prompt_cache_hit_tokens",
+    "/cached_tokens",
+];
+const CACHE_WRITE: &[&str] = &[
+    "/prompt_tokens_details/cache_write_tokens",
+    "/input_tokens_details/cache_write_tokens",
+    "/cache_creation_input_tokens",
+];
+const REASONING: &[&str] = &[
+    "/completion_tokens_details/reasoning_tokens",
+    "/output_tokens_details/reasoning_tokens",
+    "/reasoning_tokens",
+];
 
 /// xAI states cost in ten-billionths of a dollar.
 const TICKS_PER_MICRO: u64 = 10_000;
@@ -74,7 +86,8 @@ impl Tally {
 )]
 fn count(value: &Value) -> Option<u64> {
     let whole = |number: &f64| number.fract() == 0.0 && *number >= 0.0;
-    value.as_u64().or_else(|| value.as_f64().filter(whole).map(|number| number as u64))
+    let float = || value.as_f64().filter(whole).map(|number| number as u64);
+    value.as_u64().or_else(float).or_else(|| value.as_str()?.trim().parse().ok())
 }
 
 #[expect(

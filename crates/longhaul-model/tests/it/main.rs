@@ -2,12 +2,25 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail it by panicking")]
 
+mod anthropic_conversation;
+mod anthropic_decoder;
+mod anthropic_request;
 mod catalogue;
 mod chat_decoder;
 mod chat_request;
 mod classify;
+mod conversation;
+#[path = "../../examples/decode/exchange.rs"]
+mod exchange;
+mod fuzz;
+mod gemini_decoder;
+mod gemini_request;
+mod gemini_sessions;
 mod http;
 mod response;
+mod responses_decoder;
+mod responses_request;
+mod resume;
 mod scripted;
 mod scripted_failures;
 mod scripted_position;

@@ -21,7 +21,7 @@ pub(crate) fn call(items: &[Item], attempt: u32) -> ModelCall {
         tools: Arc::default(),
         previous: None,
     };
-    ModelCall { request: Arc::new(request), attempt, cancel: CancellationToken::new() }
+    ModelCall { request: Arc::new(request), attempt, cancel: CancellationToken::new(), resume: None }
 }
 
 /// Plays one attempt to its end: its parts, and the error it ended with.

@@ -5,23 +5,24 @@
 use std::path::Path;
 
 use longhaul_model::codec::{Codec, Decoder, ResponseHead};
-use longhaul_model::{Error, FinishReason, Part, openai_chat};
+use longhaul_model::{Error, FinishReason, Part, anthropic, gemini, openai_chat, openai_responses};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::item::Item;
 use longhaul_session::usage::Usage;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::support::{calls_of, collect};
 
-const OUR_CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
-const OTHER_CASES: &str = "LONGHAUL_WIRE_CASES";
+pub(crate) const OUR_CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
+pub(crate) const OTHER_CASES: &str = "LONGHAUL_WIRE_CASES";
 
 /// A wire, and what its cases are checked with.
-struct Wire {
+pub(crate) struct Wire {
     /// Its name in a case.
-    api: &'static str,
+    pub(crate) api: &'static str,
     /// The folder of our own cases.
-    folder: &'static str,
+    pub(crate) folder: &'static str,
     /// How many of ours there are at least.
     ours: usize,
     codec: fn() -> Box<dyn Codec>,
@@ -29,28 +30,53 @@ struct Wire {
     ends: fn(&str) -> bool,
 }
 
-const WIRES: [Wire; 1] = [Wire {
-    api: "openai-chat",
-    folder: "openai_chat",
-    ours: 61,
-    codec: || Box::new(openai_chat::Codec::new(openai_chat::Options::new(URL, "test-model"))),
-    ends: |text| text.contains("\"finish_reason\":\""),
-}];
+pub(crate) static WIRES: [Wire; 4] = [
+    Wire {
+        api: "openai-chat",
+        folder: "openai_chat",
+        ours: 61,
+        codec: || Box::new(openai_chat::Codec::new(openai_chat::Options::new(URL, "test-model"))),
+        ends: |text| text.contains("\"finish_reason\":\""),
+    },
+    Wire {
+        api: "openai-responses",
+        folder: "openai_responses",
+        ours: 108,
+        codec: || Box::new(openai_responses::Codec::new(openai_responses::Options::new(URL, "test-model"))),
+        ends: |text| {
+            ["completed", "incomplete", "done"].iter().any(|end| text.contains(&format!("response.{end}")))
+        },
+    },
+    Wire {
+        api: "anthropic",
+        folder: "anthropic",
+        ours: 106,
+        codec: || Box::new(anthropic::Codec::new(anthropic::Options::new(URL, "test-model"))),
+        ends: |text| text.contains("\"stop_reason\":\"") || text.contains("message_stop"),
+    },
+    Wire {
+        api: "gemini",
+        folder: "gemini",
+        ours: 100,
+        codec: || Box::new(gemini::Codec::new(gemini::Options::new(URL, "test-model"))),
+        ends: |text| text.contains("\"finishReason\":\"") || text.contains("\"blockReason\":\""),
+    },
+];
 
 const URL: &str = "https://provider.test/v1";
 
-struct Case {
+pub(crate) struct Case {
     wire: &'static Wire,
     id: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     head: ResponseHead,
     expect: Value,
 }
 
 /// What became of an answer.
-struct Outcome {
-    parts: Vec<Part>,
-    error: Option<Error>,
+pub(crate) struct Outcome {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) error: Option<Error>,
 }
 
 #[test]
@@ -84,7 +110,7 @@ fn a_cut_stream_is_never_a_finished_answer() {
     }
 }
 
-fn load(folder: &Path, wire: &'static Wire) -> Vec<Case> {
+pub(crate) fn load(folder: &Path, wire: &'static Wire) -> Vec<Case> {
     let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let mut cases: Vec<Case> = files
         .filter(|path| path.extension().is_some_and(|it| it == "json"))
@@ -146,7 +172,7 @@ fn check_all(cases: &[Case]) {
     }
 }
 
-fn decode<'a>(wire: &Wire, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+pub(crate) fn decode<'a>(wire: &Wire, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut decoder: Box<dyn Decoder> = (wire.codec)().decoder();
     let mut parts = Vec::new();
     let pushed = pieces.into_iter().try_for_each(|piece| decoder.push(piece, &mut parts));
@@ -186,11 +212,12 @@ fn compare(case: &Case, how: &str, outcome: &Outcome) {
     if expect["error"].is_object() || expect["incomplete"] == true {
         compare_error(expect, outcome, &at);
     } else {
-        compare_answer(expect, outcome, &at);
+        compare_answer(case, outcome, &at);
     }
 }
 
-fn compare_answer(expect: &Value, outcome: &Outcome, at: &str) {
+fn compare_answer(case: &Case, outcome: &Outcome, at: &str) {
+    let expect = &case.expect;
     assert_eq!(outcome.error, None, "{at}");
     let answer = collect(outcome.parts.iter().cloned()).unwrap_or_else(|error| panic!("{error}: {at}"));
     let finish = match expect["finish_reason"].as_str() {
@@ -220,11 +247,31 @@ fn compare_answer(expect: &Value, outcome: &Outcome, at: &str) {
             }
         }
     }
-    let kept: String = answer.items.iter().filter_map(opaque_of).map(|it| it.to_string()).collect();
+    let kept: Vec<&str> = answer.items.iter().filter_map(opaque_of).flat_map(texts_in).collect();
     for opaque in expect["opaque"].as_array().into_iter().flatten() {
-        let chars = usize::try_from(opaque["chars"].as_u64().unwrap()).unwrap();
-        let found = kept.split('"').any(|text| text.chars().count() == chars);
-        assert!(found, "no opaque value of {chars} characters in {kept}: {at}");
+        assert!(kept.iter().any(|text| is_opaque(opaque, text)), "no {opaque} in {kept:?}: {at}");
+    }
+    if let Some(wanted) = expect["other_items"].as_array().filter(|_| case.wire.api == "openai-responses") {
+        let others = answer.items.iter().filter_map(|item| {
+            if let Item::Opaque { provider: _, value } = item { Some(value["type"].clone()) } else { None }
+        });
+        assert_eq!(&others.collect::<Vec<Value>>(), wanted, "other items: {at}");
+    }
+}
+
+/// Tells whether a text is the one described by its length and the beginning of its digest.
+fn is_opaque(described: &Value, text: &str) -> bool {
+    let digest = || Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>();
+    let same = |wanted: &str| digest() == wanted;
+    described["chars"] == text.chars().count() && described["sha256"].as_str().is_none_or(same)
+}
+
+fn texts_in(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text.as_str()],
+        Value::Array(values) => values.iter().flat_map(texts_in).collect(),
+        Value::Object(values) => values.values().flat_map(texts_in).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
     }
 }
 
@@ -287,23 +334,19 @@ fn usage_of(part: &Part) -> Option<Usage> {
 }
 
 fn opaque_of(item: &Item) -> Option<&Value> {
-    match item.tool_call() {
-        Some(call) => call.opaque.as_ref(),
-        None => {
-            if let Item::Reasoning { opaque, .. } = item {
-                opaque.as_ref()
-            } else {
-                None
-            }
-        }
+    match (item.tool_call(), item) {
+        (Some(call), _) => call.opaque.as_ref(),
+        (None, Item::Reasoning { opaque, .. }) => opaque.as_ref(),
+        (None, Item::Opaque { value, .. }) => Some(value),
+        (None, _) => None,
     }
 }
 
 /// Numbers that look random and are the same in every run.
-struct Chance(u64);
+pub(crate) struct Chance(u64);
 
 impl Chance {
-    fn new(seed: &str) -> Self {
+    pub(crate) fn new(seed: &str) -> Self {
         Chance(
             seed.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
                 (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
@@ -311,12 +354,12 @@ impl Chance {
         )
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % end
     }
 
-    fn pieces<'a>(&mut self, mut body: &'a [u8]) -> Vec<&'a [u8]> {
+    pub(crate) fn pieces<'a>(&mut self, mut body: &'a [u8]) -> Vec<&'a [u8]> {
         let longest = 1 + self.below(200);
         let mut pieces = Vec::new();
         while !body.is_empty() {

@@ -7,7 +7,9 @@ use longhaul_session::entry::{Actor, CallFact, Fact, Place};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::id::{CallId, EntryNo};
 use longhaul_session::item::{Item, Outcome};
-use longhaul_session::state::{MAX_CALLS, MAX_GRANTS, MAX_QUEUE, Origin, Status};
+use longhaul_session::state::{
+    MAX_CALLS, MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, MAX_RESPONSE_ID_BYTES, Origin, Status,
+};
 use longhaul_session::usage::Spend;
 
 use crate::driver::{
@@ -112,6 +114,7 @@ fn what_the_model_had_said_is_kept_after_the_results_of_an_interruption() {
     let partial = vec![Item::Assistant { text: "So far".to_owned(), partial: true }];
     session.own(OwnerAction::FinishInterruption { cut: Cut::default(), partial, spend: Spend::default() });
     assert_eq!(session.broken_pairing(), None);
+    assert!(matches!(session.newest_fact(), Fact::Interrupted { partial: true, .. }));
 }
 
 #[test]
@@ -161,6 +164,12 @@ fn an_allowed_call_becomes_local_and_the_next_owner_may_start_it() {
     session.run(Command::Answer { call: "a".into(), answer: Answer::Allow, remember: true });
     assert_eq!(session.state.pending[0].startable_by, None);
     assert_eq!(session.state.grants, ["write"]);
+    let mut once = Session::awaiting(Place::Approval);
+    once.run(answer("a", Answer::Allow));
+    assert_eq!(once.state.grants, Vec::<String>::new());
+    let mut denied = Session::awaiting(Place::Approval);
+    denied.run(Command::Answer { call: "a".into(), answer: Answer::Deny { reason: None }, remember: true });
+    assert_eq!(denied.state.grants, Vec::<String>::new());
     session.acquire();
     assert_eq!(
         (session.state.pending[0].place, session.state.pending[0].startable_by),
@@ -210,6 +219,7 @@ fn only_calls_whose_deadline_has_passed_expire() {
     session.own(OwnerAction::AwaitAction { deadlines: vec![("a".into(), soon), ("b".into(), late)] });
     assert_eq!(session.state.claimable_at(), Some(soon));
     assert!(matches!(session.refusal(acquire(None)), Refusal::Invalid(_)), "it is not time yet");
+    assert!(decide(&session.state, acquire(None), soon).is_ok(), "at the deadline it is");
     session.now = soon;
     session.acquire().own(OwnerAction::CancelAction);
     assert_eq!((session.outcomes("a"), session.outcomes("b")), (vec![Outcome::Expired], vec![]));
@@ -304,6 +314,22 @@ fn a_step_whose_calls_are_not_those_it_shows_is_refused() {
             OwnerAction::CommitStep { basis: session.basis(), step: Box::new(step), spend: Spend::default() };
         assert!(matches!(session.refusal(session.owned(action)), Refusal::Invalid(_)));
     }
+    session.clone().model(&many[1..]);
+}
+
+#[test]
+fn a_runner_answers_a_callers_call_only_to_reject_it() {
+    let client = CallFact { place: Place::Client, ..call("b") };
+    let mut session = Session::running();
+    session.model(std::slice::from_ref(&client));
+    let step = session.tool_step(&[("b", Outcome::NotRun)]);
+    session.refusal(session.owned(step));
+    let mut crowded = Session::running();
+    crowded.model(&[CallFact { exclusive: true, ..call("a") }, client]);
+    let step = crowded.tool_step(&[("a", Outcome::Error), ("b", Outcome::Ok)]);
+    crowded.refusal(crowded.owned(step));
+    crowded.tools(&[("a", Outcome::NotRun), ("b", Outcome::NotRun)]);
+    assert_eq!(crowded.state.pending, []);
 }
 
 #[test]
@@ -382,6 +408,14 @@ fn a_response_to_be_picked_up_is_forgotten_when_the_session_rests() {
     let mut failed = begun();
     failed.fail(FailureClass::Server);
     assert_eq!(begun().state.response_id.as_deref(), Some("r"));
+    let named = |chars: usize| OwnerAction::RecordResponse {
+        basis: Session::running().basis(),
+        response_id: "r".repeat(chars),
+    };
+    let session = Session::running();
+    session.clone().own(named(MAX_RESPONSE_ID_BYTES));
+    let too_long = session.owned(named(MAX_RESPONSE_ID_BYTES + 1));
+    assert!(matches!(session.refusal(too_long), Refusal::Invalid(_)));
     for session in [forked, stopped, failed] {
         assert_eq!(session.state.response_id, None);
     }
@@ -437,6 +471,7 @@ fn a_compaction_needs_a_summary_and_something_to_compact() {
     };
     assert_eq!(session.refusal(session.owned(compact)), Refusal::Invalid("the summary is empty"));
     session.model(&[]).compact();
+    session.clone().compact_from(session.state.context_from);
     for keep_from in [session.state.boundary - 1, session.state.head + 2] {
         let (basis, summary, spend) = (session.basis(), "summary".to_owned(), Spend::default());
         let outside = OwnerAction::Compact { basis, summary, keep_from, spend };
@@ -444,6 +479,16 @@ fn a_compaction_needs_a_summary_and_something_to_compact() {
     }
     session.finish();
     assert!(matches!(session.refusal(Command::RequestCompaction), Refusal::Invalid(_)));
+}
+
+#[test]
+fn a_name_has_1_to_100_characters_and_no_control_characters() {
+    let session = Session::running();
+    let rename = |name: &str| Command::Rename { name: Some(name.to_owned()) };
+    session.clone().run(rename(&"é".repeat(MAX_NAME_CHARS)));
+    for name in ["", "two\nlines", &"x".repeat(MAX_NAME_CHARS + 1)] {
+        assert!(matches!(session.refusal(rename(name)), Refusal::Invalid(_)), "{name:?}");
+    }
 }
 
 #[test]

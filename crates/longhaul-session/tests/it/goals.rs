@@ -4,7 +4,8 @@ use longhaul_session::command::{Command, Cut, First, OwnerAction, Refusal, Step}
 use longhaul_session::entry::{Fact, FinishReason, Mode, ModelGoal, Next, Place};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::goal::{
-    Budget, BudgetKind, GoalStatus, MAX_OBJECTIVE_CHARS, continuation_text, steering_text, valid_objective,
+    Budget, BudgetKind, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, MAX_OBJECTIVE_CHARS, continuation_text,
+    steering_text, valid_objective,
 };
 use longhaul_session::item::{Item, Outcome};
 use longhaul_session::owed::Work;
@@ -52,6 +53,20 @@ fn an_objective_or_a_budget_that_is_not_acceptable_is_refused() {
 }
 
 #[test]
+fn a_goal_has_a_bounded_number_of_checks_of_bounded_size() {
+    let session = pursuing(Budget::default());
+    let with =
+        |checks: Vec<String>| Command::EditGoal { objective: None, budget: None, checks: Some(checks) };
+    let longest = "x".repeat(MAX_CHECK_BYTES);
+    let mut most = session.clone();
+    most.run(with(vec![longest.clone(); MAX_CHECKS]));
+    assert_eq!(most.goal().checks, vec![longest.clone(); MAX_CHECKS]);
+    for checks in [vec!["x".to_owned(); MAX_CHECKS + 1], vec![longest + "x"], vec![String::new()]] {
+        assert!(matches!(session.refusal(with(checks)), Refusal::Invalid(_)));
+    }
+}
+
+#[test]
 fn what_changes_a_goal_is_refused_where_there_is_none() {
     let session = Session::finished();
     for command in
@@ -90,9 +105,14 @@ fn an_ephemeral_session_has_no_goal() {
 #[test]
 fn the_same_objective_updates_the_goal_and_keeps_its_meter() {
     let mut session = pursuing(token_budget(100));
-    session.model_for(&[], session.spend(30)).run(set_goal(2, " All tests pass ", token_budget(200)));
+    let (set, checks) = (session.goal().updated, vec!["make check".to_owned()]);
+    let objective = " All tests pass ".to_owned();
+    let again =
+        Command::SetGoal { id: goal_id(2), objective, budget: token_budget(200), checks: checks.clone() };
+    session.model_for(&[], session.spend(30)).run(again);
     assert_eq!((session.goal().id, session.goal().used.tokens), (goal_id(1), 30));
-    assert_eq!(session.goal().budget, token_budget(200));
+    assert_eq!((session.goal().budget, &session.goal().checks), (token_budget(200), &checks));
+    assert!(session.goal().updated > set);
 }
 
 #[test]
@@ -201,6 +221,8 @@ fn raising_a_budget_goes_on_at_once_and_keeps_the_meter() {
     let mut session = pursuing(token_budget(10));
     session.model_for(&[], session.spend(12)).finish();
     session.refusal(Command::ResumeGoal);
+    session.run(edit_budget(token_budget(11)));
+    assert_eq!(session.goal().status, GoalStatus::BudgetLimited);
     session.run(edit_budget(token_budget(20)));
     assert_eq!((session.goal().status, session.goal().used.tokens), (GoalStatus::Active, 12));
     assert_eq!((session.state.status, session.state.turn.origin), (Status::Running, Origin::Continuation));
@@ -275,6 +297,8 @@ fn three_continuations_that_do_the_same_block_the_goal() {
     session.working_turn(&["c"]);
     assert_eq!((session.goal().status, session.state.status), (GoalStatus::Blocked, Status::Waiting));
     assert!(session.goal().reason.as_ref().is_some_and(|reason| reason.contains("same calls")));
+    session.run(Command::ResumeGoal).acquire().working_turn(&["d"]);
+    assert_eq!((session.goal().status, &session.goal().reason), (GoalStatus::Active, &None));
 }
 
 #[test]

@@ -180,6 +180,9 @@ fn a_response_without_calls_ends_the_turn_after_a_compaction_if_that_is_due() {
     session.model(&[]);
     assert_eq!(owed_at(&session, 7_000), Work::FinishTurn(FinishReason::Complete));
     assert_eq!(owed_at(&session, 7_001), Work::Compact);
+    let mut failing = session.clone();
+    (0..LIMITS.max_compaction_failures).for_each(|_| fail_compaction(&mut failing));
+    assert_eq!(owed_at(&failing, 7_001), Work::FinishTurn(FinishReason::Complete));
     session.compact();
     assert_eq!(owed_at(&session, 7_001), Work::FinishTurn(FinishReason::Complete));
 }

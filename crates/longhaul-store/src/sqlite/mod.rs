@@ -6,7 +6,6 @@
 
 mod connect;
 mod db;
-mod payload;
 mod presence;
 mod read;
 mod readers;
@@ -26,15 +25,15 @@ use tokio::sync::broadcast;
 use self::connect::Opener;
 pub use self::db::Counters;
 use self::db::{Db, Tally};
-use self::payload::PackedEntry;
 use self::presence::{Lock, Presence};
 use self::readers::Readers;
 use self::watch::Watch;
 use self::writer::{Listeners, WeakWriter, Writer};
 use crate::limits::HINTS_KEPT;
+use crate::payload::PackedEntry;
 use crate::{
     Announced, Append, Appended, Deleted, Error, Filter, Hint, Lease, Page, RequestId, Row, Store,
-    WorkerInfo, check,
+    WorkerInfo, check, payload,
 };
 
 /// How a database is opened.
@@ -127,9 +126,9 @@ impl SqliteStore {
         let listeners = Listeners { hints: broadcast::Sender::new(HINTS_KEPT), told };
         let failed = |error: std::io::Error| io(&database, "starting a thread", &error);
         let writer = Writer::start(Arc::clone(&database), db, listeners.clone()).map_err(failed)?;
-        let watch =
-            watched.map(|opener| Watch::start(opener, listeners.clone())).transpose().map_err(failed)?;
         let presence = Arc::new(presence);
+        let watch = |opener| Watch::start(opener, Arc::clone(&presence), listeners.clone());
+        let watch = watched.map(watch).transpose().map_err(failed)?;
         Ok(SqliteStore { database, tally, writer, readers, presence, listeners, watch })
     }
 

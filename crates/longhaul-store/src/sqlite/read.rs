@@ -9,9 +9,10 @@ use rusqlite::types::Type;
 use uuid::Uuid;
 
 use super::db::{Db, count};
-use super::payload::{self, Packed};
 use super::presence::Presence;
 use crate::limits::{MAX_FORK_DEPTH, MAX_ROWS};
+use crate::payload::{self, Packed};
+use crate::row::ids_with_prefix;
 use crate::{Error, Filter, Page, Parent, RequestId, Row, WorkerInfo};
 
 /// The columns of a row, in the order in which `row` reads them.
@@ -105,7 +106,7 @@ fn stretch(db: &Db, session: SessionId, first: EntryNo, last: EntryNo) -> Result
             content: row.get(4)?,
             hash: Digest(row.get(6)?),
         };
-        Ok((entry, row.get::<_, i64>(5)?))
+        Ok((entry, row.get(5)?))
     })?;
     rows.into_iter()
         .map(|(mut entry, encoding)| {
@@ -175,17 +176,6 @@ pub(super) fn list(db: &Db, filter: &Filter, page: Page) -> Result<Vec<Row>, Err
         ],
         row,
     )
-}
-
-/// Returns the first and the last id that begin with some digits; `None` when none can.
-fn ids_with_prefix(prefix: &str) -> Option<([u8; 16], [u8; 16])> {
-    let digits: String = prefix.chars().filter(|char| *char != '-').collect();
-    if digits.len() > 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let pad = |fill: &str| format!("{digits}{}", fill.repeat(32 - digits.len()));
-    let bytes = |text: String| Uuid::parse_str(&text).ok().map(Uuid::into_bytes);
-    Some((bytes(pad("0"))?, bytes(pad("f"))?))
 }
 
 pub(super) fn claimable(

@@ -1,4 +1,4 @@
-//! Notices what other processes write to the same file, while somebody listens.
+//! Notices what other processes write to the same file, and when their workers die, while somebody listens.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use longhaul_session::id::SessionId;
+use longhaul_session::id::{SessionId, WorkerId};
 
 use super::connect::Opener;
 use super::db::Db;
+use super::presence::Presence;
 use super::read::{id, unsigned};
 use super::writer::Listeners;
 use crate::limits::WATCH_EVERY_MS;
@@ -22,12 +23,16 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(opener: Opener, listeners: Listeners) -> std::io::Result<Self> {
+    pub(super) fn start(
+        opener: Opener,
+        presence: Arc<Presence>,
+        listeners: Listeners,
+    ) -> std::io::Result<Self> {
         // One call is enough, however many listeners come at once.
         let (call, calls) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("longhaul-watch".to_owned())
-            .spawn(move || look(&opener, &listeners, &calls))?;
+            .spawn(move || look(&opener, &presence, &listeners, &calls))?;
         Ok(Watch { running: Mutex::new(Some((call, thread))) })
     }
 
@@ -46,9 +51,9 @@ impl Watch {
     }
 }
 
-fn look(opener: &Opener, listeners: &Listeners, calls: &Receiver<()>) {
+fn look(opener: &Opener, presence: &Presence, listeners: &Listeners, calls: &Receiver<()>) {
     let every = Duration::from_millis(WATCH_EVERY_MS);
-    let mut seen = Seen { db: None, version: None };
+    let mut seen = Seen::default();
     loop {
         let woken = if listeners.hints.receiver_count() == 0 {
             calls.recv().map_err(RecvTimeoutError::from)
@@ -58,18 +63,25 @@ fn look(opener: &Opener, listeners: &Listeners, calls: &Receiver<()>) {
         if woken == Err(RecvTimeoutError::Disconnected) {
             return;
         }
-        if seen.tell_news(opener, listeners).is_err() {
+        let told = seen.tell_news(opener, listeners).and_then(|()| seen.tell_deaths(presence, listeners));
+        if told.is_err() {
             // Whoever reads or writes meets the same error and reports it. Here it costs hints:
             // try again with a new connection.
-            seen = Seen { db: None, version: None };
+            seen = Seen { living: seen.living, ..Seen::default() };
         }
     }
 }
 
+/// Finds what a worker has left, among the sessions to which something is owed: only those are in an index.
+const LEFT_BY: &str = "SELECT id, head FROM sessions WHERE claimable_at IS NOT NULL AND owner = ?1";
+
+#[derive(Default)]
 struct Seen {
     db: Option<Db>,
     /// The file's version as this connection saw it last.
     version: Option<i64>,
+    /// The workers that lived at the last look.
+    living: Vec<WorkerId>,
 }
 
 impl Seen {
@@ -96,7 +108,32 @@ impl Seen {
             let _ = listeners.hints.send(hint);
             listeners.told.fetch_max(position, Ordering::Relaxed);
         }
+        for worker in db.all("SELECT id FROM workers", &[], |row| id(row, 0).map(WorkerId))? {
+            if !self.living.contains(&worker) {
+                self.living.push(worker);
+            }
+        }
         self.version = version;
+        Ok(())
+    }
+
+    /// A worker that was killed writes nothing: what it has left is told by looking at its lock.
+    fn tell_deaths(&mut self, presence: &Presence, listeners: &Listeners) -> Result<(), Error> {
+        let Some(db) = &self.db else { return Ok(()) };
+        let mut living = Vec::with_capacity(self.living.len());
+        for worker in &self.living {
+            if presence.is_alive(*worker)? {
+                living.push(*worker);
+                continue;
+            }
+            let left = db.all(LEFT_BY, &[worker.0.as_bytes()], |row| {
+                Ok(Hint { session: SessionId(id(row, 0)?), head: unsigned(row, 1)? })
+            })?;
+            for hint in left {
+                let _ = listeners.hints.send(hint);
+            }
+        }
+        self.living = living;
         Ok(())
     }
 }

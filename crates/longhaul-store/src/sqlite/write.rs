@@ -6,11 +6,11 @@ use rusqlite::ToSql;
 use uuid::Uuid;
 
 use super::db::{Db, count};
-use super::payload::{Packed, PackedEntry};
 use super::presence::Presence;
 use super::read::{self, clamp, id, unsigned};
 use super::writer::{Changes, Failure};
 use crate::limits::MAX_FORK_DEPTH;
+use crate::payload::{Packed, PackedEntry};
 use crate::{Append, Appended, Deleted, Error, Hint, RequestId, Row, WorkerInfo};
 
 /// Creates a session with its first entries.

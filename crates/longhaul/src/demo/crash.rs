@@ -109,7 +109,7 @@ async fn work(
 fn start(app: &App, session: SessionId, seen: EntryNo) -> anyhow::Result<Child> {
     let program = std::env::current_exe().context("this program cannot find itself to start a worker")?;
     let mut command = Command::new(program);
-    command.arg("--home").arg(&app.home).args(["--json", "resume", "--after"]).arg(seen.to_string());
+    command.arg("--home").arg(&app.kept_in).args(["--json", "resume", "--after"]).arg(seen.to_string());
     command.arg(session.to_string()).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     command.spawn().context("the worker cannot be started")
 }

@@ -22,7 +22,7 @@ pub(crate) async fn run(options: &Options, args: cli::Demo) -> anyhow::Result<Ex
     let root = root(args.dir)?;
     let project = project::lay_out(&root, args.crash)?;
     let home = Some(project.home.clone());
-    let app = App::open(Options { home, ..options.clone() })?;
+    let app = App::open(Options { home, store: None, ..options.clone() }).await?;
     let played = play(&app, options, args.crash, &project).await;
     app.close().await;
     played

@@ -147,7 +147,7 @@ async fn call(
     let model = models.model(&choice, &limits);
     let model = model.map_err(|failure| Error::new(failure.class, failure.message))?;
     let cancel = CancellationToken::new();
-    let call = ModelCall { request: Arc::new(request(with_tool)), attempt: 0, cancel };
+    let call = ModelCall { request: Arc::new(request(with_tool)), attempt: 0, cancel, resume: None };
     let whole = async {
         let mut parts = model.call(call).await?;
         let mut heard = Heard { called: false, cut_short: false };

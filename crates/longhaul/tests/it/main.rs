@@ -39,6 +39,10 @@ mod refusals;
 #[cfg(test)]
 mod signals;
 #[cfg(test)]
+mod stores;
+#[cfg(test)]
 mod transfer;
+#[cfg(test)]
+mod workers;
 #[cfg(test)]
 mod world;

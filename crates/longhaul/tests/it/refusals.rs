@@ -138,7 +138,7 @@ fn a_home_that_cannot_be_used_is_named() {
     drop(database);
     check_home(
         "foreign",
-        "error: ROOT/foreign/sessions.db belongs to another program; choose another path for Longhaul's database",
+        "error: ROOT/foreign/sessions.db belongs to another program; choose another place for Longhaul's database",
     );
 }
 

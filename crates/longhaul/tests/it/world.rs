@@ -17,6 +17,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// A home and a directory to work in, removed at the end.
 pub(crate) struct World {
     root: TempDir,
+    /// The options that say where sessions are kept.
+    kept: Vec<String>,
 }
 
 /// A run that has ended.
@@ -41,7 +43,12 @@ impl World {
     pub(crate) fn new() -> Self {
         let root = TempDir::with_prefix("longhaul-it-").unwrap();
         std::fs::create_dir(root.path().join("work")).unwrap();
-        World { root }
+        World { root, kept: vec!["--home".to_owned(), "home".to_owned()] }
+    }
+
+    /// A world whose sessions are kept in a database elsewhere.
+    pub(crate) fn in_store(store: &str) -> Self {
+        World { kept: vec!["--store".to_owned(), store.to_owned()], ..World::new() }
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -65,8 +72,8 @@ impl World {
 
     /// Returns the program in the root, with an environment that has only what every user's has.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.bare(&["--home", "home"]);
-        command.args(args);
+        let mut command = self.bare(&[]);
+        command.args(&self.kept).args(args);
         command
     }
 

@@ -87,6 +87,7 @@ async fn a_killed_worker_is_dead_at_once() {
     helper.child.kill().unwrap();
     helper.child.wait().unwrap();
     assert!(!store.owner_is_alive(victim).await.unwrap());
+    heard(&mut hints, Hint { session: session(1), head: 1 }).await;
     let orphaned = store.claimable(Timestamp(9), "here", 9).await.unwrap();
     assert_eq!(orphaned.len(), 1);
     assert!(!store.workers().await.unwrap()[0].alive);

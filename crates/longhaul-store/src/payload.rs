@@ -14,28 +14,28 @@ use crate::limits::{ARTIFACT_OVER_BYTES, COMPRESS_OVER_BYTES, MAX_PAYLOAD_BYTES}
 const DEFLATE_LEVEL: u8 = 3;
 
 /// Values of the `encoding` columns.
-pub(super) const PLAIN: i64 = 0;
-pub(super) const DEFLATED: i64 = 1;
-pub(super) const ARTIFACT: i64 = 2;
+pub(crate) const PLAIN: i16 = 0;
+pub(crate) const DEFLATED: i16 = 1;
+pub(crate) const ARTIFACT: i16 = 2;
 
 /// Bytes as a column holds them.
-pub(super) struct Packed {
-    pub(super) bytes: Vec<u8>,
-    pub(super) encoding: i64,
+pub(crate) struct Packed {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) encoding: i16,
 }
 
 /// An entry ready to be inserted.
-pub(super) struct PackedEntry {
+pub(crate) struct PackedEntry {
     /// The entry; its content has moved to the other fields.
-    pub(super) entry: SealedEntry,
+    pub(crate) entry: SealedEntry,
     /// What the content column holds.
-    pub(super) content: Option<Packed>,
+    pub(crate) content: Option<Packed>,
     /// What is kept apart, under the digest that the content column holds.
-    pub(super) artifact: Option<(Digest, Packed)>,
+    pub(crate) artifact: Option<(Digest, Packed)>,
 }
 
 /// Packs bytes, compressed where that is worth it.
-pub(super) fn pack(bytes: Vec<u8>) -> Packed {
+pub(crate) fn pack(bytes: Vec<u8>) -> Packed {
     if bytes.len() > COMPRESS_OVER_BYTES {
         let deflated = compress_to_vec_zlib(&bytes, DEFLATE_LEVEL);
         if deflated.len() < bytes.len() {
@@ -46,7 +46,7 @@ pub(super) fn pack(bytes: Vec<u8>) -> Packed {
 }
 
 /// Packs an entry.
-pub(super) fn pack_entry(mut entry: SealedEntry) -> PackedEntry {
+pub(crate) fn pack_entry(mut entry: SealedEntry) -> PackedEntry {
     match entry.content.take() {
         None => PackedEntry { entry, content: None, artifact: None },
         Some(bytes) if bytes.len() > ARTIFACT_OVER_BYTES => {
@@ -59,13 +59,13 @@ pub(super) fn pack_entry(mut entry: SealedEntry) -> PackedEntry {
 }
 
 /// Says whether packing is work enough to leave the caller's thread.
-pub(super) fn is_slow(entries: &[SealedEntry]) -> bool {
+pub(crate) fn is_slow(entries: &[SealedEntry]) -> bool {
     let len = |entry: &SealedEntry| entry.content.as_ref().map_or(0, Vec::len);
     entries.iter().any(|entry| len(entry) > COMPRESS_OVER_BYTES)
 }
 
 /// Unpacks what [`pack`] packed; a text for people when it cannot.
-pub(super) fn unpack(packed: Packed) -> Result<Vec<u8>, Cow<'static, str>> {
+pub(crate) fn unpack(packed: Packed) -> Result<Vec<u8>, Cow<'static, str>> {
     match packed.encoding {
         PLAIN => Ok(packed.bytes),
         DEFLATED => decompress_to_vec_zlib_with_limit(&packed.bytes, MAX_PAYLOAD_BYTES)

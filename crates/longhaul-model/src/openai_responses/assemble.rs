@@ -1,0 +1,363 @@
+//! From the events of a stream, or a whole answer, to parts. How they are framed is left to the decoder,
+//! what one item amounts to, to [`super::output`].
+
+use longhaul_session::failure::FailureClass;
+use longhaul_session::usage::Usage;
+use serde_json::Value;
+
+use super::output::{Kind, Output, Slot, arguments, text, text_of};
+use crate::error::classify_in_answer;
+use crate::limits::{MAX_CALLS, MAX_RESPONSE_BYTES};
+use crate::measure::value_bytes;
+use crate::openai_chat::usage::Tally;
+use crate::{Error, FinishReason, Part};
+
+/// The states of an answer that is over.
+const ENDED: [&str; 4] = ["completed", "incomplete", "failed", "cancelled"];
+
+/// Puts one answer together.
+#[derive(Debug)]
+pub(super) struct Assembler {
+    host: String,
+    started: bool,
+    outputs: Vec<Output>,
+    calls: u32,
+    held_bytes: usize,
+    tally: Tally,
+    usage: Option<Usage>,
+}
+
+impl Assembler {
+    pub(super) fn new(host: &str) -> Self {
+        Assembler {
+            host: host.to_owned(),
+            started: false,
+            outputs: Vec::new(),
+            calls: 0,
+            held_bytes: 0,
+            tally: Tally::default(),
+            usage: None,
+        }
+    }
+
+    /// Returns what the provider said the answer cost, so far.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Takes an event, and tells whether the answer is whole with it. Unknown events mean nothing.
+    pub(super) fn event(&mut self, kind: &str, event: &Value, parts: &mut Vec<Part>) -> Result<bool, Error> {
+        let begun = parts.len();
+        let mut whole = false;
+        let taken = self.take(kind, event, parts).map(|it| whole = it);
+        // Only the first event names the answer; a stream that is joined later has none.
+        if parts.len() > begun && !std::mem::replace(&mut self.started, true) {
+            parts.insert(begun, Part::Started { response_id: None });
+        }
+        taken.map(|()| whole)
+    }
+
+    fn take(&mut self, kind: &str, event: &Value, parts: &mut Vec<Part>) -> Result<bool, Error> {
+        let delta = || text_of(event.get("delta").unwrap_or(&Value::Null));
+        let whole = |key| text_of(event.get(key).unwrap_or(&Value::Null));
+        let number = |key| event.get(key).and_then(number).unwrap_or(0);
+        let item = event.get("item").unwrap_or(&Value::Null);
+        let (content, summary) =
+            (Slot::Content(number("content_index")), Slot::Summary(number("summary_index")));
+        match kind.strip_prefix("response.").unwrap_or(kind) {
+            "error" => return Err(classify_in_answer(event)),
+            "created" | "queued" | "in_progress" => self.progress(event, parts)?,
+            "completed" | "done" => return self.bare(answer_in(event), Some("completed"), parts),
+            "incomplete" => return self.bare(answer_in(event), Some("incomplete"), parts),
+            status @ ("failed" | "cancelled") => self.end(answer_in(event), status, parts)?,
+            "output_item.added" => self.added(item, event, parts)?,
+            "output_item.done" => self.item(item, event, parts)?,
+            "output_text.delta" | "refusal.delta" => {
+                self.hear(Kind::Message, content, delta(), event, parts)?
+            }
+            "output_text.done" => self.settle(Kind::Message, content, whole("text"), event, parts)?,
+            "refusal.done" => self.settle(Kind::Message, content, whole("refusal"), event, parts)?,
+            "content_part.done" => {
+                let reasoning = event.pointer("/part/type").is_some_and(|kind| kind == "reasoning_text");
+                let kind = if reasoning { Kind::Reasoning } else { Kind::Message };
+                self.settle(kind, content, whole("part"), event, parts)?;
+            }
+            "reasoning_summary_text.delta" | "reasoning_summary.delta" => {
+                self.hear(Kind::Reasoning, summary, delta(), event, parts)?;
+            }
+            "reasoning_summary_text.done" | "reasoning_summary.done" => {
+                self.settle(Kind::Reasoning, summary, whole("text"), event, parts)?;
+            }
+            "reasoning_summary_part.done" => {
+                self.settle(Kind::Reasoning, summary, whole("part"), event, parts)?;
+            }
+            "reasoning_text.delta" | "reasoning.delta" => {
+                self.hear(Kind::Reasoning, content, delta(), event, parts)?;
+            }
+            "reasoning_text.done" | "reasoning.done" => {
+                self.settle(Kind::Reasoning, content, whole("text"), event, parts)?;
+            }
+            "function_call_arguments.delta" | "custom_tool_call_input.delta" => {
+                self.hear(Kind::Call, Slot::Arguments, delta(), event, parts)?;
+            }
+            "function_call_arguments.done" | "custom_tool_call_input.done" => {
+                self.settle(Kind::Call, Slot::Arguments, &arguments(event), event, parts)?;
+            }
+            "" => return self.bare(event, None, parts),
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    /// Takes an answer that came as one document.
+    pub(super) fn document(&mut self, answer: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
+        let kind = answer.get("type").and_then(Value::as_str).unwrap_or_default();
+        match self.event(kind, answer, parts)? {
+            true => Ok(()),
+            false if self.started => Err(unfinished("the provider is still at work on the answer")),
+            false => {
+                let message = "the provider's answer made no sense: it holds no output and no error";
+                Err(Error::new(FailureClass::Server, message))
+            }
+        }
+    }
+
+    /// Takes an answer as it is kept, or an error. What it says of itself counts; `told` is what else is
+    /// known. Without either, that it is there as a whole is the proof that it is finished.
+    fn bare(&mut self, answer: &Value, told: Option<&str>, parts: &mut Vec<Part>) -> Result<bool, Error> {
+        let output = answer.get("output").is_some_and(Value::is_array);
+        let there = output || told.is_some() || answer.get("object").is_some_and(|it| it == "response");
+        match status_of(answer).filter(|status| told.is_none() || ENDED.contains(status)).or(told) {
+            Some(status) if ENDED.contains(&status) => self.end(answer, status, parts).map(|()| true),
+            Some(_) if there => self.progress(answer, parts).map(|()| false),
+            None if output => self.end(answer, "completed", parts).map(|()| true),
+            Some(_) | None => {
+                let said =
+                    ["message", "detail"].iter().any(|key| answer.get(key).is_some_and(Value::is_string));
+                match error_in(answer).is_some() || said {
+                    true => Err(classify_in_answer(answer)),
+                    false => Ok(false),
+                }
+            }
+        }
+    }
+
+    /// Takes what is said of an answer that is being made.
+    fn progress(&mut self, event: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
+        let answer = answer_in(event);
+        self.snapshot(answer, parts);
+        failure_in(answer, status_of(answer).unwrap_or_default())
+    }
+
+    fn snapshot(&mut self, answer: &Value, parts: &mut Vec<Part>) {
+        if !std::mem::replace(&mut self.started, true) {
+            parts.push(Part::Started { response_id: text(answer, "id") });
+        }
+        let said = answer.get("usage").filter(|usage| usage.is_object());
+        let usage = said.and_then(|said| self.tally.take(said)).filter(|usage| self.usage != Some(*usage));
+        if let Some(usage) = usage {
+            self.usage = Some(usage);
+            parts.push(Part::Usage { usage });
+        }
+    }
+
+    fn end(&mut self, answer: &Value, status: &str, parts: &mut Vec<Part>) -> Result<(), Error> {
+        self.snapshot(answer, parts);
+        failure_in(answer, status)?;
+        self.reconcile(answer, parts)?;
+        let details = answer.get("incomplete_details").and_then(|details| text(details, "reason"));
+        let raw = if status == "incomplete" { details } else { None }.unwrap_or_else(|| status.to_owned());
+        let reason = self.finish_reason(&raw);
+        let cut = !reason.is_natural();
+        for output in &mut self.outputs {
+            if !output.close(&self.host, cut, parts) {
+                let message = "the provider's stream made no sense: a tool call had no name";
+                return Err(Error::new(FailureClass::Server, message));
+            }
+        }
+        parts.push(Part::Finished { reason, raw: Some(raw) });
+        Ok(())
+    }
+
+    fn finish_reason(&self, raw: &str) -> FinishReason {
+        match raw {
+            "completed" if self.calls > 0 => FinishReason::ToolCalls,
+            "completed" => FinishReason::Stop,
+            "max_output_tokens" | "max_tokens" | "length" => FinishReason::Length,
+            "content_filter" => FinishReason::ContentFilter,
+            _ => FinishReason::Other,
+        }
+    }
+
+    /// Takes the items of a whole answer: what was not told of them is told now.
+    fn reconcile(&mut self, answer: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
+        let items = answer.get("output").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let mut known = vec![false; self.outputs.len()];
+        let ids = || self.outputs.iter().filter_map(|output| output.id.clone());
+        // Some servers give an item another id each time they speak of it.
+        let named = items.iter().any(|item| ids().any(|id| item.get("id").is_some_and(|it| *it == id)));
+        let mut spoken = 0;
+        for (place, item) in (0_u64..).zip(items) {
+            self.grow(item)?;
+            let (kind, id) = (Kind::of(item), text(item, "id"));
+            let free = |at: &usize| !known[*at] && self.outputs[*at].kind == kind;
+            let same = |at: &usize| id.is_some() && self.outputs[*at].id == id;
+            let may_be = |at: &usize| !named || id.is_none() || self.outputs[*at].id.is_none();
+            let all = || (0..known.len()).filter(free);
+            let there = || all().filter(may_be).find(|at| self.outputs[*at].at == Some(place));
+            let found = all().find(same).or_else(there).or_else(|| all().find(may_be));
+            let at = match found {
+                Some(at) => at,
+                None => self.begin(kind, id.as_deref(), Some(place))?,
+            };
+            let output = &mut self.outputs[at];
+            output.read(item, &mut self.calls, parts);
+            match known.get_mut(at) {
+                Some(known) => {
+                    *known = true;
+                    output.end_late(&self.host, item, spoken, parts);
+                }
+                None => output.end(&self.host, item, parts),
+            }
+            spoken += usize::from(kind != Kind::Reasoning);
+        }
+        Ok(())
+    }
+
+    fn added(&mut self, item: &Value, event: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
+        let id = text(item, "id");
+        let known = id.is_some() && self.outputs.iter().any(|output| output.id == id);
+        if item.is_object() && !known {
+            let at = self.begin(Kind::of(item), id.as_deref(), event.get("output_index").and_then(number))?;
+            self.outputs[at].announce(item, &mut self.calls, parts);
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, item: &Value, event: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
+        if !item.is_object() {
+            return Ok(());
+        }
+        let kind = Kind::of(item);
+        let at = self.position(kind, text(item, "id").as_deref(), event)?;
+        self.grow(item)?;
+        self.outputs[at].read(item, &mut self.calls, parts);
+        self.outputs[at].end(&self.host, item, parts);
+        Ok(())
+    }
+
+    fn hear(
+        &mut self,
+        kind: Kind,
+        slot: Slot,
+        piece: &str,
+        event: &Value,
+        parts: &mut Vec<Part>,
+    ) -> Result<(), Error> {
+        let at = self.position(kind, text(event, "item_id").as_deref(), event)?;
+        self.held_bytes = self.held_bytes.saturating_add(piece.len());
+        self.check_size()?;
+        self.outputs[at].hear(slot, piece, parts);
+        Ok(())
+    }
+
+    fn settle(
+        &mut self,
+        kind: Kind,
+        slot: Slot,
+        whole: &str,
+        event: &Value,
+        parts: &mut Vec<Part>,
+    ) -> Result<(), Error> {
+        if whole.is_empty() {
+            return Ok(());
+        }
+        let at = self.position(kind, text(event, "item_id").as_deref(), event)?;
+        self.outputs[at].settle(slot, whole, parts);
+        Ok(())
+    }
+
+    /// Finds the item an event is about; one that nobody announced begins here. By its id; or by its
+    /// place, among those that are not whole; or it is the newest of its kind that may be meant.
+    fn position(&mut self, kind: Kind, id: Option<&str>, event: &Value) -> Result<usize, Error> {
+        let place = event.get("output_index").and_then(number);
+        let outputs = || self.outputs.iter().enumerate().rev().filter(|(_, output)| output.kind == kind);
+        let by_id = outputs().find(|(_, output)| id.is_some() && output.id.as_deref() == id);
+        let open = || outputs().filter(|(_, output)| !output.done);
+        let by_place = || open().find(|(_, output)| place.is_some() && output.at == place);
+        let newest = || open().find(|(_, output)| place.is_none() || output.at.is_none());
+        let found = by_id.or_else(by_place).or_else(newest);
+        match found.map(|(at, _)| at) {
+            Some(at) => Ok(at),
+            None => self.begin(kind, id, place),
+        }
+    }
+
+    fn begin(&mut self, kind: Kind, id: Option<&str>, at: Option<u64>) -> Result<usize, Error> {
+        if self.outputs.len() >= MAX_CALLS {
+            let message = format!("the answer had more than {MAX_CALLS} items and was given up");
+            return Err(Error::new(FailureClass::Server, message));
+        }
+        self.outputs.push(Output::new(kind, id, at));
+        Ok(self.outputs.len() - 1)
+    }
+}
+
+impl Assembler {
+    /// Counts an item that comes whole.
+    fn grow(&mut self, item: &Value) -> Result<(), Error> {
+        if Kind::of(item) == Kind::Other {
+            self.held_bytes = self.held_bytes.saturating_add(value_bytes(item));
+        }
+        self.check_size()
+    }
+
+    fn check_size(&self) -> Result<(), Error> {
+        if self.held_bytes > MAX_RESPONSE_BYTES {
+            let message = format!("the answer was larger than {MAX_RESPONSE_BYTES} bytes and was given up");
+            return Err(Error::new(FailureClass::Server, message));
+        }
+        Ok(())
+    }
+}
+
+/// Says that something is missing of the answer, which may still come.
+pub(super) fn unfinished(message: &str) -> Error {
+    Error::new(FailureClass::Network, message)
+}
+
+/// Reads a number that counts, also from a text.
+pub(super) fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+}
+
+fn status_of(answer: &Value) -> Option<&str> {
+    answer.get("status").and_then(Value::as_str)
+}
+
+/// Returns the answer that an event is about.
+fn answer_in(event: &Value) -> &Value {
+    event.get("response").filter(|it| it.is_object()).unwrap_or(event)
+}
+
+fn error_in(answer: &Value) -> Option<&Value> {
+    let error = answer.get("error")?;
+    let said = error.as_object().map(|fields| !fields.is_empty());
+    let said = said.or_else(|| error.as_str().map(|text| !text.is_empty()));
+    Some(error).filter(|_| said.unwrap_or(false))
+}
+
+/// Tells why an answer failed, if it did.
+fn failure_in(answer: &Value, status: &str) -> Result<(), Error> {
+    match (status, error_in(answer)) {
+        (_, Some(error)) => Err(classify_in_answer(error)),
+        ("failed", None) => {
+            let message = "the provider failed while it answered: it did not say why";
+            Err(Error::new(FailureClass::Server, message))
+        }
+        ("cancelled", None) => {
+            Err(Error::new(FailureClass::Server, "the answer was cancelled at the provider"))
+        }
+        (_, None) => Ok(()),
+    }
+}

@@ -1,0 +1,302 @@
+//! The simulated model: it answers, calls tools, and goes wrong in every way a provider can.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use async_trait::async_trait;
+use futures_util::Stream;
+use longhaul_engine::Models;
+use longhaul_model::{Error, FinishReason, Identity, Model, ModelCall, Part, PartStream};
+use longhaul_session::agent::{Limits, ModelChoice, Request};
+use longhaul_session::failure::{Failure, FailureClass};
+use longhaul_session::item::Item;
+use longhaul_session::usage::Usage;
+use tokio::task::Id as TaskId;
+
+use crate::oracle::unanswered;
+use crate::process::Process;
+use crate::tools::NAMES;
+use crate::truth::Attempt;
+use crate::world::World;
+
+/// The classes of failure that a provider can have.
+const CLASSES: [(FailureClass, &str); 12] = [
+    (FailureClass::Overloaded, "model overloaded"),
+    (FailureClass::RateLimited, "model rate limited"),
+    (FailureClass::Timeout, "model timeout"),
+    (FailureClass::Network, "model network"),
+    (FailureClass::Server, "model server error"),
+    (FailureClass::Auth, "model auth"),
+    (FailureClass::InvalidRequest, "model invalid request"),
+    (FailureClass::ContextOverflow, "model context overflow"),
+    (FailureClass::ContentFilter, "model content filter"),
+    (FailureClass::Quota, "model quota"),
+    (FailureClass::ChainBroken, "model chain broken"),
+    (FailureClass::Unknown, "model unknown failure"),
+];
+
+/// Gives each runner a model of its own.
+pub(crate) struct SimModels {
+    pub(crate) world: Arc<World>,
+    pub(crate) process: Arc<Process>,
+}
+
+impl Models for SimModels {
+    fn model(&self, _: &ModelChoice, _: &Limits) -> Result<Arc<dyn Model>, Failure> {
+        if self.world.strikes(|rates| rates.model / 20) {
+            self.world.fault(&self.process.name, "preparing failed");
+            let message = "simulated".to_owned();
+            return Err(Failure { class: FailureClass::Preparation, message });
+        }
+        let (world, process) = (Arc::clone(&self.world), Arc::clone(&self.process));
+        Ok(Arc::new(SimModel { world, process, runner: tokio::task::try_id() }))
+    }
+}
+
+struct SimModel {
+    world: Arc<World>,
+    process: Arc<Process>,
+    /// The task of the runner it was given to.
+    runner: Option<TaskId>,
+}
+
+/// One thing a stream does.
+enum Act {
+    Pause(u64),
+    Say(Part),
+    Fail(Error),
+    Hang,
+}
+
+#[async_trait]
+impl Model for SimModel {
+    fn identity(&self) -> Identity {
+        Identity { provider: "sim".to_owned(), model: "sim".to_owned(), scripted: true }
+    }
+
+    async fn call(&self, call: ModelCall) -> Result<PartStream, Error> {
+        let world = &self.world;
+        self.process.gate().await;
+        world.step().await;
+        if let Some(what) = unanswered(&call.request.items) {
+            world.broken("Answered", format!("a request reaches the model in which {what}"));
+        }
+        let id = {
+            let mut truth = world.truth();
+            let id = truth.attempts.len() as u64 + 1;
+            let process = self.process.name.clone();
+            truth.attempts.insert(id, Attempt { runner: self.runner, process, ..Attempt::default() });
+            id
+        };
+        world.note(
+            &self.process.name,
+            format_args!("model call {id}, {} items, attempt {}", call.request.items.len(), call.attempt),
+        );
+        let trouble = world.strikes(|rates| rates.model);
+        let kind = if trouble { world.below(10) } else { 10 };
+        match kind {
+            0 => {
+                world.fault(&self.process.name, "model hangs");
+                if world.happens(500) {
+                    call.cancel.cancelled().await;
+                } else {
+                    std::future::pending::<()>().await;
+                }
+                Err(Error::new(FailureClass::Network, "cancelled"))
+            }
+            1..=3 => {
+                let error = self.failure(id);
+                reported(world, id, error.usage);
+                Err(error)
+            }
+            _ => {
+                let mut acts = self.answer(id, &call.request);
+                if trouble {
+                    self.spoil(id, kind, &mut acts);
+                }
+                acts.reverse();
+                let (world, process) = (Arc::clone(world), Arc::clone(&self.process));
+                Ok(Box::pin(Answer { id, world, process, acts, waits: None }))
+            }
+        }
+    }
+}
+
+impl SimModel {
+    fn failure(&self, id: u64) -> Error {
+        let world = &self.world;
+        let (class, name) = *world.chance().pick(&CLASSES);
+        world.fault(&self.process.name, name);
+        let retry_after_ms = world.happens(300).then(|| world.below(30_000));
+        if retry_after_ms.is_some() {
+            world.count("retry-after");
+        }
+        let usage = world.happens(200).then(|| self.report(id, 10, world.below(20)));
+        Error { retry_after_ms, usage, ..Error::new(class, format!("simulated failure {id}")) }
+    }
+
+    fn report(&self, id: u64, input: u64, output: u64) -> Usage {
+        // The cost names the attempt, so that the log can be compared report by report.
+        Usage { input, output, cached_input: input / 3, cost_micros: id, ..Usage::default() }
+    }
+
+    /// Makes a whole answer.
+    fn answer(&self, id: u64, request: &Request) -> Vec<Act> {
+        let world = &self.world;
+        let calm = world.is_calm();
+        let mut acts = vec![Act::Say(Part::Started { response_id: Some(format!("r{id}")) })];
+        let bytes: u64 = request.items.iter().map(|item| item.text_bytes()).sum();
+        let (input, output) = (10 + bytes / 4, 1 + world.below(40));
+        let usage = |output| Act::Say(Part::Usage { usage: self.report(id, input, output) });
+        let slow_ms = if calm { 5 } else { *world.chance().pick(&[0, 3, 60, 900]) };
+        if world.happens(200) {
+            acts.push(Act::Say(Part::Reasoning { text: "thinking ".to_owned() }));
+            acts.push(Act::Say(Part::ReasoningEnd { opaque: None }));
+        }
+        if world.happens(300) {
+            world.count("usage reported twice");
+            acts.push(usage(output / 2));
+        }
+        let empty = !calm && world.happens(40);
+        if empty {
+            world.count("empty answer");
+        } else {
+            for piece in 0..=world.below(2) {
+                let long = !calm && world.happens(80);
+                let text =
+                    format!("answer {id} piece {piece} {}", "word ".repeat(if long { 200 } else { 3 }));
+                acts.push(Act::Pause(slow_ms));
+                acts.push(Act::Say(Part::Text { text }));
+            }
+        }
+        // A request without tools is for a summary.
+        let wants_tools = !calm && !empty && !request.tools.is_empty() && world.happens(550);
+        let calls = if wants_tools { 1 + world.below(3) } else { 0 };
+        for index in 0..calls {
+            self.tool_call(id, u32::try_from(index).expect("small"), request, &mut acts);
+        }
+        acts.push(Act::Pause(slow_ms));
+        if world.happens(850) {
+            acts.push(usage(output));
+        } else {
+            world.count("usage not reported at the end");
+        }
+        let length = !calm && calls == 0 && world.happens(30);
+        let reason = match (length, calls) {
+            (true, _) => FinishReason::Length,
+            (false, 0) => FinishReason::Stop,
+            (false, _) => FinishReason::ToolCalls,
+        };
+        acts.push(Act::Say(Part::Finished { reason, raw: None }));
+        acts
+    }
+
+    fn tool_call(&self, id: u64, index: u32, request: &Request, acts: &mut Vec<Act>) {
+        let world = &self.world;
+        let used = |item: &Arc<Item>| item.tool_call().map(|call| call.id.0.clone());
+        let call_id = match world.below(10) {
+            0 => {
+                world.count("call without an id");
+                None
+            }
+            1 if request.items.iter().any(|item| used(item).is_some()) => {
+                world.count("call with a used id");
+                request.items.iter().find_map(used)
+            }
+            _ => Some(format!("c{id}_{index}")),
+        };
+        let name = if world.happens(60) {
+            world.count("unknown tool");
+            "nonsense".to_owned()
+        } else {
+            (*world.chance().pick(&NAMES)).to_owned()
+        };
+        acts.push(Act::Say(Part::ToolCallStarted { index, id: call_id, name }));
+        let text = if world.happens(60) {
+            world.count("invalid arguments");
+            "{\"n\":".to_owned()
+        } else {
+            format!("{{\"n\":{}}}", world.below(3))
+        };
+        acts.push(Act::Say(Part::ToolCallArguments { index, text }));
+        acts.push(Act::Say(Part::ToolCallEnd { index, opaque: None }));
+    }
+
+    /// Cuts an answer at any part, or makes nonsense of it.
+    fn spoil(&self, id: u64, kind: u64, acts: &mut Vec<Act>) {
+        let world = &self.world;
+        let at = usize::try_from(world.below(acts.len() as u64)).expect("an index fits");
+        let ending = match kind {
+            4 | 5 => {
+                world.fault(&self.process.name, "stream cut");
+                None
+            }
+            6 | 7 => {
+                world.fault(&self.process.name, "stream stalls");
+                Some(Act::Hang)
+            }
+            8 => {
+                world.fault(&self.process.name, "stream of nonsense");
+                Some(Act::Say(Part::ToolCallArguments { index: 99, text: "?".to_owned() }))
+            }
+            _ => {
+                world.fault(&self.process.name, "stream fails");
+                Some(Act::Fail(self.failure(id)))
+            }
+        };
+        acts.truncate(at);
+        acts.extend(ending);
+    }
+}
+
+/// The parts of one answer while it is made.
+struct Answer {
+    id: u64,
+    world: Arc<World>,
+    process: Arc<Process>,
+    /// What is still to come, the next one last.
+    acts: Vec<Act>,
+    waits: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Stream for Answer {
+    type Item = Result<Part, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(waits) = &mut self.waits {
+                std::task::ready!(waits.as_mut().poll(cx));
+                self.waits = None;
+            }
+            let Some(act) = self.acts.pop() else { return Poll::Ready(None) };
+            let (world, process) = (Arc::clone(&self.world), Arc::clone(&self.process));
+            match act {
+                Act::Pause(delay_ms) => {
+                    self.waits = Some(Box::pin(async move {
+                        world.sleep_ms(delay_ms).await;
+                        process.gate().await;
+                    }));
+                }
+                Act::Hang => self.waits = Some(Box::pin(std::future::pending())),
+                Act::Fail(error) => {
+                    reported(&world, self.id, error.usage);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Act::Say(part) => {
+                    if let Part::Usage { usage } = &part {
+                        reported(&world, self.id, Some(*usage));
+                    }
+                    return Poll::Ready(Some(Ok(part)));
+                }
+            }
+        }
+    }
+}
+
+/// Notes what a model said an attempt has used.
+fn reported(world: &World, id: u64, usage: Option<Usage>) {
+    if let (Some(usage), Some(attempt)) = (usage, world.truth().attempts.get_mut(&id)) {
+        attempt.reported.push(usage);
+    }
+}

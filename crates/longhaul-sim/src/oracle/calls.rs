@@ -1,0 +1,122 @@
+//! Calls and what the model is told of them, compared with what really began.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longhaul_session::entry::{Entry, Fact, Place, ResultFact};
+use longhaul_session::id::{CallId, EntryNo, SessionId};
+use longhaul_session::item::Outcome;
+use longhaul_session::state::SessionState;
+
+use crate::store::short;
+use crate::world::World;
+
+/// The calls of a session, told from its entries alone.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    /// The open ones, with the entry of their step.
+    open: BTreeMap<CallId, (EntryNo, Place)>,
+    ever: BTreeSet<CallId>,
+    /// The session whose log they are in; a prefix has none of its own yet.
+    session: Option<SessionId>,
+}
+
+impl Calls {
+    pub(super) fn belong_to(&mut self, session: SessionId) {
+        self.session = Some(session);
+    }
+
+    /// Tells whether these are the open calls of a state.
+    pub(super) fn are(&self, state: &SessionState) -> bool {
+        let open = state.pending.iter().map(|call| &call.id).collect::<BTreeSet<_>>();
+        open.len() == state.pending.len() && open.into_iter().eq(self.open.keys())
+    }
+
+    /// Checks what an entry says of calls.
+    pub(super) fn check(&self, world: &World, session: SessionId, entry: &Entry) {
+        let n = entry.record.n;
+        let broken = |invariant, what: String| {
+            world.broken(invariant, format!("{} entry {n}: {what}", short(session)));
+        };
+        if let Fact::ModelStep { calls, .. } = &entry.record.fact {
+            if !self.open.is_empty() {
+                broken("Answered", "the model answers while calls are open".to_owned());
+            }
+            for call in calls.iter().filter(|call| self.ever.contains(&call.id)) {
+                broken("Answered", format!("the id {} was used before", call.id));
+            }
+        }
+        for ResultFact { call, outcome, .. } in results(&entry.record.fact) {
+            let Some((step, place)) = self.open.get(call) else {
+                broken("Answered", format!("a result for {call}, which is not open"));
+                continue;
+            };
+            let key = (session, *step, call.clone());
+            let mut truth = world.truth();
+            let starts = truth.starts.get(&key).copied().unwrap_or(0);
+            truth.answered.insert(key.clone());
+            let honest = match outcome {
+                Outcome::Ok | Outcome::Error | Outcome::TimedOut => *place != Place::Local || starts > 0,
+                Outcome::NotRun | Outcome::Denied | Outcome::Rejected | Outcome::Expired => {
+                    truth.not_run.insert(key);
+                    starts == 0
+                }
+                Outcome::Stopped | Outcome::Unknown | Outcome::Cancelled | Outcome::Foreign => true,
+            };
+            drop(truth);
+            world.count(outcome_name(*outcome));
+            if !honest {
+                broken("Effects", format!("call {call} began {starts} times and is said to be {outcome:?}"));
+            }
+        }
+    }
+
+    pub(super) fn fold(&mut self, entry: &Entry) {
+        let n = entry.record.n;
+        match &entry.record.fact {
+            Fact::ModelStep { calls, .. } => {
+                self.ever.extend(calls.iter().map(|call| call.id.clone()));
+                self.open = calls.iter().map(|call| (call.id.clone(), (n, call.place))).collect();
+            }
+            Fact::Edited { .. } | Fact::Reconciled { .. } => self.open.clear(),
+            Fact::Answered { allowed, .. } => {
+                for (_, (_, place)) in self.open.iter_mut().filter(|(id, _)| allowed.contains(id)) {
+                    *place = Place::Local;
+                }
+            }
+            _ => {}
+        }
+        for ResultFact { call, .. } in results(&entry.record.fact) {
+            self.open.remove(call);
+        }
+    }
+}
+
+fn results(fact: &Fact) -> &[ResultFact] {
+    if let Fact::ToolStep { results, .. }
+    | Fact::Answered { results, .. }
+    | Fact::Interrupted { results, .. }
+    | Fact::Failed { results, .. }
+    | Fact::Forked { results, .. }
+    | Fact::Imported { results, .. } = fact
+    {
+        results
+    } else {
+        &[]
+    }
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ok => "result ok",
+        Outcome::Error => "result error",
+        Outcome::TimedOut => "result timed out",
+        Outcome::Rejected => "result rejected",
+        Outcome::Denied => "result denied",
+        Outcome::NotRun => "result not run",
+        Outcome::Stopped => "result stopped",
+        Outcome::Cancelled => "result cancelled",
+        Outcome::Unknown => "result unknown",
+        Outcome::Foreign => "result foreign",
+        Outcome::Expired => "result expired",
+    }
+}

@@ -1,0 +1,100 @@
+//! Hints come from other stores too, with notifications and without.
+
+use std::time::Duration;
+
+use longhaul_store::postgres::Options;
+use longhaul_store::{Appended, Hint, Store};
+use tokio::sync::broadcast::Receiver;
+use tokio::time::timeout;
+
+use super::{create, fresh, open};
+use crate::{append, session};
+
+/// So rarely that what is heard was a notification.
+const NEVER: Options = Options { poll_every_ms: 3_600_000, lease: LEASE };
+const OFTEN: Options = Options { poll_every_ms: 50, lease: LEASE };
+const LEASE: longhaul_store::Lease =
+    longhaul_store::Lease { lasts_ms: 15_000, renew_every_ms: 5_000, margin_ms: 3_000 };
+
+/// Waits for a hint of a session and head.
+async fn heard(hints: &mut Receiver<Hint>, n: u128, head: u64) {
+    let expected = Hint { session: session(n), head };
+    let wait = async { while hints.recv().await.unwrap() != expected {} };
+    assert!(timeout(Duration::from_secs(20), wait).await.is_ok(), "no hint {expected:?}");
+}
+
+#[tokio::test]
+async fn another_stores_growth_is_notified() {
+    let (one, database) = fresh().await;
+    let two = open(&database.url(), NEVER).await;
+    let mut hints = two.hints();
+    // It listens from some moment on, and this is how to see that it does.
+    let listening = "SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                     AND pid <> pg_backend_pid() AND query LIKE '%moment%'";
+    let client = database.connect().await.unwrap();
+    for _ in 0..100 {
+        if client.query(listening, &[]).await.unwrap().len() == 2 {
+            break;
+        }
+        super::pause().await;
+    }
+    create(&one, session(1)).await;
+    heard(&mut hints, 1, 1).await;
+    assert_eq!(one.append(append(session(1), 1, b"")).await, Ok(Appended::Done));
+    heard(&mut hints, 1, 2).await;
+}
+
+#[tokio::test]
+async fn growth_is_found_without_any_notification() {
+    let (one, database) = fresh().await;
+    create(&one, session(1)).await;
+    let two = open(&database.url(), OFTEN).await;
+    let mut hints = two.hints();
+    let client = database.connect().await.unwrap();
+    let grow = "UPDATE sessions SET head = head + 1, xact = pg_current_xact_id()";
+    for head in 2..5 {
+        client.batch_execute(grow).await.unwrap();
+        heard(&mut hints, 1, head).await;
+    }
+}
+
+#[tokio::test]
+async fn growth_that_commits_late_is_found() {
+    let (one, database) = fresh().await;
+    for n in 1..=3 {
+        create(&one, session(n)).await;
+    }
+    let two = open(&database.url(), OFTEN).await;
+    let mut hints = two.hints();
+    let client = database.connect().await.unwrap();
+    // An older transaction than those of the others, that ends after they were told.
+    client.batch_execute("BEGIN").await.unwrap();
+    let first = one.load(session(1)).await.unwrap().unwrap();
+    let grow = "UPDATE sessions SET head = head + 1, xact = pg_current_xact_id() WHERE id = $1";
+    client.execute(grow, &[&first.session.0.as_bytes().to_vec()]).await.unwrap();
+    for head in 1..4 {
+        for n in [2, 3] {
+            assert_eq!(one.append(append(session(n), head, b"")).await, Ok(Appended::Done));
+            heard(&mut hints, n, head + 1).await;
+        }
+        super::pause().await;
+    }
+    client.batch_execute("COMMIT").await.unwrap();
+    heard(&mut hints, 1, 2).await;
+}
+
+#[tokio::test]
+async fn a_lost_listener_listens_again() {
+    let (one, database) = fresh().await;
+    create(&one, session(1)).await;
+    let two = open(&database.url(), OFTEN).await;
+    let mut hints = two.hints();
+    let client = database.connect().await.unwrap();
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    for head in 1..4 {
+        client.query(cut, &[]).await.unwrap();
+        assert_eq!(one.append(append(session(1), head, b"")).await, Ok(Appended::Done));
+        heard(&mut hints, 1, head + 1).await;
+    }
+}
