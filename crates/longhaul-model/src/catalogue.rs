@@ -1,5 +1,5 @@
 //! What is known of models by their names: windows, limits, what they can do, what they cost and where. The
-//! facts are in a file that is compiled in; each carries its date. What a session makes of them is left to
+//! facts are in a file that is compiled in, and say where they are from. What a session makes of them is left to
 //! whoever configures it, and a name that is not here is no error: most models are not.
 
 use std::sync::LazyLock;
@@ -26,32 +26,31 @@ struct File {
 pub struct Entry {
     /// Its names, as its maker writes them. One that ends with `*` stands for all that begin so.
     pub names: Vec<String>,
-    /// When these facts were so: year, month, day.
-    pub as_of: String,
-    /// Who says so.
+    /// Where the window and the limit of output are from.
     pub source: Source,
+    /// The day for which the source gives them, as year, month, day.
+    pub as_of: Option<String>,
     /// How many tokens it can take in all.
     pub window_tokens: Option<u64>,
     /// The most tokens of one answer.
     pub max_output_tokens: Option<u64>,
-    /// What it can do.
+    /// What it can do. This was not looked up one by one, whatever the source.
     pub capabilities: Vec<Capability>,
-    /// What it takes of images.
-    pub images: Option<Images>,
+    /// What it costs, the maker's own prices first.
     #[serde(default)]
-    prices: Vec<PriceList>,
+    pub prices: Vec<PriceList>,
 }
 
 /// Where facts are from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// The vendor's own list.
-    VendorList,
-    /// Somebody who sells the model on and repeats the vendor's list.
-    ResellerList,
-    /// The description that comes with an open model.
-    ModelCard,
+    /// A page of the vendor.
+    VendorPage,
+    /// What somebody else published, such as one who sells the model on.
+    Search,
+    /// Nowhere that was looked up.
+    Unverified,
 }
 
 /// Something a model can do.
@@ -72,20 +71,14 @@ pub enum Capability {
     Streaming,
 }
 
-/// What a model takes of images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Images {
-    /// The most images of one request.
-    pub max_count: Option<u64>,
-    /// The largest image, as it is sent, in bytes.
-    pub max_bytes: Option<u64>,
-}
-
 /// What a model costs at some places.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PriceList {
+pub struct PriceList {
+    /// Where the prices are from.
+    pub source: Source,
+    /// The day for which the source gives them, as year, month, day.
+    pub as_of: Option<String>,
     hosts: Vec<String>,
     rates: Rates,
     #[serde(default)]

@@ -1,7 +1,7 @@
 //! What is known of the model a session is to run with, from the catalogue, and what is only assumed. What a
 //! manifest states goes before it.
 
-use longhaul_model::catalogue;
+use longhaul_model::catalogue::{self, Source};
 use longhaul_session::agent::ModelChoice;
 
 use crate::models::SCRIPTED;
@@ -14,6 +14,14 @@ pub(crate) const THRESHOLD_PERCENT: u64 = 80;
 /// Returns the window of the model of a name, where it is known.
 pub(crate) fn window_tokens(name: &str) -> Option<u64> {
     catalogue::find(name)?.window_tokens
+}
+
+/// Tells whether the window of a choice is one of the catalogue that was not looked up at any source.
+pub(crate) fn is_unverified(choice: &ModelChoice) -> bool {
+    let entry = catalogue::find(&choice.name).filter(|_| choice.provider != SCRIPTED);
+    entry.is_some_and(|entry| {
+        entry.source == Source::Unverified && entry.window_tokens == choice.window_tokens
+    })
 }
 
 /// Returns above which size of a request the context of a model is compacted, if nothing is said.

@@ -210,6 +210,7 @@ pub(crate) fn described_model(model: &ModelChoice) -> String {
 
 fn described_window(model: &ModelChoice) -> String {
     match model.window_tokens {
+        Some(tokens) if facts::is_unverified(model) => format!("{tokens} tokens (unverified)"),
         Some(tokens) => format!("{tokens} tokens"),
         None => format!("not known; {} tokens are assumed", facts::ASSUMED_WINDOW_TOKENS),
     }

@@ -185,6 +185,21 @@ fn a_model_that_is_known_needs_no_window_and_no_prices() {
 }
 
 #[test]
+fn a_window_that_nobody_looked_up_is_shown_as_such() {
+    let world = World::new();
+    for (name, rest, shown) in [
+        ("gemini-2.5-pro", "", "1048576 tokens (unverified)\n"),
+        ("gemini-2.5-pro", "window_tokens = 1000\n", "1000 tokens\n"),
+        ("gpt-5-mini", "", "400000 tokens\n"),
+    ] {
+        let model = format!("[model]\nprovider = \"openai-chat\"\nname = \"{name}\"\n{rest}");
+        world.write("longhaul.toml", &model);
+        let ran = check_in(&world, ".", &[], &[]);
+        assert!(ran.stdout.contains(&format!("window     {shown}")), "{}", ran.stdout);
+    }
+}
+
+#[test]
 fn a_threshold_in_tokens_is_taken_as_it_is() {
     let world = World::new();
     world.write("longhaul.toml", &format!("{MODEL}[compaction]\nthreshold = 5000\n"));
