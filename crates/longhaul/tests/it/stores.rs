@@ -44,7 +44,7 @@ fn what_the_command_line_names_goes_before_the_environment() {
     let ran = run(&world, &["--store", "one.db", "--home", "home", "ls"], None);
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     let told = run(&world, &["--store", "one.db", "doctor"], None).stdout;
-    assert!(told.contains("sessions are kept in") && told.contains("one.db"), "{told}");
+    assert!(told.contains("1 session in ") && told.contains("one.db"), "{told}");
 }
 
 #[test]
