@@ -90,7 +90,8 @@ pub(crate) async fn replay(
     }
 }
 
-/// Reads the command to run. What is said of home, JSON and colours outside holds for it as well.
+/// Reads the command to run. What is said of the store, the place, JSON and colours outside holds for it as
+/// well.
 fn parse(command: &[String], outer: &Options) -> anyhow::Result<Cli> {
     let words = std::iter::once("longhaul").chain(command.iter().map(String::as_str));
     let mut inner = Cli::try_parse_from(words).unwrap_or_else(|error| error.exit());
@@ -98,7 +99,16 @@ fn parse(command: &[String], outer: &Options) -> anyhow::Result<Cli> {
         bail!("a recording is not made or used within another; leave the inner one out");
     }
     let options = &mut inner.options;
-    options.home = options.home.take().or_else(|| outer.home.clone());
+    if options.store.as_deref().is_some_and(|store| store.contains("://")) {
+        bail!(
+            "the command is kept in the recording, and the address of a database may hold a password: write \
+             --store before `record` or `replay`, or set LONGHAUL_STORE"
+        );
+    }
+    if options.home.is_none() && options.store.is_none() {
+        (options.home, options.store) = (outer.home.clone(), outer.store.clone());
+    }
+    options.place = options.place.take().or_else(|| outer.place.clone());
     options.json |= outer.json;
     if options.color == When::Auto {
         options.color = outer.color;
