@@ -4,8 +4,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use longhaul_test_postgres::{LEFT_OUT_VARIABLE, STORE_VARIABLE};
+
+use crate::postgres::Shared;
 use crate::process::{Program, seconds, timed};
-use crate::{mutants, postgres, search, table, tidy};
+use crate::{mutants, search, table, tidy};
 
 /// One check: its name, the command that repeats it, and how it runs.
 struct Step<'a> {
@@ -31,18 +34,20 @@ impl<'a> Step<'a> {
 /// checks need is not installed.
 pub(crate) fn run(root: &Path, full: bool) -> Result<(), String> {
     prepare(root)?;
-    let (outcome, rows) = run_steps(&steps(root, full));
+    let server = Shared::default();
+    let (outcome, rows) = run_steps(&steps(root, full, &server));
     println!("\n{}", table::render(["step", "time", "result"], &rows));
     outcome
 }
 
-fn steps(root: &Path, full: bool) -> Vec<Step<'_>> {
+fn steps<'a>(root: &'a Path, full: bool, server: &'a Shared) -> Vec<Step<'a>> {
     let program = |name, line: &str| Step::program(root, name, Program::new(line));
     let mut steps = vec![
         program("format", "cargo fmt --all --check"),
         Step::command("tidy", "tidy", || tidy::run(root)),
         program("clippy", "cargo clippy --workspace --all-targets --locked -- -D warnings"),
-        with_postgres(root, tests(root)),
+        tests(root, server),
+        tests_on_postgres(root, server),
         program("doc tests", "cargo test --doc --workspace --locked"),
         Step::program(
             root,
@@ -58,22 +63,39 @@ fn steps(root: &Path, full: bool) -> Vec<Step<'_>> {
     steps
 }
 
-/// Runs the tests with one database server for all their processes.
-fn with_postgres(root: &Path, tests: Program) -> Step<'_> {
-    let repeat = format!("cargo xtask postgres -- {tests}");
-    Step { name: "tests", repeat, work: Box::new(move || postgres::beside(root, &tests)) }
+/// All tests. Those that run on every store run on SQLite.
+fn tests<'a>(root: &'a Path, server: &'a Shared) -> Step<'a> {
+    let program = tester(root, "--workspace");
+    let repeat = format!("cargo xtask postgres -- {program}");
+    Step { name: "tests", repeat, work: Box::new(move || server.beside(root, &program)) }
 }
 
-fn tests(root: &Path) -> Program {
-    let line = if Program::new("cargo nextest --version").works(root) {
-        println!("tests: with cargo-nextest");
-        "cargo nextest run --workspace --locked"
-    } else {
-        println!("tests: with cargo test, since cargo-nextest is not installed");
-        "cargo test --workspace --locked"
+/// Those that run on every store, on Postgres. Says which of them do not, and why.
+fn tests_on_postgres<'a>(root: &'a Path, server: &'a Shared) -> Step<'a> {
+    let program =
+        tester(root, "-p longhaul-engine -p longhaul --test it").variable(STORE_VARIABLE, "postgres");
+    let repeat = format!("cargo xtask postgres -- env {program}");
+    let work = move || {
+        let list = root.join("target/left-out-on-postgres.txt");
+        // There may be none yet.
+        let _ = std::fs::remove_file(&list);
+        server.beside(root, &program.clone().variable(LEFT_OUT_VARIABLE, list.to_string_lossy()))?;
+        let mut left_out: Vec<String> =
+            std::fs::read_to_string(&list).unwrap_or_default().lines().map(str::to_owned).collect();
+        left_out.sort();
+        println!("{} tests are about SQLite alone and were left out on Postgres:", left_out.len());
+        left_out.iter().for_each(|line| println!("  {line}"));
+        Ok(())
     };
+    Step { name: "tests on Postgres", repeat, work: Box::new(work) }
+}
+
+/// Returns the program that runs the tests of some packages.
+fn tester(root: &Path, packages: &str) -> Program {
+    let has_nextest = Program::new("cargo nextest --version").works(root);
+    let tester = if has_nextest { "nextest run" } else { "test" };
     // A check that rewrote the snapshots it compares with could not fail.
-    Program::new(line).variable("INSTA_UPDATE", "no")
+    Program::new(&format!("cargo {tester} {packages} --locked")).variable("INSTA_UPDATE", "no")
 }
 
 fn run_steps(steps: &[Step<'_>]) -> (Result<(), String>, Vec<[String; 3]>) {
@@ -138,7 +160,7 @@ mod tests {
     use std::cell::Cell;
     use std::path::Path;
 
-    use super::{Step, run_steps, steps};
+    use super::{Shared, Step, run_steps, steps};
 
     #[test]
     fn the_first_failure_stops_and_names_the_command_that_repeats_it() {
@@ -162,12 +184,23 @@ mod tests {
 
     #[test]
     fn the_long_checks_run_only_when_asked_for() {
-        let names =
-            |full| -> Vec<&str> { steps(Path::new("."), full).iter().map(|step| step.name).collect() };
+        let server = Shared::default();
+        let names = |full| -> Vec<&str> {
+            steps(Path::new("."), full, &server).iter().map(|step| step.name).collect()
+        };
         let short = names(false);
         assert_eq!(
             short,
-            ["format", "tidy", "clippy", "tests", "doc tests", "documentation", "mutants apply"]
+            [
+                "format",
+                "tidy",
+                "clippy",
+                "tests",
+                "tests on Postgres",
+                "doc tests",
+                "documentation",
+                "mutants apply"
+            ]
         );
         let full = names(true);
         assert_eq!(full[..short.len()], short[..]);

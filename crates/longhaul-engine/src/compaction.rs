@@ -30,9 +30,8 @@ impl Runner {
         };
         let (basis, goal) = (self.basis(), self.goal());
         let (head, room_tokens) = (self.state().head, self.limits().compact_above_tokens / 2);
-        let context = self.journal.context().await?;
-        let keep_from = kept_tail(context, head, room_tokens);
-        let mut request = context.request();
+        let mut request = self.request(&equipment).await?;
+        let keep_from = kept_tail(self.journal.context().await?, head, room_tokens);
         request.tools = Arc::default();
         request
             .items
@@ -78,6 +77,7 @@ impl Runner {
         usage: Usage,
         goal: Option<GoalId>,
     ) -> Result<(), Error> {
+        self.cancel_recorded().await?;
         let spend = self.spend(usage, goal);
         match self.commit(OwnerAction::FailCompaction { basis, failure, spend }).await? {
             Ok(()) => Ok(()),

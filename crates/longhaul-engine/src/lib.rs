@@ -5,6 +5,7 @@
 //! may be done with it, is decided by the pure functions of `longhaul-session`; here their decisions are
 //! carried out. The engine names no database and no provider.
 
+mod background;
 mod compaction;
 mod engine;
 mod episode;

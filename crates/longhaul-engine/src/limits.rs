@@ -8,6 +8,8 @@ pub(crate) const MAX_PARALLEL_CALLS: usize = 8;
 pub(crate) const LONE_RESULT_MS: u64 = 2_000;
 /// How long a cancelled effect has to end before it is abandoned.
 pub(crate) const REAP_MS: u64 = 10_000;
+/// How long a provider has to end an answer that nobody waits for any more.
+pub(crate) const CANCEL_RESPONSE_MS: u64 = 3_000;
 /// How long a worker that shuts down lets running calls finish.
 pub(crate) const SHUTDOWN_GRACE_MS: u64 = 5_000;
 /// How often a worker looks for work that no hint told it of.

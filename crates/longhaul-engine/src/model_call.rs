@@ -52,6 +52,16 @@ impl Attempt {
     }
 }
 
+/// Why an attempt ends before its answer is whole.
+enum End {
+    /// It failed.
+    Failed(longhaul_model::Error),
+    /// The worker stops, or its lease is over.
+    Stopped,
+    /// Nobody wants its answer any more.
+    Obsolete,
+}
+
 impl Runner {
     pub(crate) async fn call_model(&mut self) -> Result<(), Error> {
         let equipment = match self.equip().await? {
@@ -59,9 +69,9 @@ impl Runner {
             Err(failure) => return self.fail(failure, Usage::default()).await,
         };
         let (basis, goal) = (self.basis(), self.goal());
+        let request = Arc::new(self.request(&equipment).await?);
         let context = self.journal.context().await?;
         let (items, bytes) = (context.items().len() as u64, context.bytes());
-        let request = Arc::new(context.request());
         match self.attempt(&equipment, request, basis, Live::ModelStarted).await? {
             Attempt::Answered(response, timing) => {
                 let measured = Measured { input_tokens: response.usage.input, items, bytes };
@@ -70,6 +80,15 @@ impl Runner {
             Attempt::Failed(error) => self.retry_or_fail(error, basis, goal).await,
             Attempt::Cut(leftover) => self.abandon(leftover, goal).await,
         }
+    }
+
+    /// Assembles the request. A provider that keeps the conversation is sent all of it when it has just lost
+    /// what it kept.
+    pub(crate) async fn request(&mut self, equipment: &Equipment) -> Result<Request, Error> {
+        let broken = self.state().retry.is_some_and(|retry| retry.class == FailureClass::ChainBroken);
+        let request = self.journal.context().await?.request();
+        let previous = request.previous.filter(|_| equipment.chained && !broken);
+        Ok(Request { previous, ..request })
     }
 
     /// Makes one attempt. Its parts go to readers as they come, and what it cost is stated in it.
@@ -95,7 +114,8 @@ impl Runner {
             return Ok(Attempt::Cut(Leftover::default()));
         }
         let (cancel, tenure) = (self.tenure.effect_token(), self.tenure.clone());
-        let call = ModelCall { request, attempt: basis.attempt, cancel: cancel.clone(), resume: None };
+        let resume = self.begun_before(equipment);
+        let call = ModelCall { request, attempt: basis.attempt, cancel: cancel.clone(), resume };
         self.stage.begin(self.episode(), self.state().head);
         self.stage.add(opening);
         let host = Arc::clone(&self.engine.host);
@@ -107,26 +127,22 @@ impl Runner {
             CallId(format!("call_{history_at}_{epoch}_{made}"))
         });
         let mut parts = stream(Arc::clone(&equipment.model), call, tenure.clone());
-        let mut first_part_ms = None;
+        let (mut first_part_ms, mut named) = (None, false);
         let limit_ms = self.limits().model_call_ms;
         let time_is_up = host.sleep_ms(limit_ms);
         let told_to_cut = stop.cuts_models(&*host);
         tokio::pin!(time_is_up, told_to_cut);
-        let failure = loop {
+        let end = loop {
             tokio::select! {
                 biased;
-                () = &mut told_to_cut => {
-                    cancel.cancel();
-                    return Ok(self.cut(answer, parts));
-                }
-                () = tenure.over() => return Ok(self.cut(answer, parts)),
+                () = &mut told_to_cut => break End::Stopped,
+                () = tenure.over() => break End::Stopped,
                 () = self.hinted() => if self.look(basis).await? == News::Obsolete {
-                    cancel.cancel();
-                    return Ok(self.cut(answer, parts));
+                    break End::Obsolete;
                 },
                 () = &mut time_is_up => {
                     let message = format!("the model did not finish within {} s", limit_ms / 1_000);
-                    break longhaul_model::Error::new(FailureClass::Timeout, message);
+                    break End::Failed(longhaul_model::Error::new(FailureClass::Timeout, message));
                 }
                 arrived = parts.recv() => {
                     let since_ms = host.monotonic_ms() - started;
@@ -141,15 +157,48 @@ impl Runner {
                     if arrived.first().is_some_and(Result::is_ok) {
                         first_part_ms.get_or_insert(since_ms);
                     }
-                    if let Err(error) = self.take(&mut answer, arrived) {
-                        break error;
+                    let taken = self.take(&mut answer, arrived);
+                    if let Some(id) = answer.response_id().filter(|_| !std::mem::replace(&mut named, true))
+                        && self.record_response(equipment, basis, id).await? == News::Obsolete
+                    {
+                        break End::Obsolete;
+                    }
+                    if let Err(error) = taken {
+                        break End::Failed(error);
                     }
                 }
             }
         };
         cancel.cancel();
-        let usage = failure.usage.or_else(|| usage_of(&answer, parts));
-        Ok(self.failed(longhaul_model::Error { usage, ..failure }))
+        Ok(self.end(equipment, end, answer, parts).await)
+    }
+
+    /// Ends an attempt that did not come to its own end.
+    async fn end<F: FnMut() -> CallId>(
+        &mut self,
+        equipment: &Equipment,
+        end: End,
+        answer: Accumulator<F>,
+        parts: mpsc::Receiver<Arrived>,
+    ) -> Attempt {
+        let usage = usage_of(&answer, parts);
+        match end {
+            End::Failed(failure) => {
+                let usage = failure.usage.or(usage);
+                self.failed(longhaul_model::Error { usage, ..failure })
+            }
+            // Who picks the answer up again is told what all of it has cost.
+            End::Stopped if self.begun_before(equipment).is_some() => self.cut(answer, None),
+            End::Stopped => self.cut(answer, usage),
+            End::Obsolete => {
+                let response_id = answer.response_id().map(str::to_owned);
+                let cut = self.cut(answer, usage);
+                if let Some(response_id) = response_id {
+                    self.drop_response(equipment, &response_id).await;
+                }
+                cut
+            }
+        }
     }
 
     /// Shows parts and adds them to the answer.
@@ -176,9 +225,9 @@ impl Runner {
         Attempt::Failed(error)
     }
 
-    fn cut<F: FnMut() -> CallId>(&self, answer: Accumulator<F>, parts: mpsc::Receiver<Arrived>) -> Attempt {
+    fn cut<F: FnMut() -> CallId>(&self, answer: Accumulator<F>, usage: Option<Usage>) -> Attempt {
         self.stage.end(false, self.engine.host.monotonic_ms());
-        let usage = usage_of(&answer, parts).unwrap_or_default();
+        let usage = usage.unwrap_or_default();
         Attempt::Cut(Leftover { partial: answer.partial(), usage, ..Leftover::default() })
     }
 
@@ -224,7 +273,7 @@ impl Runner {
         }
     }
 
-    /// Calls are known by id as long as the session lives; a provider may reuse one.
+    /// The model sees each id once; a provider may reuse one.
     fn make_ids_unique(&self, items: &mut [Item]) {
         let Some(context) = self.journal.loaded_context() else { return };
         let next = self.state().head + 1;
@@ -260,6 +309,7 @@ impl Runner {
         usage: Usage,
         goal: Option<GoalId>,
     ) -> Result<(), Error> {
+        self.cancel_recorded().await?;
         let spend = self.spend(usage, goal);
         let action = OwnerAction::Fail { failure, cut: Cut::default(), spend };
         match self.commit_on(Some(basis), action).await? {
@@ -275,15 +325,20 @@ impl Runner {
         basis: Basis,
         goal: Option<GoalId>,
     ) -> Result<(), Error> {
-        let usage = error.usage.unwrap_or_default();
+        // What goes on at the provider is counted when it has been picked up.
+        let goes_on = error.class == FailureClass::Network && self.state().response_id.is_some();
+        let usage = error.usage.filter(|_| !goes_on).unwrap_or_default();
         let failure = Failure { class: error.class, message: error.message };
         let now = self.engine.host.now();
         let since = self.state().retry.map_or(now, |retry| retry.since);
         let limits = self.limits();
         let pursued = self.state().goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active);
         let limit_ms = if pursued { limits.retry_for_goal_ms } else { limits.retry_for_ms };
-        let overflow = error.class == FailureClass::ContextOverflow;
-        let delay_ms = if overflow {
+        let broken_before = self.state().retry.is_some_and(|retry| retry.class == FailureClass::ChainBroken);
+        // What was lost once is asked for anew at once; what is lost again waits as any failure does.
+        let broken = error.class == FailureClass::ChainBroken && !broken_before;
+        let at_once = broken || error.class == FailureClass::ContextOverflow;
+        let delay_ms = if at_once {
             0
         } else {
             retry_delay_ms(basis.attempt, error.retry_after_ms, self.engine.host.jitter())
@@ -291,6 +346,9 @@ impl Runner {
         let not_before = now.plus_ms(delay_ms);
         if !error.class.is_retryable() || not_before > since.plus_ms(limit_ms) {
             return self.fail_attempt(basis, failure, usage, goal).await;
+        }
+        if !goes_on && error.class != FailureClass::ChainBroken {
+            self.cancel_recorded().await?;
         }
         let retry = Retry { class: error.class, since, not_before };
         let spend = self.spend(usage, goal);

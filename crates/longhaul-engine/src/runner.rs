@@ -70,9 +70,13 @@ pub(crate) enum Ended {
 
 /// What a session needs to run.
 pub(crate) struct Equipment {
-    configured_at: EntryNo,
+    pub(crate) configured_at: EntryNo,
     pub(crate) model: Arc<dyn Model>,
     pub(crate) prices: Option<Prices>,
+    /// Its answers can be picked up again.
+    pub(crate) resumable: bool,
+    /// Its provider keeps the conversation.
+    pub(crate) chained: bool,
     pub(crate) toolbox: Toolbox,
     pub(crate) workspace: Arc<Workspace>,
 }
@@ -353,6 +357,7 @@ impl Runner {
     }
 
     async fn finish_interruption(&mut self) -> Result<(), Error> {
+        self.cancel_recorded().await?;
         let Leftover { cut, partial, usage } = std::mem::take(&mut self.leftover);
         let goal = self.goal();
         let spend = self.spend(usage, goal);
@@ -376,6 +381,7 @@ impl Runner {
     }
 
     pub(crate) async fn fail(&mut self, failure: Failure, usage: Usage) -> Result<(), Error> {
+        self.cancel_recorded().await?;
         let spend = self.spend(usage, self.goal());
         self.try_commit(OwnerAction::Fail { failure, cut: Cut::default(), spend }).await
     }
@@ -491,6 +497,8 @@ impl Runner {
         let mask = Arc::new(KnownKeys(self.engine.models.clone()));
         let toolbox = self.engine.tools.clone().configured(&configuration.tools).masked_by(mask);
         let prices = configuration.model.prices.clone();
-        Ok(Equipment { configured_at, model, prices, toolbox, workspace: Arc::new(workspace) })
+        let (resumable, chained) = (configuration.model.resumable, configuration.model.chain);
+        let workspace = Arc::new(workspace);
+        Ok(Equipment { configured_at, model, prices, resumable, chained, toolbox, workspace })
     }
 }

@@ -245,12 +245,14 @@ fn at_rest(state: &SessionState, now: Timestamp) -> Option<Driven> {
     }
 }
 
-/// Estimates what the attempt of a lost owner may have cost: if it was calling the model, the request.
+/// Estimates what the attempt of a lost owner may have cost: if it was calling the model, the request. An
+/// answer that can be picked up again is not lost.
 fn lost_attempt(journal: &Journal, now: Timestamp) -> Usage {
     let state = &journal.state;
     let waited = state.retry.is_some_and(|retry| retry.not_before > now);
     let called = state.status == Status::Running && state.pending.is_empty() && state.prepared_at > 0;
-    let context = journal.loaded_context().filter(|_| called && !waited);
+    let lost = called && !waited && state.response_id.is_none();
+    let context = journal.loaded_context().filter(|_| lost);
     let input = context.map_or(0, |context| context.estimated_tokens(state.measured));
     let estimate = Usage { input, ..Usage::default() };
     let prices = context.and_then(|context| context.configuration()?.model.prices.as_ref());

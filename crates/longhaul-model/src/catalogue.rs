@@ -36,7 +36,7 @@ pub struct Entry {
     pub max_output_tokens: Option<u64>,
     /// What it can do. This was not looked up one by one, whatever the source.
     pub capabilities: Vec<Capability>,
-    /// What it costs, the maker's own prices first.
+    /// What it costs, a list for each group of places.
     #[serde(default)]
     pub prices: Vec<PriceList>,
 }
@@ -92,15 +92,21 @@ impl Entry {
         self.capabilities.contains(&capability)
     }
 
-    /// Returns what the model costs at a place; `None` for the maker's own. A server of one's own, and one
-    /// that is not listed, has prices of its own.
+    /// Returns what the model costs where an address is. A server of one's own, and one that is not listed,
+    /// has prices of its own.
     #[must_use]
-    pub fn prices_at(&self, base_url: Option<&str>) -> Option<Prices> {
-        let list = match base_url {
-            None => self.prices.first(),
-            Some(url) => self.prices.iter().find(|list| list.hosts.iter().any(|host| *host == host_of(url))),
-        };
-        list.map(|list| Prices { rates: list.rates, tiers: list.tiers.clone() })
+    pub fn prices_at(&self, url: &str) -> Option<Prices> {
+        let host = host_of(url);
+        let list = self.prices.iter().find(|list| list.hosts.contains(&host));
+        list.map(PriceList::prices)
+    }
+}
+
+impl PriceList {
+    /// Returns the prices.
+    #[must_use]
+    pub fn prices(&self) -> Prices {
+        Prices { rates: self.rates, tiers: self.tiers.clone() }
     }
 }
 

@@ -66,6 +66,11 @@ impl<F: FnMut() -> CallId> Accumulator<F> {
         self.usage
     }
 
+    /// Returns the provider's name for the answer, as soon as it has one.
+    pub fn response_id(&self) -> Option<&str> {
+        self.response_id.as_deref()
+    }
+
     /// Takes the next part.
     ///
     /// # Errors

@@ -25,8 +25,10 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::Prepared => state.prepared_at = n,
         Fact::Configured => {
             state.configured_at = n;
-            // Prompt and tools follow from the configuration: the next runner renders them anew.
+            // Prompt and tools follow from the configuration: the next runner renders them anew. A response
+            // was asked of the provider before.
             state.prepared_at = 0;
+            state.response_id = None;
         }
         Fact::Message => state.begin_turn(n, Origin::User),
         Fact::Queued => state.queue.push(n),
@@ -61,7 +63,10 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
             state.charge(charge);
             state.attempt = *attempt;
             state.retry = Some(*retry);
-            state.response_id = None;
+            // Where only the connection failed, the provider goes on making it.
+            if failure.class != FailureClass::Network {
+                state.response_id = None;
+            }
             state.last_error = Some(failure.clone());
         }
         Fact::Awaiting { deadlines } => state.await_action(deadlines),
@@ -322,6 +327,7 @@ impl SessionState {
         self.compaction_failures += 1;
         self.compaction_requested = false;
         self.attempt += 1;
+        self.response_id = None;
         self.last_error = Some(failure.clone());
     }
 

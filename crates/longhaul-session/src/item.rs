@@ -117,7 +117,7 @@ impl Item {
 /// A request of the model to run a tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCall {
-    /// The call's id, unique in the session.
+    /// The call's id, unique in what the model sees: after an edit or a compaction it may come again.
     pub id: CallId,
     /// The name of the tool.
     pub name: String,

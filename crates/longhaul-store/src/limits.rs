@@ -79,5 +79,9 @@ pub(crate) const MIGRATION_LOCK_S: u64 = 60;
 /// How long an owner counts as alive without a renewal, in milliseconds.
 pub(crate) const LEASE_MS: u64 = 15_000;
 
+/// The leases a URL may ask for, in milliseconds: the shortest still leaves time for a slow answer, and after
+/// the longest nobody would wait any more.
+pub(crate) const LEASES_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
+
 /// How often a server is asked for growth that no notification told of, in milliseconds.
 pub(crate) const POLL_EVERY_MS: u64 = 1_000;

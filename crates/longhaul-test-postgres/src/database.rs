@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use uuid::Uuid;
 
 use crate::{Server, Settings, URL_VARIABLE};
@@ -25,6 +25,23 @@ impl Database {
     /// Says what is missing and what to do about it.
     pub async fn create() -> Result<Self, String> {
         Self::create_on(&server_url()?).await
+    }
+
+    /// Creates a database as [`Database::create`] does, for a test that has no runtime, or cannot wait in it.
+    ///
+    /// # Errors
+    /// Says what is missing and what to do about it.
+    pub fn create_aside() -> Result<Self, String> {
+        aside(Self::create())
+    }
+
+    /// Creates a database as [`Database::create_on`] does, likewise.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub fn create_on_aside(server: &str) -> Result<Self, String> {
+        let server = server.to_owned();
+        aside(async move { Self::create_on(&server).await })
     }
 
     /// Creates a database on a server, named by the URL of another of its databases.
@@ -53,6 +70,37 @@ impl Database {
         &self.name
     }
 
+    /// Counts the connections of others that wait for work after a statement with a given part in it.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn idle_after(&self, part: &str) -> Result<usize, String> {
+        let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                   AND pid <> pg_backend_pid() AND state = 'idle' AND position($1 IN query) > 0";
+        let client = self.connect().await?;
+        let found = client.query(sql, &[&part]).await.map_err(|error| error.to_string())?;
+        Ok(found.len())
+    }
+
+    /// Runs a statement on a connection and a thread of its own. Returns the first column of its rows.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub fn ask_aside(&self, sql: &str) -> Result<Vec<String>, String> {
+        let (url, sql) = (self.url(), sql.to_owned());
+        aside(async move {
+            let client = connect(&url).await?;
+            let messages = client.simple_query(&sql).await;
+            let messages = messages.map_err(|error| format!("`{sql}` failed: {}", told(&error)))?;
+            let first = |message: &SimpleQueryMessage| {
+                // Nothing else that the server says has columns.
+                let SimpleQueryMessage::Row(row) = message else { return None };
+                row.get(0).map(str::to_owned)
+            };
+            Ok(messages.iter().filter_map(first).collect())
+        })
+    }
+
     /// Connects to it, beside whatever is tested.
     ///
     /// # Errors
@@ -66,13 +114,20 @@ impl Drop for Database {
     fn drop(&mut self) {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         let server = self.server.clone();
-        // A test's own runtime cannot wait here. A server that has gone has no database to drop.
-        let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map(|runtime| runtime.block_on(run(&server, &sql)))
-        });
-        let _ = dropping.join();
+        // A server that has gone has no database to drop.
+        let _ = aside(async move { run(&server, &sql).await });
     }
+}
+
+/// Waits on a thread of its own: a test's runtime cannot wait where nothing is asynchronous.
+fn aside<T: Send + 'static>(
+    work: impl Future<Output = Result<T, String>> + Send + 'static,
+) -> Result<T, String> {
+    let waiting = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|error| error.to_string())?.block_on(work)
+    });
+    waiting.join().unwrap_or_else(|_| Err("the thread that waited for the server broke".to_owned()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one setting of the tests")]

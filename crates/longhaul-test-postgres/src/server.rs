@@ -153,7 +153,7 @@ fn configuration(port: u16, settings: &Settings) -> String {
     let mut lines = vec![
         format!("port = {port}"),
         "listen_addresses = '127.0.0.1'".to_owned(),
-        "max_connections = 300".to_owned(),
+        "max_connections = 600".to_owned(),
         // Dropping a database waits for all who are just signing on, and a test that drops its database lets
         // its own connections wait: else they meet after a minute.
         "authentication_timeout = 3s".to_owned(),

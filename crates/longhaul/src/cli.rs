@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use longhaul_model::recording::Tape;
 
+use crate::providers::Provider;
+
 const EXAMPLES: &str = "\
 Sessions are named by the first digits of their id, by their name, or @last.
 
@@ -68,6 +70,7 @@ pub(crate) enum Command {
     /// Ctrl-C interrupts the turn; a second Ctrl-C stops the program, and the session can be resumed.
     #[command(after_help = "Examples:\n  longhaul run \"make the tests pass\"\n  \
         longhaul run --base-url http://localhost:8080/v1 --model qwen3 \"what is in this directory?\"\n  \
+        longhaul run --provider anthropic --model claude-sonnet-4-5 \"make the tests pass\"\n  \
         longhaul run --script script.toml \"play a script\"")]
     Run(Run),
     /// See it work: a real run with real tools and a scripted model, offline, in a scratch directory
@@ -171,17 +174,10 @@ pub(crate) struct Run {
     /// The manifest of the agent [default: longhaul.toml here or in a directory above, else the user's own]
     #[arg(long, value_name = "FILE", conflicts_with = "script")]
     pub(crate) manifest: Option<PathBuf>,
-    /// The model of a server that speaks Chat Completions, in place of the manifest's
-    #[arg(long, value_name = "NAME", conflicts_with = "script")]
-    pub(crate) model: Option<String>,
-    /// Where that server is, such as http://localhost:8080/v1
-    #[arg(long, value_name = "URL", conflicts_with = "script")]
-    pub(crate) base_url: Option<String>,
-    /// The variable of the environment that holds the key for it
-    #[arg(long, value_name = "VARIABLE", conflicts_with = "script")]
-    pub(crate) key_env: Option<String>,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// Play a script (TOML) instead of asking a model; no language model is involved
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["provider", "model", "base_url", "key_env"])]
     pub(crate) script: Option<PathBuf>,
     /// The directory the agent works in [default: the manifest's, else this one]
     #[arg(long, value_name = "DIRECTORY")]
@@ -207,6 +203,24 @@ pub(crate) struct Run {
     /// Keep the log in memory only: the session is gone when the program ends
     #[arg(long)]
     pub(crate) ephemeral: bool,
+}
+
+/// Which model is asked, and where, in place of what a manifest says.
+#[derive(Debug, Args)]
+pub(crate) struct Choice {
+    /// Who serves the model, such as anthropic, gemini, openai-responses, openrouter or ollama
+    /// [default: the manifest's, else openai-chat]
+    #[arg(long, value_name = "NAME", requires = "model", value_parser = Provider::served)]
+    pub(crate) provider: Option<Provider>,
+    /// The model, as its provider calls it, in place of the manifest's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Where the provider is, such as http://localhost:8080/v1
+    #[arg(long, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+    /// The variable of the environment that holds the key for it
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) key_env: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -498,15 +512,8 @@ pub(crate) struct Replay {
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// The model to ask, in place of the manifest's
-    #[arg(long, value_name = "NAME")]
-    pub(crate) model: Option<String>,
-    /// Where its server is, such as http://localhost:8080/v1
-    #[arg(long, value_name = "URL")]
-    pub(crate) base_url: Option<String>,
-    /// The variable of the environment that holds the key for it
-    #[arg(long, value_name = "VARIABLE")]
-    pub(crate) key_env: Option<String>,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// Do not ask the provider
     #[arg(long)]
     pub(crate) offline: bool,

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::cli::{self, Options};
 use crate::manifest::{self, check::described_model};
-use crate::models::{AllModels, OPENAI_CHAT, SCRIPTED};
+use crate::models::AllModels;
+use crate::providers::Provider;
 use crate::{environment, keys, start, summary};
 
 /// Sessions counted at most.
@@ -63,7 +64,8 @@ pub(crate) async fn doctor(options: Options, args: cli::Doctor) -> anyhow::Resul
     for finding in &findings {
         works &= finding.tell(json)?;
     }
-    let served = configuration.filter(|configuration| configuration.model.provider != SCRIPTED);
+    let served =
+        configuration.filter(|configuration| configuration.model.provider != Provider::Scripted.name());
     if let Some(configuration) = served.filter(|_| !args.offline) {
         provider::announced(&configuration.model).tell(json)?;
         for finding in provider::ask(&models, &configuration).await {
@@ -130,20 +132,20 @@ async fn try_write(app: &App) -> anyhow::Result<()> {
 /// Looks at the model that `longhaul run` would use here, or the one that was named, and its key.
 fn of_model(models: &AllModels, args: &cli::Doctor) -> (Finding, Option<Configuration>) {
     let found = std::env::current_dir().ok().and_then(|here| manifest::find(&here));
-    if found.is_none() && args.model.is_none() {
+    if found.is_none() && args.choice.model.is_none() {
         let said = "no longhaul.toml here or above: `longhaul run` needs --manifest, --model or --script";
         return (Finding::good("model", said), None);
     }
     let looked = (|| -> anyhow::Result<(String, Configuration)> {
-        let mut configuration = match (&found, &args.model) {
+        let mut configuration = match (&found, &args.choice.model) {
             (Some(path), _) => manifest::load(path, &Toolbox::builtin())?,
             (None, name) => {
-                let choice = ModelChoice::new(OPENAI_CHAT, name.as_deref().unwrap_or_default());
+                let name = name.as_deref().unwrap_or_default();
+                let choice = ModelChoice::new(Provider::OpenaiChat.name(), name);
                 start::with_model(choice, &std::env::current_dir()?)?
             }
         };
-        let (model, url, key) = (args.model.as_deref(), args.base_url.as_deref(), args.key_env.as_deref());
-        start::choose(&mut configuration, model, url, key);
+        start::choose(&mut configuration, &args.choice);
         let choice = &configuration.model;
         if let Err(failure) = models.model(choice, &configuration.limits) {
             let problem = anyhow::anyhow!(failure.message);
@@ -154,7 +156,7 @@ fn of_model(models: &AllModels, args: &cli::Doctor) -> (Finding, Option<Configur
         }
         let key = choice.key.as_ref().map(|key| format!(", key from {}", keys::described(key)));
         let mut said = format!("{}{}", described_model(choice), key.unwrap_or_default());
-        if let (Some(path), None) = (&found, model) {
+        if let (Some(path), None) = (&found, &args.choice.model) {
             said.push_str(&format!(", as {} says", path.display()));
         }
         Ok((said, configuration))

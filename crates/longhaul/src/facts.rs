@@ -4,7 +4,7 @@
 use longhaul_model::catalogue::{self, Source};
 use longhaul_session::agent::ModelChoice;
 
-use crate::models::SCRIPTED;
+use crate::providers::{self, Provider};
 
 /// The tokens a model is taken to have room for, if nobody says how many.
 pub(crate) const ASSUMED_WINDOW_TOKENS: u64 = 128_000;
@@ -18,7 +18,7 @@ pub(crate) fn window_tokens(name: &str) -> Option<u64> {
 
 /// Tells whether the window of a choice is one of the catalogue that was not looked up at any source.
 pub(crate) fn is_unverified(choice: &ModelChoice) -> bool {
-    let entry = catalogue::find(&choice.name).filter(|_| choice.provider != SCRIPTED);
+    let entry = catalogue::find(&choice.name).filter(|_| choice.provider != Provider::Scripted.name());
     entry.is_some_and(|entry| {
         entry.source == Source::Unverified && entry.window_tokens == choice.window_tokens
     })
@@ -31,16 +31,19 @@ pub(crate) fn compact_above_tokens(choice: &ModelChoice) -> u64 {
 
 /// Adds to a choice what is known of its model and not stated in it.
 pub(crate) fn complete(choice: &mut ModelChoice) {
-    let Some(entry) = catalogue::find(&choice.name).filter(|_| choice.provider != SCRIPTED) else { return };
+    let Some(entry) = catalogue::find(&choice.name).filter(|_| choice.provider != Provider::Scripted.name())
+    else {
+        return;
+    };
     choice.window_tokens = choice.window_tokens.or(entry.window_tokens);
     if choice.prices.is_none() {
-        choice.prices = entry.prices_at(choice.base_url.as_deref());
+        choice.prices = providers::address(choice).and_then(|url| entry.prices_at(url));
     }
 }
 
 /// Says what is not known of a model, and so assumed or not counted; `None` where all is known.
 pub(crate) fn unknown(choice: &ModelChoice) -> Option<String> {
-    if choice.provider == SCRIPTED {
+    if choice.provider == Provider::Scripted.name() {
         return None;
     }
     let cost = "what its tokens cost is not known: set [model.prices] to have it counted";

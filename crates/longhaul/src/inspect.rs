@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::app::App;
 use crate::cli;
 use crate::line::Line;
-use crate::models::SCRIPTED;
+use crate::providers::Provider;
 use crate::summary;
 
 /// Entries read at once.
@@ -94,7 +94,7 @@ async fn cost(app: &App, snapshot: &Snapshot) -> anyhow::Result<Option<String>> 
     let content = entries.first().and_then(|entry| entry.content.as_ref());
     let (scripted, priced) = match content.map(|payload| &payload.content) {
         Some(Content::Configuration { configuration }) => {
-            (configuration.model.provider == SCRIPTED, configuration.model.prices.is_some())
+            (configuration.model.provider == Provider::Scripted.name(), configuration.model.prices.is_some())
         }
         Some(Content::Items { .. } | Content::Prepared { .. }) | None => (false, false),
     };

@@ -14,6 +14,7 @@ mod line;
 mod manage;
 mod manifest;
 mod models;
+mod providers;
 mod recording;
 mod render;
 mod start;

@@ -1,4 +1,5 @@
-//! The models this program can call, and the keys it knows because of them.
+//! The models this program can call, and the keys it knows because of them. Which providers there are is
+//! left to [`crate::providers`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,21 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use longhaul_engine::Models;
-use longhaul_model::openai_chat::Options;
 use longhaul_model::recording::Tape;
 use longhaul_model::scripted::ScriptedModel;
-use longhaul_model::{Model, Secret, http, openai_chat};
-use longhaul_session::agent::{Limits, ModelChoice};
+use longhaul_model::{
+    Model, Secret, anthropic, gemini, http, openai_chat as chat, openai_responses as responses,
+};
+use longhaul_session::agent::{Limits, ModelChoice, OutputFormat};
 use longhaul_session::failure::{Failure, FailureClass};
+use serde_json::{Value, json};
 
 use crate::keys::{self, Mask};
+use crate::providers::{self, Provider, Wire};
 
-/// The provider name of scripted models.
-pub(crate) const SCRIPTED: &str = "scripted";
-/// The provider name of everything that speaks Chat Completions.
-pub(crate) const OPENAI_CHAT: &str = "openai-chat";
-/// Where Chat Completions are at home.
-const OPENAI_URL: &str = "https://api.openai.com/v1";
 /// Within which time a connection to a provider must stand, in milliseconds.
 const CONNECT_MS: u64 = 10_000;
 
@@ -71,15 +69,19 @@ impl AllModels {
         Ok(Some(Secret::new(key)))
     }
 
-    fn chat(&self, choice: &ModelChoice, limits: &Limits) -> Result<Arc<dyn Model>, Failure> {
-        let url = choice.base_url.as_deref().unwrap_or(OPENAI_URL);
+    /// Makes a model that is asked over HTTP.
+    fn served(&self, provider: Provider, choice: &ModelChoice, limits: &Limits) -> Made {
+        let Some(url) = providers::address(choice) else {
+            let message = format!(
+                "{} has no usual address: say where yours is with `base_url` of [model], or --base-url",
+                provider.name()
+            );
+            return Err(Failure { class: FailureClass::Preparation, message });
+        };
         let headers = choice.headers.iter().map(|(name, value)| (name.clone(), Secret::new(value.clone())));
-        let options = Options {
+        let line = Line {
+            url: url.to_owned(),
             key: self.key(choice)?,
-            max_output_tokens: choice.max_output_tokens,
-            temperature: choice.temperature,
-            stream: choice.stream,
-            parameters: choice.parameters.clone(),
             headers: headers.collect(),
             limits: http::Limits {
                 first_byte_ms: limits.model_first_part_ms,
@@ -87,27 +89,134 @@ impl AllModels {
                 whole_answer_ms: limits.model_call_ms,
             },
             connections: self.connections(choice.ca_file.as_ref()),
-            ..Options::new(url, &choice.name)
         };
-        match openai_chat(options) {
-            Ok(model) => Ok(Arc::new(model)),
-            Err(error) => Err(Failure { class: error.class, message: error.message }),
+        let choice = choice.clone();
+        match provider.wire() {
+            Wire::Chat => spoken_in_chat(choice, line),
+            Wire::Responses => spoken_in_responses(choice, line),
+            Wire::Anthropic => spoken_in_messages(choice, line),
+            Wire::Gemini => spoken_in_contents(choice, line),
+            Wire::Scripted => scripted(&choice),
         }
     }
 }
 
+/// What is the same for all wires: whom to ask, and over what.
+struct Line {
+    url: String,
+    key: Option<Secret>,
+    headers: Vec<(String, Secret)>,
+    limits: http::Limits,
+    connections: http::Connections,
+}
+
+fn spoken_in_chat(choice: ModelChoice, line: Line) -> Made {
+    let Line { url, key, headers, limits, connections } = line;
+    let mut parameters = choice.parameters;
+    if let Some(output) = &choice.output {
+        parameters.entry("response_format").or_insert_with(|| response_format(output));
+    }
+    made(chat::openai_chat(chat::Options {
+        key,
+        headers,
+        limits,
+        connections,
+        parameters,
+        max_output_tokens: choice.max_output_tokens,
+        temperature: choice.temperature,
+        stream: choice.stream,
+        ..chat::Options::new(url, choice.name)
+    }))
+}
+
+fn spoken_in_responses(choice: ModelChoice, line: Line) -> Made {
+    let Line { url, key, headers, limits, connections } = line;
+    made(responses::openai_responses(responses::Options {
+        key,
+        headers,
+        limits,
+        connections,
+        parameters: choice.parameters,
+        max_output_tokens: choice.max_output_tokens,
+        temperature: choice.temperature,
+        stream: choice.stream,
+        provider_tools: choice.provider_tools,
+        output: choice.output,
+        chain: choice.chain,
+        resumable: choice.resumable,
+        ..responses::Options::new(url, choice.name)
+    }))
+}
+
+fn spoken_in_messages(choice: ModelChoice, line: Line) -> Made {
+    let Line { url, key, headers, limits, connections } = line;
+    made(anthropic::anthropic(anthropic::Options {
+        key,
+        headers,
+        limits,
+        connections,
+        parameters: choice.parameters,
+        max_output_tokens: choice.max_output_tokens,
+        temperature: choice.temperature,
+        stream: choice.stream,
+        provider_tools: choice.provider_tools,
+        output: choice.output,
+        ..anthropic::Options::new(url, choice.name)
+    }))
+}
+
+fn spoken_in_contents(choice: ModelChoice, line: Line) -> Made {
+    let Line { url, key, headers, limits, connections } = line;
+    made(gemini::gemini(gemini::Options {
+        key,
+        headers,
+        limits,
+        connections,
+        parameters: choice.parameters,
+        max_output_tokens: choice.max_output_tokens,
+        temperature: choice.temperature,
+        stream: choice.stream,
+        provider_tools: choice.provider_tools,
+        output: choice.output,
+        ..gemini::Options::new(url, choice.name)
+    }))
+}
+
+type Made = Result<Arc<dyn Model>, Failure>;
+
+fn made(model: Result<impl Model, longhaul_model::Error>) -> Made {
+    match model {
+        Ok(model) => Ok(Arc::new(model)),
+        Err(error) => Err(Failure { class: error.class, message: error.message }),
+    }
+}
+
+fn scripted(choice: &ModelChoice) -> Made {
+    match ScriptedModel::from_path(Path::new(&choice.name)) {
+        Ok(model) => Ok(Arc::new(model)),
+        Err(error) => Err(Failure { class: FailureClass::Preparation, message: error.to_string() }),
+    }
+}
+
+/// The form of an answer, as Chat Completions has it.
+fn response_format(output: &OutputFormat) -> Value {
+    json!({ "type": "json_schema", "json_schema": { "name": output.name, "schema": output.schema } })
+}
+
 impl Models for AllModels {
     fn model(&self, choice: &ModelChoice, limits: &Limits) -> Result<Arc<dyn Model>, Failure> {
-        let failed = |message| Failure { class: FailureClass::Preparation, message };
-        match choice.provider.as_str() {
-            SCRIPTED => match ScriptedModel::from_path(Path::new(&choice.name)) {
-                Ok(model) => Ok(Arc::new(model)),
-                Err(error) => Err(failed(error.to_string())),
-            },
-            OPENAI_CHAT => self.chat(choice, limits),
-            other => Err(failed(format!(
-                "this program knows no provider {other:?}; it knows {SCRIPTED:?} and {OPENAI_CHAT:?}"
-            ))),
+        match Provider::named(&choice.provider) {
+            Some(Provider::Scripted) => scripted(choice),
+            Some(provider) => self.served(provider, choice, limits),
+            None => {
+                let names: Vec<&str> = Provider::ALL.iter().map(|provider| provider.name()).collect();
+                let message = format!(
+                    "this program knows no provider {:?}; it knows {}",
+                    choice.provider,
+                    names.join(", ")
+                );
+                Err(Failure { class: FailureClass::Preparation, message })
+            }
         }
     }
 

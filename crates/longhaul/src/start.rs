@@ -22,7 +22,7 @@ use crate::drive::{LOOK_MS, Wanted, drive, drive_to};
 use crate::facts;
 use crate::line::Line;
 use crate::manifest;
-use crate::models::{OPENAI_CHAT, SCRIPTED};
+use crate::providers::{self, Provider};
 use crate::render::Renderer;
 use crate::summary;
 
@@ -71,7 +71,7 @@ pub(crate) async fn create(
 fn header(configuration: &Configuration) -> String {
     let model = &configuration.model;
     let directory = &configuration.directory;
-    if model.provider == SCRIPTED {
+    if model.provider == Provider::Scripted.name() {
         return format!("scripted model {} (no language model is involved)\n  in {directory}", model.name);
     }
     let place = model.base_url.as_deref().map(|url| format!(" at {url}")).unwrap_or_default();
@@ -122,48 +122,46 @@ fn directory(wanted: &Path) -> anyhow::Result<PathBuf> {
 fn from_manifest(args: &cli::Run) -> anyhow::Result<Configuration> {
     let here = directory(args.dir.as_deref().unwrap_or(Path::new(".")))?;
     let found = args.manifest.clone().or_else(|| manifest::find(&here));
-    let mut configuration = match (found, &args.model) {
+    let mut configuration = match (found, &args.choice.model) {
         (Some(path), _) => manifest::load(&path, &Toolbox::builtin())?,
-        (None, Some(model)) => {
-            let mut choice = ModelChoice::new(OPENAI_CHAT, model);
-            facts::complete(&mut choice);
-            with_model(choice, &here)?
-        }
+        (None, Some(model)) => with_model(ModelChoice::new(Provider::OpenaiChat.name(), model), &here)?,
         (None, None) => bail!(
             "no model is chosen: there is no longhaul.toml here or above, and none of --manifest, --model and \
              --script is given; `longhaul run --help` has examples"
         ),
     };
-    choose(&mut configuration, args.model.as_deref(), args.base_url.as_deref(), args.key_env.as_deref());
+    choose(&mut configuration, &args.choice);
     Ok(configuration)
 }
 
-/// Chooses another model, another place, or another key, in place of what the configuration says.
-pub(crate) fn choose(
-    configuration: &mut Configuration,
-    model: Option<&str>,
-    base_url: Option<&str>,
-    key_env: Option<&str>,
-) {
-    let choice = &mut configuration.model;
+/// Chooses another model, another place, or another key, in place of what the configuration says, and adds
+/// what is known of the model and where its key usually is.
+pub(crate) fn choose(configuration: &mut Configuration, wanted: &cli::Choice) {
+    let mut choice = configuration.model.clone();
     // What is known or stated of one model, or costs in one place, does not hold for another.
-    if let Some(name) = model {
-        OPENAI_CHAT.clone_into(&mut choice.provider);
-        name.clone_into(&mut choice.name);
+    if let Some(name) = &wanted.model {
+        let scripted = choice.provider == Provider::Scripted.name();
+        let provider = wanted.provider.or(scripted.then_some(Provider::OpenaiChat));
+        match provider.filter(|provider| provider.name() != choice.provider) {
+            // What is said of one provider, its key before all, is not for another.
+            Some(provider) => choice = ModelChoice::new(provider.name(), name),
+            None => choice.name.clone_from(name),
+        }
         (choice.window_tokens, choice.prices) = (None, None);
     }
-    if let Some(url) = base_url {
-        choice.base_url = Some(url.to_owned());
+    if wanted.base_url.is_some() {
+        choice.base_url.clone_from(&wanted.base_url);
         choice.prices = None;
     }
-    if let Some(variable) = key_env {
-        choice.key = Some(KeySource::Env(variable.to_owned()));
+    if let Some(variable) = &wanted.key_env {
+        choice.key = Some(KeySource::Env(variable.clone()));
     }
-    facts::complete(choice);
-    if model.is_some() {
+    facts::complete(&mut choice);
+    if wanted.model.is_some() {
         let above_tokens = &mut configuration.limits.compact_above_tokens;
-        *above_tokens = facts::compact_above_tokens(&configuration.model).min(*above_tokens);
+        *above_tokens = facts::compact_above_tokens(&choice).min(*above_tokens);
     }
+    configuration.model = providers::with_usual_key(choice);
 }
 
 /// Denies tools, in place of what the configuration says of them.
@@ -185,11 +183,12 @@ fn deny(configuration: &mut Configuration, names: &[String]) -> anyhow::Result<(
 
 /// Makes the configuration of an agent that plays a script and may write in its directory.
 pub(crate) fn scripted(script: &Path, directory: &Path) -> anyhow::Result<Configuration> {
-    with_model(ModelChoice::new(SCRIPTED, path_text(script)?), directory)
+    with_model(ModelChoice::new(Provider::Scripted.name(), path_text(script)?), directory)
 }
 
 /// Makes the configuration of an agent about which nothing but its model and its directory is said.
-pub(crate) fn with_model(model: ModelChoice, directory: &Path) -> anyhow::Result<Configuration> {
+pub(crate) fn with_model(mut model: ModelChoice, directory: &Path) -> anyhow::Result<Configuration> {
+    facts::complete(&mut model);
     let scope = ScopeRule {
         effect: ScopeEffect::Allow,
         target: ".".to_owned(),

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 use longhaul_engine::Driven;
 use longhaul_session::agent::Limits;
 use longhaul_session::item::EffectClass;
-use longhaul_store::sqlite::Counters;
-use longhaul_store::{Row, SqliteStore};
+use longhaul_store::Row;
 use longhaul_tools::tool::{ToolOutput, function};
 use longhaul_tools::toolbox::Toolbox;
 
+use crate::kept::Counts;
+use crate::wire::Wire;
 use crate::world::{World, spec};
 
 /// Steps of a turn that ends with entry 20,000: two entries each, and a few around them.
@@ -35,7 +36,7 @@ async fn a_step_costs_the_same_at_entry_100_and_at_entry_20_000() {
 }
 
 /// Runs a session of so many steps. Returns its row, and what the store had done at each step's call.
-async fn run(steps: usize) -> (Row, Vec<Counters>) {
+async fn run(steps: usize) -> (Row, Vec<Counts>) {
     let script = format!(
         r#"
         [[turn]]
@@ -50,16 +51,16 @@ async fn run(steps: usize) -> (Row, Vec<Counters>) {
         text = "done"
         "#
     );
-    let marks: Arc<Mutex<Vec<Counters>>> = Arc::default();
-    let store: Arc<Mutex<Option<Arc<SqliteStore>>>> = Arc::default();
+    let marks: Arc<Mutex<Vec<Counts>>> = Arc::default();
+    let store: Arc<Mutex<Option<Arc<Wire>>>> = Arc::default();
     let (marking, seen) = (Arc::clone(&marks), Arc::clone(&store));
     let mark = function(spec("mark", EffectClass::Once), move |_, _| {
-        let counters = seen.lock().unwrap().as_ref().unwrap().counters();
-        marking.lock().unwrap().push(counters);
+        let counts = seen.lock().unwrap().as_ref().unwrap().counts();
+        marking.lock().unwrap().push(counts);
         async { ToolOutput::ok("marked") }
     });
     let world = World::new(&script, Toolbox::empty().with(mark)).in_memory();
-    *store.lock().unwrap() = Some(Arc::clone(&world.store.inner));
+    *store.lock().unwrap() = Some(Arc::clone(&world.store));
     let limits = Limits { max_steps: 20_000, compact_above_tokens: u64::MAX / 16, ..Limits::default() };
     let session = world.limited(limits).await;
     assert_eq!(world.run(session).await, Driven::Waiting);
@@ -69,15 +70,15 @@ async fn run(steps: usize) -> (Row, Vec<Counters>) {
 }
 
 /// The least that one of a few steps in a row cost: a look without a hint, once a second, is not of the step.
-fn price(marks: &[Counters], at: usize) -> ([u64; 4], u64) {
+fn price(marks: &[Counts], at: usize) -> ([u64; 4], u64) {
     (at - 4..=at).map(|at| price_of_one(marks, at)).min().expect("these are five steps")
 }
 
 /// What one step cost: transactions, statements, entries read and written; and bytes written.
-fn price_of_one(marks: &[Counters], at: usize) -> ([u64; 4], u64) {
+fn price_of_one(marks: &[Counts], at: usize) -> ([u64; 4], u64) {
     let (before, after) = (marks[at - 1], marks[at]);
     let counts = [
-        after.transactions - before.transactions,
+        after.commits - before.commits,
         after.statements - before.statements,
         after.entries_read - before.entries_read,
         after.entries_written - before.entries_written,

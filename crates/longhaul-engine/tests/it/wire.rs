@@ -1,4 +1,4 @@
-//! The store under test: SQLite, behind a wire that can be counted, broken and stalled, and may have leases.
+//! The store under test, behind a wire that can be counted, broken and stalled, and may have leases.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,14 +8,19 @@ use async_trait::async_trait;
 use longhaul_session::id::{Digest, EntryNo, SessionId, Timestamp, WorkerId};
 use longhaul_session::log::SealedEntry;
 use longhaul_store::{
-    Announced, Append, Appended, Deleted, Error, Filter, Hint, Lease, Page, RequestId, Row, SqliteStore,
-    Store, WorkerInfo,
+    Announced, Append, Appended, Deleted, Error, Filter, Hint, Lease, Page, RequestId, Row, Store, WorkerInfo,
 };
+use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use crate::kept::{Counts, Opened};
+
 pub(crate) struct Wire {
-    pub(crate) inner: Arc<SqliteStore>,
+    inner: Arc<dyn Store>,
+    /// Where calls run.
+    runtime: Handle,
+    counts: Box<dyn Fn() -> Counts + Send + Sync>,
     /// Nobody is told of what others wrote; only polling finds it.
     pub(crate) mute: AtomicBool,
     /// Nobody is told of anything but of some other session, twice a second.
@@ -63,14 +68,19 @@ struct Faults {
 }
 
 impl Wire {
-    pub(crate) fn new(inner: SqliteStore) -> Self {
+    pub(crate) fn new(opened: Opened) -> Self {
+        let Opened { store, runtime, counts } = opened;
+        // A store that has leases has them here too, told by the test's clock.
+        let leases = store.lease().map(|_| Leases::default());
         Wire {
-            inner: Arc::new(inner),
+            inner: store,
+            runtime,
+            counts,
             mute: AtomicBool::new(false),
             noisy: AtomicBool::new(false),
             down: AtomicBool::new(false),
             looks: AtomicU64::new(0),
-            leases: Mutex::default(),
+            leases: Mutex::new(leases),
             faults: Mutex::default(),
             announced: Arc::default(),
         }
@@ -89,6 +99,11 @@ impl Wire {
         let token = CancellationToken::new();
         self.faults.lock().unwrap().stall = Some(token.clone());
         token
+    }
+
+    /// Returns what the store has done.
+    pub(crate) fn counts(&self) -> Counts {
+        (self.counts)()
     }
 
     /// From now on there are leases.
@@ -137,14 +152,14 @@ impl Wire {
         Err(error.clone())
     }
 
-    /// Waits on a thread that may block: paused time stands still for it, as it does not for a thread
-    /// of the store's own.
+    /// Waits on a thread that may block: paused time stands still for it, as it does not for a thread or a
+    /// socket of the store's own.
     async fn steady<T: Send + 'static, F: Future<Output = T>>(
         &self,
-        call: impl FnOnce(Arc<SqliteStore>) -> F + Send + 'static,
+        call: impl FnOnce(Arc<dyn Store>) -> F + Send + 'static,
     ) -> T {
-        let inner = Arc::clone(&self.inner);
-        let wait = move || tokio::runtime::Handle::current().block_on(call(inner));
+        let (inner, runtime) = (Arc::clone(&self.inner), self.runtime.clone());
+        let wait = move || runtime.block_on(call(inner));
         tokio::task::spawn_blocking(wait).await.unwrap()
     }
 }
@@ -174,7 +189,7 @@ impl Store for Wire {
 
     async fn load(&self, session: SessionId) -> Result<Option<Row>, Error> {
         self.up()?;
-        self.inner.load(session).await
+        self.steady(move |inner| async move { inner.load(session).await }).await
     }
 
     async fn append(&self, append: Append) -> Result<Appended, Error> {
@@ -188,7 +203,8 @@ impl Store for Wire {
     }
 
     async fn request(&self, session: SessionId, request: &RequestId) -> Result<Option<EntryNo>, Error> {
-        self.inner.request(session, request).await
+        let request = request.clone();
+        self.steady(move |inner| async move { inner.request(session, &request).await }).await
     }
 
     async fn entries(
@@ -197,23 +213,25 @@ impl Store for Wire {
         range: RangeInclusive<EntryNo>,
     ) -> Result<Vec<SealedEntry>, Error> {
         self.up()?;
-        self.inner.entries(session, range).await
+        self.steady(move |inner| async move { inner.entries(session, range).await }).await
     }
 
     async fn list(&self, filter: Filter, page: Page) -> Result<Vec<Row>, Error> {
-        self.inner.list(filter, page).await
+        self.steady(move |inner| async move { inner.list(filter, page).await }).await
     }
 
     async fn claimable(&self, now: Timestamp, place: &str, limit: usize) -> Result<Vec<Row>, Error> {
         self.looks.fetch_add(1, Ordering::SeqCst);
         self.up()?;
         self.fault(|faults| &mut faults.fail_looks)?;
-        self.inner.claimable(now, place, limit).await
+        let place = place.to_owned();
+        self.steady(move |inner| async move { inner.claimable(now, &place, limit).await }).await
     }
 
     async fn next_claimable_at(&self, now: Timestamp, place: &str) -> Result<Option<Timestamp>, Error> {
         self.up()?;
-        self.inner.next_claimable_at(now, place).await
+        let place = place.to_owned();
+        self.steady(move |inner| async move { inner.next_claimable_at(now, &place).await }).await
     }
 
     fn lease(&self) -> Option<Lease> {
@@ -223,7 +241,7 @@ impl Store for Wire {
 
     async fn owner_is_alive(&self, worker: WorkerId) -> Result<bool, Error> {
         self.up()?;
-        self.inner.owner_is_alive(worker).await
+        self.steady(move |inner| async move { inner.owner_is_alive(worker).await }).await
     }
 
     async fn renew(&self, worker: WorkerId, sessions: &[SessionId]) -> Result<Vec<SessionId>, Error> {
@@ -238,7 +256,8 @@ impl Store for Wire {
             return Err(busy());
         }
         self.up()?;
-        let mut found = self.inner.renew(worker, sessions).await?;
+        let sessions = sessions.to_vec();
+        let mut found = self.steady(move |inner| async move { inner.renew(worker, &sessions).await }).await?;
         found.extend(lost);
         Ok(found)
     }
@@ -250,7 +269,7 @@ impl Store for Wire {
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, Error> {
-        self.inner.workers().await
+        self.steady(move |inner| async move { inner.workers().await }).await
     }
 
     fn hints(&self) -> broadcast::Receiver<Hint> {
@@ -279,7 +298,7 @@ impl Store for Wire {
     }
 
     async fn artifact(&self, digest: Digest) -> Result<Option<Vec<u8>>, Error> {
-        self.inner.artifact(digest).await
+        self.steady(move |inner| async move { inner.artifact(digest).await }).await
     }
 
     async fn delete(&self, session: SessionId) -> Result<Deleted, Error> {
@@ -287,6 +306,6 @@ impl Store for Wire {
     }
 
     async fn close(&self) -> Result<(), Error> {
-        self.inner.close().await
+        self.steady(move |inner| async move { inner.close().await }).await
     }
 }

@@ -1,4 +1,4 @@
-//! A directory, a database, a scripted model and tools, under an engine whose time is tokio's: paused,
+//! A directory, a store, a scripted model and tools, under an engine whose time is tokio's: paused,
 //! it goes on by itself whenever nothing else can.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use longhaul_session::failure::Failure;
 use longhaul_session::id::{EntryNo, SessionId, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Item, Outcome, ToolResult};
 use longhaul_session::state::SessionState;
-use longhaul_store::{SqliteStore, WorkerInfo};
+use longhaul_store::WorkerInfo;
 use longhaul_tools::tool::{CallContext, Tool, ToolOutput, function};
 use longhaul_tools::toolbox::Toolbox;
 use serde_json::json;
@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::kept::Kept;
 use crate::wire::Wire;
 
 /// Events looked at before a test gives up.
@@ -99,6 +100,7 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) models: Arc<dyn Models>,
     pub(crate) tools: Toolbox,
+    kept: Kept,
 }
 
 impl World {
@@ -114,12 +116,14 @@ impl World {
     pub(crate) fn with_models(models: Arc<dyn Models>, tools: Toolbox) -> Self {
         let scratch = Arc::new(TempDir::new().unwrap());
         std::fs::create_dir(scratch.path().join("work")).unwrap();
-        World::over(scratch, Arc::new(Clock::new()), models, tools, false)
+        let kept = Kept::at(scratch.path().join("longhaul.db"));
+        World::over(scratch, Arc::new(Clock::new()), models, tools, kept)
     }
 
-    /// The same world with its database in memory: no other process, nothing that happens by itself.
+    /// The same world with its database in memory, where it would be a file: no other process, nothing that
+    /// happens by itself.
     pub(crate) fn in_memory(self) -> Self {
-        World::over(self.scratch, self.host, self.models, self.tools, true)
+        World::over(self.scratch, self.host, self.models, self.tools, self.kept.in_memory())
     }
 
     fn over(
@@ -127,22 +131,17 @@ impl World {
         host: Arc<Clock>,
         models: Arc<dyn Models>,
         tools: Toolbox,
-        in_memory: bool,
+        kept: Kept,
     ) -> Self {
-        let store = if in_memory {
-            SqliteStore::in_memory()
-        } else {
-            SqliteStore::open(scratch.path().join("longhaul.db"))
-        };
-        let store = Arc::new(Wire::new(store.unwrap()));
+        let store = Arc::new(Wire::new(kept.open()));
         let engine = Engine::new(store.clone(), host.clone(), models.clone(), tools.clone());
-        World { scratch, host, store, engine, models, tools }
+        World { scratch, host, store, engine, models, tools, kept }
     }
 
-    /// Another process over the same file.
+    /// Another process over the same database.
     pub(crate) fn neighbour(&self) -> Self {
         let (scratch, host) = (Arc::clone(&self.scratch), Arc::clone(&self.host));
-        World::over(scratch, host, Arc::clone(&self.models), self.tools.clone(), false)
+        World::over(scratch, host, Arc::clone(&self.models), self.tools.clone(), self.kept.clone())
     }
 
     pub(crate) fn directory(&self) -> PathBuf {

@@ -1,6 +1,6 @@
 //! What is known of models: found by the names people write, priced only where the prices hold.
 
-use longhaul_model::catalogue::{Capability, Entry, Source, entries, find};
+use longhaul_model::catalogue::{Capability, Entry, PriceList, Source, entries, find};
 
 fn first_name(name: &str) -> Option<&'static str> {
     find(name).map(|entry| entry.names[0].as_str())
@@ -49,7 +49,7 @@ fn a_name_that_only_begins_like_another_is_another_model() {
 #[test]
 fn prices_hold_only_where_they_are_from() {
     let entry = find("openai/gpt-oss-120b").unwrap();
-    let groq = entry.prices_at(Some("https://api.groq.com/openai/v1")).unwrap();
+    let groq = entry.prices_at("https://api.groq.com/openai/v1").unwrap();
     assert_eq!(
         (groq.rates.input, groq.rates.cached_input, groq.rates.output),
         (150_000, Some(75_000), 600_000)
@@ -57,12 +57,12 @@ fn prices_hold_only_where_they_are_from() {
     for elsewhere in
         ["http://localhost:8080/v1", "https://openrouter.ai/api/v1", "https://api.groq.com.evil.example"]
     {
-        assert_eq!(entry.prices_at(Some(elsewhere)), None, "{elsewhere}");
+        assert_eq!(entry.prices_at(elsewhere), None, "{elsewhere}");
     }
     let claude = find("anthropic/claude-haiku-5.5").unwrap();
-    let here = claude.prices_at(None).unwrap();
-    assert_eq!(claude.prices_at(Some("https://openrouter.ai/api/v1")), None);
-    assert_eq!(claude.prices_at(Some("https://API.anthropic.com:443")), Some(here.clone()));
+    let here = claude.prices_at("https://api.anthropic.com").unwrap();
+    assert_eq!(claude.prices_at("https://openrouter.ai/api/v1"), None);
+    assert_eq!(claude.prices_at("https://API.anthropic.com:443"), Some(here.clone()));
     assert_eq!(here.tiers[0].above_prompt_tokens, 100_000);
 }
 
@@ -85,9 +85,9 @@ fn every_entry_makes_sense() {
         let window = window_tokens.unwrap();
         assert!(window >= 16_000 && max_output_tokens.is_none_or(|most| most <= window), "{id}");
         assert!(entry.can(Capability::Streaming), "{id}");
-        let Some(prices) = entry.prices_at(None) else { continue };
-        let lists = prices.tiers.iter().map(|tier| &tier.rates).chain([&prices.rates]);
-        for rates in lists {
+        let prices = lists.iter().map(PriceList::prices);
+        let rates = prices.flat_map(|it| it.tiers.into_iter().map(|tier| tier.rates).chain([it.rates]));
+        for rates in rates {
             // From a tenth of a cent to two hundred dollars: a price of another unit stands out.
             assert!((10_000..=200_000_000).contains(&rates.input), "{id}: {rates:?}");
             assert!(rates.output >= rates.input, "{id}: {rates:?}");

@@ -280,12 +280,16 @@ fn close(draft: &Draft, epoch: Epoch, cut: Cut, lost: Outcome) -> Vec<Ran> {
         .pending
         .iter()
         .map(|call| {
+            let by_older = call.startable_by.is_some_and(|by| by != epoch);
             if let Some(at) = finished.iter().position(|ran| ran.result.call == call.id) {
-                return finished.swap_remove(at);
+                let ran = finished.swap_remove(at);
+                // This runner did not begin it; an older one may have.
+                if !(by_older && ran.result.outcome == Outcome::NotRun) {
+                    return ran;
+                }
             }
             let outcome = match call.place {
                 Place::Local => {
-                    let by_older = call.startable_by.is_some_and(|by| by != epoch);
                     if started.contains(&call.id) {
                         Outcome::Stopped
                     } else if by_older {

@@ -6,14 +6,15 @@ use longhaul_session::decide::decide;
 use longhaul_session::entry::{Actor, CallFact, Fact, Place};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::id::{CallId, EntryNo};
-use longhaul_session::item::{Item, Outcome};
+use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::state::{
     MAX_CALLS, MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, MAX_RESPONSE_ID_BYTES, Origin, Status,
 };
 use longhaul_session::usage::Spend;
 
 use crate::driver::{
-    Session, acquire, call, failure, finish, ids, model_step, ran, result, retry, send, session_id, worker,
+    Session, acquire, call, configuration, failure, finish, ids, model_step, ran, result, retry, send,
+    session_id, worker,
 };
 
 fn interrupted(cut: Cut) -> OwnerAction {
@@ -104,6 +105,16 @@ fn a_call_of_a_lost_epoch_is_never_called_not_run() {
     let refusal = session.refusal(session.owned(session.tool_step(&[("a", Outcome::NotRun)])));
     assert_eq!(refusal, Refusal::NotAwaited("a".into()));
     session.run(Command::Interrupt { drop_queue: false }).own(interrupted(Cut::default()));
+    assert_eq!(session.outcomes("a"), [Outcome::Stopped]);
+}
+
+#[test]
+fn a_call_that_an_older_epoch_may_have_begun_is_not_said_to_be_not_run() {
+    let mut session = Session::running();
+    let pure = CallFact { effect: EffectClass::Pure, ..call("a") };
+    session.model(&[pure]).take_over().run(Command::Interrupt { drop_queue: false });
+    let cut = Cut { finished: vec![ran("a", Outcome::NotRun)], started: Vec::new() };
+    session.own(interrupted(cut));
     assert_eq!(session.outcomes("a"), [Outcome::Stopped]);
 }
 
@@ -422,6 +433,33 @@ fn a_response_to_be_picked_up_is_forgotten_when_the_session_rests() {
 }
 
 #[test]
+fn a_response_is_picked_up_by_the_attempt_after_a_network_failure_and_by_no_other() {
+    let begun = || {
+        let mut session = Session::running();
+        let action = OwnerAction::RecordResponse { basis: session.basis(), response_id: "r".to_owned() };
+        session.own(action);
+        session
+    };
+    for class in
+        [FailureClass::Network, FailureClass::Timeout, FailureClass::Server, FailureClass::ChainBroken]
+    {
+        let mut session = begun();
+        let (basis, retry) = (session.basis(), retry(class, session.now));
+        let spend = Spend::default();
+        session.own(OwnerAction::BeginRetry { basis, failure: failure(class), retry, spend });
+        assert_eq!(session.state.response_id.is_some(), class == FailureClass::Network, "{class:?}");
+    }
+    let mut unsummarised = begun();
+    let (basis, failure) = (unsummarised.basis(), failure(FailureClass::Server));
+    unsummarised.own(OwnerAction::FailCompaction { basis, failure, spend: Spend::default() });
+    let mut reconfigured = begun();
+    reconfigured.run(Command::Configure(Box::new(configuration())));
+    for session in [unsummarised, reconfigured] {
+        assert_eq!(session.state.response_id, None);
+    }
+}
+
+#[test]
 fn an_edit_needs_evidence_as_new_as_the_history() {
     let mut session = Session::running();
     let (early, first) = (edit(&session), session.context.last_user_message().unwrap().entry());
@@ -552,10 +590,11 @@ fn redaction_of_what_is_not_there_is_refused() {
 fn a_state_that_breaks_its_invariants_is_put_right_and_says_what_was_wrong() {
     let mut broken = Session::running();
     broken.model(&[call("a")]).send("queued");
-    let breakages: [fn(&mut longhaul_session::state::SessionState); 5] = [
+    let breakages: [fn(&mut longhaul_session::state::SessionState); 6] = [
         |state| state.status = Status::Waiting,
         |state| state.history_at = state.head + 5,
         |state| state.queue.push(state.head + 5),
+        |state| state.queue.push(state.head + 1),
         |state| state.epoch += 1,
         |state| state.archived = true,
     ];
@@ -566,6 +605,7 @@ fn a_state_that_breaks_its_invariants_is_put_right_and_says_what_was_wrong() {
         let decision = decide(&state, Command::Reconcile, broken.now).expect("it is broken");
         assert_eq!(decision.state.broken_invariant(), None, "{wrong}");
         assert_eq!(decision.state.status, Status::Failed);
+        assert_eq!(decision.state.queue, broken.state.queue, "what people said stays queued");
         let mut context = broken.context.clone();
         decision.entries.iter().for_each(|entry| context.apply(entry));
         assert_eq!(context.broken_pairing(&[]), None);

@@ -231,7 +231,13 @@ fn raising_a_budget_goes_on_at_once_and_keeps_the_meter() {
 #[test]
 fn lowering_a_budget_below_what_was_used_stops_the_goal() {
     let mut session = pursuing(Budget::default());
-    session.model_for(&[call("a")], session.spend(12)).run(edit_budget(token_budget(12)));
+    session.model_for(&[call("a")], session.spend(12)).run(edit_budget(token_budget(13)));
+    assert_eq!(session.goal().status, GoalStatus::Active);
+    assert!(!session.state.steering_due.objective_changed, "a budget says nothing of the objective");
+    let mut paused = session.clone();
+    paused.run(Command::PauseGoal).run(edit_budget(token_budget(12)));
+    assert_eq!(paused.goal().status, GoalStatus::Paused);
+    session.run(edit_budget(token_budget(12)));
     assert_eq!(session.goal().status, GoalStatus::BudgetLimited);
 }
 

@@ -15,7 +15,8 @@ use crate::world::World;
 pub(super) struct Calls {
     /// The open ones, with the entry of their step.
     open: BTreeMap<CallId, (EntryNo, Place)>,
-    ever: BTreeSet<CallId>,
+    /// All that the model sees, with the entry of their step.
+    seen: BTreeMap<CallId, EntryNo>,
     /// The session whose log they are in; a prefix has none of its own yet.
     session: Option<SessionId>,
 }
@@ -41,8 +42,8 @@ impl Calls {
             if !self.open.is_empty() {
                 broken("Answered", "the model answers while calls are open".to_owned());
             }
-            for call in calls.iter().filter(|call| self.ever.contains(&call.id)) {
-                broken("Answered", format!("the id {} was used before", call.id));
+            for call in calls.iter().filter(|call| self.seen.contains_key(&call.id)) {
+                broken("Answered", format!("the model sees the id {} twice", call.id));
             }
         }
         for ResultFact { call, outcome, .. } in results(&entry.record.fact) {
@@ -74,10 +75,16 @@ impl Calls {
         let n = entry.record.n;
         match &entry.record.fact {
             Fact::ModelStep { calls, .. } => {
-                self.ever.extend(calls.iter().map(|call| call.id.clone()));
+                self.seen.extend(calls.iter().map(|call| (call.id.clone(), n)));
                 self.open = calls.iter().map(|call| (call.id.clone(), (n, call.place))).collect();
             }
-            Fact::Edited { .. } | Fact::Reconciled { .. } => self.open.clear(),
+            Fact::Edited { message } => {
+                self.seen.retain(|_, step| *step < *message);
+                self.open.clear();
+            }
+            Fact::Reconciled { .. } => self.open.clear(),
+            Fact::Compacted { keep_from, .. } => self.seen.retain(|_, step| *step >= *keep_from),
+            Fact::Cleared => self.seen.clear(),
             Fact::Answered { allowed, .. } => {
                 for (_, (_, place)) in self.open.iter_mut().filter(|(id, _)| allowed.contains(id)) {
                     *place = Place::Local;

@@ -10,7 +10,10 @@ use tokio_postgres::config::{Host, SslMode};
 
 use super::tls::Proof;
 use crate::Error;
-use crate::limits::{CONNECT_TIMEOUT_S, KEEPALIVE_S, UNACKNOWLEDGED_S};
+use crate::limits::{CONNECT_TIMEOUT_S, KEEPALIVE_S, LEASES_MS, UNACKNOWLEDGED_S};
+
+/// The option that says how long an owner lives without a renewal, in milliseconds.
+const LEASE_OPTION: &str = "longhaul_lease_ms";
 
 /// Where a database is and how to get there.
 pub(super) struct Address {
@@ -19,6 +22,8 @@ pub(super) struct Address {
     pub(super) config: Config,
     /// What the server must prove.
     pub(super) proof: Proof,
+    /// For how long an owner lives without a renewal, where the URL says so.
+    pub(super) lease_ms: Option<u64>,
 }
 
 /// Reads a URL.
@@ -30,11 +35,12 @@ pub(super) fn parse(url: &str) -> Result<Address, Error> {
     let host = url.find('@').unwrap_or_default();
     let query = url[host..].find('?').map_or(url.len(), |at| host + at);
     let (address, options) = (&url[..query], url[query..].trim_start_matches('?'));
-    let (mut mode, mut root, mut others) = (None, None, Vec::new());
+    let (mut mode, mut root, mut lease_ms, mut others) = (None, None, None, Vec::new());
     for option in options.split('&').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
             Some(("sslmode", value)) => mode = Some(value),
             Some(("sslrootcert", value)) => root = Some(decode(value)?),
+            Some((LEASE_OPTION, value)) => lease_ms = Some(lease(value)?),
             _ => others.push(option),
         }
     }
@@ -60,7 +66,19 @@ pub(super) fn parse(url: &str) -> Result<Address, Error> {
         let every = Duration::from_secs(KEEPALIVE_S);
         config.keepalives_idle(every).keepalives_interval(every).keepalives_retries(2);
     }
-    Ok(Address { database: place(&config).into(), config, proof })
+    Ok(Address { database: place(&config).into(), config, proof, lease_ms })
+}
+
+/// Reads a lease.
+fn lease(value: &str) -> Result<u64, Error> {
+    let lease_ms = value.parse().ok().filter(|lease_ms| LEASES_MS.contains(lease_ms));
+    lease_ms.map_or_else(
+        || {
+            let (shortest, longest) = (LEASES_MS.start(), LEASES_MS.end());
+            wrong(&format!("{LEASE_OPTION} is a number of milliseconds from {shortest} to {longest}"))
+        },
+        Ok,
+    )
 }
 
 /// Decides what `sslmode` and `sslrootcert` come to. A root certificate asks for proof: without
@@ -164,11 +182,20 @@ mod tests {
             "postgres://ada:secret@db/x?sslmode=allow",
             "postgres://ada:secret@db/x?sslmode=disable&sslrootcert=/ca.pem",
             "postgres://ada:secret@db/x?connect_timeout=secret",
+            "postgres://ada:secret@db/x?longhaul_lease_ms=999",
+            "postgres://ada:secret@db/x?longhaul_lease_ms=secret",
         ] {
             let Err(error) = parse(url) else { panic!("{url} was accepted") };
             let text = error.to_string();
             assert!(text.contains("cannot be used") && !text.contains("secret"), "{url}: {text}");
         }
+    }
+
+    #[test]
+    fn a_lease_is_taken_out_of_the_url() {
+        let lease_ms = |options: &str| parse(&format!("postgres://ada@db/x?{options}")).unwrap().lease_ms;
+        assert_eq!(lease_ms("sslmode=disable"), None);
+        assert_eq!(lease_ms("sslmode=disable&longhaul_lease_ms=60000"), Some(60_000));
     }
 
     #[test]

@@ -55,8 +55,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let lease = Lease { lasts_ms: LEASE_MS, renew_every_ms: LEASE_MS / 3, margin_ms: LEASE_MS / 5 };
-        Options { lease, poll_every_ms: POLL_EVERY_MS }
+        Options { lease: Lease::lasting(LEASE_MS), poll_every_ms: POLL_EVERY_MS }
     }
 }
 
@@ -102,18 +101,20 @@ impl PostgresStore {
     /// `sslmode` is `disable`; `prefer` (the default: TLS where the server has it) and `require`, which hide
     /// what is said but let anybody answer; or `verify-full`, which asks for a certificate that the system
     /// trusts for this host. `sslrootcert` names a file of certificates (PEM) to trust instead, and asks for
-    /// the same proof.
+    /// the same proof. `longhaul_lease_ms`, if given, goes before the lease of the options.
     ///
     /// # Errors
     /// When the URL or the server cannot be used, the schema belongs to another program, or was written by a
     /// newer version of this one. No message holds the URL's user or password.
     pub async fn open(url: &str, options: Options) -> Result<Self, Error> {
-        let opener = Arc::new(Opener::new(address::parse(url)?)?);
+        let address = address::parse(url)?;
+        let lease = address.lease_ms.map_or(options.lease, Lease::lasting);
+        let opener = Arc::new(Opener::new(address)?);
         let first = opener.connect().await.map_err(|fault| fault.error)?;
         migrate::migrate(&first).await.map_err(|fault| fault.error)?;
         let since = listen::moment(&first).await.map_err(|fault| fault.error)?;
         let listeners = Arc::new(Listeners::new());
-        let lease_ms = read::clamp(options.lease.lasts_ms);
+        let lease_ms = read::clamp(lease.lasts_ms);
         let writer = Writer::start(Arc::clone(&opener), Arc::clone(&listeners), lease_ms);
         let listening =
             listen::listen(Arc::clone(&opener), Arc::clone(&listeners), since, options.poll_every_ms);
@@ -126,7 +127,7 @@ impl PostgresStore {
             unsettled: Mutex::default(),
         });
         let listening = Mutex::new(Some(tokio::spawn(listening)));
-        Ok(PostgresStore { shared, writer, listening, lease: options.lease })
+        Ok(PostgresStore { shared, writer, listening, lease })
     }
 
     /// Returns what the store has done since it was opened.

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::cli::Options;
 use crate::facts;
 use crate::keys::{self, Mask};
-use crate::models::SCRIPTED;
+use crate::providers::{self, Provider};
 use crate::summary;
 
 /// Prints what a manifest comes to: the one named, or the one that would be found from here.
@@ -72,7 +72,8 @@ struct Found {
 }
 
 impl Found {
-    fn new(configuration: Configuration, tools: &Toolbox) -> anyhow::Result<Self> {
+    fn new(mut configuration: Configuration, tools: &Toolbox) -> anyhow::Result<Self> {
+        configuration.model = providers::with_usual_key(configuration.model);
         let mut warnings = Vec::new();
         let source = configuration.model.key.as_ref();
         let key = source.map(keys::resolve);
@@ -174,17 +175,19 @@ impl Found {
 
 /// Says why a script cannot be played; `None` when it can, or there is none.
 fn unplayable(model: &ModelChoice) -> Option<String> {
-    let played = (model.provider == SCRIPTED).then(|| ScriptedModel::from_path(Path::new(&model.name)));
+    let played = (model.provider == Provider::Scripted.name())
+        .then(|| ScriptedModel::from_path(Path::new(&model.name)));
     played?.err().map(|error| error.to_string())
 }
 
 /// Says which model a choice is, and what it is asked with.
 pub(crate) fn described_model(model: &ModelChoice) -> String {
-    if model.provider == SCRIPTED {
+    let provider = Provider::named(&model.provider);
+    if provider == Some(Provider::Scripted) {
         return format!("scripted, {} (no language model is involved)", model.name);
     }
     let mut text = format!("{}, {}", model.provider, model.name);
-    if let Some(url) = &model.base_url {
+    if let Some(url) = providers::address(model) {
         text.push_str(&format!(", at {url}"));
     }
     if let Some(tokens) = model.max_output_tokens {
@@ -195,6 +198,20 @@ pub(crate) fn described_model(model: &ModelChoice) -> String {
     }
     if !model.stream {
         text.push_str(", not streamed");
+    }
+    if model.resumable {
+        text.push_str(", picked up again after a crash");
+    }
+    if model.chain {
+        text.push_str(", kept by the provider");
+    }
+    if let Some(output) = &model.output {
+        text.push_str(&format!(", answers in the form {}", output.name));
+    }
+    match model.provider_tools.len() {
+        0 => {}
+        1 => text.push_str(", 1 tool of the provider"),
+        tools => text.push_str(&format!(", {tools} tools of the provider")),
     }
     for (kind, names) in [
         ("headers", model.headers.keys().collect::<Vec<_>>()),
@@ -218,7 +235,7 @@ fn described_window(model: &ModelChoice) -> String {
 
 fn described_prices(model: &ModelChoice) -> String {
     let Some(prices) = &model.prices else {
-        return match model.provider == SCRIPTED {
+        return match model.provider == Provider::Scripted.name() {
             true => "none".to_owned(),
             false => "not known; [model.prices] says what a million tokens cost".to_owned(),
         };

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::value::{Count, Period, Price, Size, Temperature, Threshold, TimeLimit, Tokens};
+use crate::providers::Provider;
 
 /// What an agent runs with. Only `[model]` is needed.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -66,6 +67,15 @@ pub(super) struct Model {
     pub(super) headers: BTreeMap<String, String>,
     /// Parameters passed on to the provider as they are.
     pub(super) parameters: serde_json::Map<String, serde_json::Value>,
+    /// Tools that the provider runs itself, in the provider's own form, passed on as they are.
+    pub(super) provider_tools: Vec<serde_json::Map<String, serde_json::Value>>,
+    /// The form every answer must have.
+    pub(super) output: Option<Output>,
+    /// Whether the provider keeps the conversation and is sent only what is new. Only `openai-responses`.
+    pub(super) chain: Option<bool>,
+    /// Whether the provider makes answers in the background, so that one a worker's death cut off is picked
+    /// up again. Only `openai-responses`.
+    pub(super) resumable: Option<bool>,
 }
 
 /// What a model's tokens cost: US dollars for a million tokens.
@@ -82,13 +92,16 @@ pub(super) struct Prices {
     pub(super) output: Price,
 }
 
-/// Who serves a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub(super) enum Provider {
-    OpenaiChat,
-    Scripted,
+/// The form of an answer. Exactly one of `schema` and `schema_file`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Output {
+    /// What the provider is told it is called: letters, digits, `_` and `-`; `answer` unless set.
+    pub(super) name: Option<String>,
+    /// Its JSON schema.
+    pub(super) schema: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The same in a file of JSON, relative to the manifest.
+    pub(super) schema_file: Option<String>,
 }
 
 /// Where a key is found: exactly one of the two.

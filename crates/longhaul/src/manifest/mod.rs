@@ -5,6 +5,7 @@
 pub(crate) mod check;
 mod error;
 mod form;
+mod offer;
 mod reader;
 mod resolve;
 mod source;

@@ -10,15 +10,16 @@ use longhaul_session::agent::{
 use longhaul_session::prices::{Prices, Rates};
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
+use serde_json::Value;
 
 use super::error::{Fault, one_of, quoted, suggestion};
-use super::form::{Agent, Compaction, Consent, Key, Level, Manifest, Model, Provider, Rule};
+use super::form::{Agent, Compaction, Consent, Key, Level, Manifest, Model, Rule};
 use super::source::{Source, is_variable};
 use super::value::Threshold;
 use super::{bytes, form, users_folder};
 use crate::environment;
 use crate::facts::{self, ASSUMED_WINDOW_TOKENS, THRESHOLD_PERCENT};
-use crate::models::{OPENAI_CHAT, SCRIPTED};
+use crate::providers::Provider;
 
 /// The longest name of an agent, in characters.
 const MAX_NAME: usize = 100;
@@ -49,25 +50,25 @@ pub(super) fn resolve(
     Some(Configuration { agent: name, model: model?, directory, instructions, scope, tools, limits })
 }
 
-struct Resolver<'a> {
-    source: &'a Source<'a>,
+pub(super) struct Resolver<'a> {
+    pub(super) source: &'a Source<'a>,
     /// The manifest's folder, canonical: relative paths begin here.
     folder: PathBuf,
     faults: &'a mut Vec<Fault>,
 }
 
 impl Resolver<'_> {
-    fn wrong(&mut self, at: &[&str], what: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn wrong(&mut self, at: &[&str], what: impl Into<String>, hint: impl Into<String>) {
         self.faults.push(Fault { span: self.source.value(at), what: what.into(), hint: hint.into() });
     }
 
-    fn wrong_key(&mut self, at: &[&str], what: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn wrong_key(&mut self, at: &[&str], what: impl Into<String>, hint: impl Into<String>) {
         self.faults.push(Fault { span: self.source.key(at), what: what.into(), hint: hint.into() });
     }
 
     /// Notes that something is not there, unless that was said already: it is there and could not be
     /// read, or it is there and misspelled.
-    fn missing(&mut self, at: &[&str], what: &str, hint: &str) {
+    pub(super) fn missing(&mut self, at: &[&str], what: &str, hint: &str) {
         let Some((name, parents)) = at.split_last() else { return };
         let table = self.source.table(parents);
         let said = |key: &str| key == *name || suggestion(key, &[name]).is_some();
@@ -94,7 +95,7 @@ impl Resolver<'_> {
     }
 
     /// Makes a path canonical, which says that it exists.
-    fn existing(&mut self, at: &[&str], written: &str) -> Option<PathBuf> {
+    pub(super) fn existing(&mut self, at: &[&str], written: &str) -> Option<PathBuf> {
         let path = self.path(at, written)?;
         match path.canonicalize() {
             Ok(path) => Some(path),
@@ -123,12 +124,12 @@ impl Resolver<'_> {
         self.outputs_fit(&model);
         match model.provider {
             Some(Provider::Scripted) => self.scripted(&model),
-            Some(Provider::OpenaiChat) => self.served(model, OPENAI_CHAT),
+            Some(provider) => self.served(model, Some(provider)),
             None => {
                 let hint = "add provider = \"openai-chat\", or \"scripted\" to play a script";
                 self.missing(&["model", "provider"], "`provider` is missing in [model]", hint);
                 // What is wrong besides is told as well.
-                self.served(model, "")
+                self.served(model, None)
             }
         }
     }
@@ -145,6 +146,10 @@ impl Resolver<'_> {
             "stream",
             "headers",
             "parameters",
+            "provider_tools",
+            "output",
+            "chain",
+            "resumable",
         ];
         for key in served.into_iter().filter(|key| self.source.node(&["model", key]).is_some()) {
             let hint = match key {
@@ -164,16 +169,19 @@ impl Resolver<'_> {
             self.wrong(&at, format!("{} is not a file", script.display()), "name the script itself");
             return None;
         }
-        Some(ModelChoice::new(SCRIPTED, self.text(&at, &script)?))
+        Some(ModelChoice::new(Provider::Scripted.name(), self.text(&at, &script)?))
     }
 
-    fn served(&mut self, model: Model, provider: &str) -> Option<ModelChoice> {
-        if model.script.is_some() && !provider.is_empty() {
+    fn served(&mut self, model: Model, provider: Option<Provider>) -> Option<ModelChoice> {
+        if model.script.is_some() && provider.is_some() {
             let what = "only a scripted model has a `script`";
             self.wrong_key(&["model", "script"], what, "remove it, or write provider = \"scripted\"");
         }
+        if let Some(provider) = provider {
+            self.is_offered(provider, &model);
+        }
         let name = model.name.filter(|name| !name.trim().is_empty());
-        if name.is_none() && !provider.is_empty() {
+        if name.is_none() && provider.is_some() {
             let hint = "add name = \"…\", as the provider calls the model";
             if self.source.node(&["model", "name"]).is_some_and(|node| node.get_ref().is_str()) {
                 self.wrong(&["model", "name"], "the model's name is empty", hint);
@@ -183,6 +191,7 @@ impl Resolver<'_> {
         }
         self.url(model.base_url.as_deref());
         self.headers(model.headers.keys());
+        let output = model.output.and_then(|output| self.output(output));
         let key = model.key.and_then(|key| self.key(key));
         let ca_file = model.ca_file.as_deref().and_then(|file| self.certificates(file));
         let mut choice = ModelChoice {
@@ -193,10 +202,14 @@ impl Resolver<'_> {
             stream: model.stream.unwrap_or(true),
             headers: model.headers,
             parameters: model.parameters,
+            provider_tools: model.provider_tools.into_iter().map(Value::Object).collect(),
+            output,
+            chain: model.chain.unwrap_or_default(),
+            resumable: model.resumable.unwrap_or_default(),
             window_tokens: model.window_tokens.map(|tokens| tokens.0),
             prices: model.prices.as_ref().map(prices),
             ca_file,
-            ..ModelChoice::new(provider, name?)
+            ..ModelChoice::new(provider?.name(), name?)
         };
         facts::complete(&mut choice);
         Some(choice)

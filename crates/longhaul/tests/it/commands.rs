@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use insta::assert_snapshot;
+use longhaul_test_postgres::leaves_out;
 use serde_json::Value;
 
 use crate::plain::plain;
@@ -294,6 +295,9 @@ fn a_run_that_is_repeated_with_its_request_id_goes_on_with_the_session_it_began(
 
 #[test]
 fn every_command_leaves_one_file_that_is_whole() {
+    if leaves_out("it is about the files of a home") {
+        return;
+    }
     let world = World::new();
     assert_eq!(run(&world, FAILING, &[]).code, 0);
     let commands: [&[&str]; 8] = [

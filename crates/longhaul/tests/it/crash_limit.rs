@@ -18,11 +18,12 @@ text = "I leave it."
 
 #[test]
 fn a_tool_that_kills_its_worker_fails_the_session_after_three_times_and_a_message_goes_on() {
-    let world = World::new();
+    let world = World::with_short_leases();
     let session = world.create(KILLER, &[]);
     for _ in 0..3 {
         let ran = world.run(&["resume", &session]);
         assert_eq!(ran.code, -9, "{ran:?}");
+        world.until_all_are_dead();
     }
     let failed = world.run(&["resume", &session]);
     assert_eq!((failed.code, failed.stderr.as_str()), (1, ""));

@@ -2,10 +2,8 @@
 //! of its misbehaviours before it is answered. Ordinary conversations are left to `provider`.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -287,23 +285,6 @@ pub(crate) fn facts(lines: &[Value]) -> Vec<&Value> {
     lines.iter().filter(|line| line["type"] == "entry").map(|line| &line["record"]["fact"]).collect()
 }
 
-/// Returns the files of a home that hold a text, as bytes.
-pub(crate) fn holding(directory: &Path, text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut left = vec![directory.to_owned()];
-    while let Some(next) = left.pop() {
-        for entry in fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                left.push(path);
-            } else if fs::read(&path).unwrap().windows(text.len()).any(|bytes| bytes == text.as_bytes()) {
-                found.push(path.display().to_string());
-            }
-        }
-    }
-    found
-}
-
 /// Ways in which a server fails that a later try may find mended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Misbehaviour {
@@ -422,8 +403,8 @@ fn three_misbehaviours_in_any_order_are_retried_until_the_answer_comes() {
     }
     let verified = lines(&world.succeed(&["--json", "verify", "--all"]));
     assert_eq!(verified.iter().filter(|line| line["problems"] == json!([])).count(), orders.len());
-    assert_eq!(holding(&world.path("home"), KEY), Vec::<String>::new());
-    assert!(!holding(&world.path("home"), GOOD).is_empty(), "the files are not what is looked at");
+    assert_eq!(world.kept.holding(KEY), Vec::<String>::new());
+    assert!(!world.kept.holding(GOOD).is_empty(), "the files are not what is looked at");
 }
 
 fn ledger(order: &Order) -> Value {

@@ -35,8 +35,9 @@ text = "Over."
 
 /// Runs a command on a terminal of 40 columns, and returns what it shows, without colours and carriage returns.
 fn on_a_narrow_terminal(world: &World, line: &str) -> Ran {
-    let program = env!("CARGO_BIN_EXE_longhaul");
-    let inner = format!("stty cols {COLUMNS} rows 20; exec '{program}' --home home --color never {line}");
+    let (program, store) = (env!("CARGO_BIN_EXE_longhaul"), world.kept.address());
+    let inner =
+        format!("stty cols {COLUMNS} rows 20; exec '{program}' --store '{store}' --color never {line}");
     let mut command = world.other("script", &["--quiet", "--return", "--command", &inner, "/dev/null"]);
     command.env("TERM", "xterm");
     let ran = Running::start(command).finish();
@@ -124,7 +125,7 @@ fn what_is_not_read_to_its_end_is_no_error() {
 
 #[test]
 fn top_shows_what_is_busy_and_who_is_alive() {
-    let world = World::new();
+    let world = World::with_short_leases();
     assert_eq!(world.succeed(&["top", "--once"]), "0 sessions busy · 0 workers alive\n");
     let session = record(&world);
     assert_eq!(world.succeed(&["top"]), "0 sessions busy · 0 workers alive\n", "no terminal: it looks once");
@@ -141,6 +142,7 @@ fn top_shows_what_is_busy_and_who_is_alive() {
     assert!(shown.contains("running") && shown.contains("turn 2    step 1"), "{shown}");
     assert!(shown.lines().last().unwrap().starts_with("worker "), "{shown}");
     running.kill();
+    world.until_all_are_dead();
     let shown = world.succeed(&["top", "--once"]);
     assert!(shown.starts_with("1 session busy · 0 workers alive\n"), "{shown}");
     assert!(shown.contains("stopped in the middle"), "{shown}");
@@ -150,8 +152,8 @@ fn top_shows_what_is_busy_and_who_is_alive() {
 fn top_is_left_with_a_key() {
     let world = World::new();
     record(&world);
-    let program = env!("CARGO_BIN_EXE_longhaul");
-    let inner = format!("exec '{program}' --home home top");
+    let (program, store) = (env!("CARGO_BIN_EXE_longhaul"), world.kept.address());
+    let inner = format!("exec '{program}' --store '{store}' top");
     let mut command = world.other("script", &["--quiet", "--return", "--command", &inner, "/dev/null"]);
     command.env("TERM", "xterm");
     let mut running = Running::start(command);
@@ -225,7 +227,8 @@ fn the_doctor_looks_at_the_model_and_its_key() {
         let line = ran.stdout.lines().find(|line| line.contains(" model ")).unwrap().to_owned();
         plain(&world, &line)
     };
-    let good = "ok  model    openai-chat, m, key from the variable DOCTORS_KEY, as ROOT/longhaul.toml says\n";
+    let good = "ok  model    openai-chat, m, at https://api.openai.com/v1, key from the variable DOCTORS_KEY, as \
+                ROOT/longhaul.toml says\n";
     assert_eq!(look(0), good);
     let unset = "bad model    ROOT/longhaul.toml: the variable DOCTORS_KEY is not set, or empty; set it to the key, or \
                  change `key` of [model]\n";

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use longhaul_session::state::{SessionState, Status};
+use longhaul_test_postgres::leaves_out;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use serde_json::Value;
@@ -77,6 +78,9 @@ struct Siege {
 
 #[test]
 fn killed_two_hundred_times_it_loses_no_entry_and_repeats_no_effect() {
+    if leaves_out("it looks into the file of a stopped process, and at its locks") {
+        return;
+    }
     let mut siege = Siege::begin();
     while siege.kills.len() < KILLS || siege.wanted().is_some() {
         assert!(siege.kills.len() < MOST_KILLS, "the quota was not reached: {siege}");

@@ -1,7 +1,6 @@
 //! A session of 20,000 entries opens, shows its end and goes on within a second of processor time.
 
 use std::process::Command;
-use std::sync::Arc;
 
 use longhaul_session::agent::Configuration;
 use longhaul_session::command::{Basis, Command as Ask, First, OwnerAction, Ran, Step};
@@ -12,7 +11,7 @@ use longhaul_session::item::{EffectClass, Item, Outcome, ToolCall, ToolResult};
 use longhaul_session::log::seal;
 use longhaul_session::state::SessionState;
 use longhaul_session::usage::{Spend, Usage};
-use longhaul_store::{Row, SqliteStore, Store as _};
+use longhaul_store::Row;
 use uuid::Uuid;
 
 use crate::world::World;
@@ -30,12 +29,12 @@ fn twenty_thousand_entries_open_and_go_on_within_a_second() {
     );
     world.write("script.toml", &script);
     write_log(&world);
-    let all = "longhaul --home home show && longhaul --home home log --tail 5 && \
-               longhaul --home home resume && times";
+    let all = r#"longhaul "$@" show && longhaul "$@" log --tail 5 && longhaul "$@" resume && times"#;
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_longhaul"));
     let path = format!("{}:/usr/bin:/bin", program.parent().unwrap().display());
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", all]).env("PATH", path).current_dir(world.root());
+    shell.args(["-c", all, "sh"]).env("PATH", path).current_dir(world.root());
+    world.kept.tell(&mut shell);
     let output = String::from_utf8(shell.output().unwrap().stdout).unwrap();
     assert!(output.contains("20000 entries"), "{output}");
     assert!(output.contains("that was all"), "{output}");
@@ -72,11 +71,10 @@ fn write_log(world: &World) {
         session.ask(Ask::Rename { name: Some("long".to_owned()) });
     }
     let entries = seal(Digest::default(), &session.entries);
-    let row = session.row(entries.last().unwrap().hash);
-    std::fs::create_dir(world.path("home")).unwrap();
-    let store = Arc::new(SqliteStore::open(world.path("home/sessions.db")).unwrap());
+    let row = session.row(entries.last().unwrap().hash, world.kept.place());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
+        let store = world.kept.open().await;
         store.create(row, entries, None).await.unwrap();
         store.close().await.unwrap();
     });
@@ -151,7 +149,7 @@ impl Writer {
         self.commit(Step::Tools { results: vec![Ran { result, ran: Some((now, now)) }], goal: None });
     }
 
-    fn row(&self, head_hash: Digest) -> Row {
+    fn row(&self, head_hash: Digest, place: String) -> Row {
         let state = &self.state;
         Row {
             session: SessionId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001)),
@@ -164,7 +162,7 @@ impl Writer {
             claimable_at: state.claimable_at(),
             owner: None,
             epoch: state.epoch,
-            place: "local".to_owned(),
+            place,
             parent: None,
             labels: std::collections::BTreeMap::new(),
             created: Timestamp(1_800_000_000_000),

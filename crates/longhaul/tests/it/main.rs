@@ -1,6 +1,8 @@
 //! The program, run as a person or a script runs it: what it prints, what it leaves, how it ends.
 
 #[cfg(test)]
+mod background;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod crash_limit;
@@ -16,6 +18,8 @@ mod forks;
 mod full;
 #[cfg(test)]
 mod inputs;
+#[cfg(test)]
+mod kept;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
@@ -37,11 +41,15 @@ mod recording;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod siege;
+#[cfg(test)]
 mod signals;
 #[cfg(test)]
 mod stores;
 #[cfg(test)]
 mod transfer;
+#[cfg(test)]
+mod wires;
 #[cfg(test)]
 mod workers;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use longhaul_model::Model;
 use longhaul_session::agent::{Configuration, Limits, ModelChoice, ToolPermission, ToolSetting};
 use longhaul_session::command::First;
 use longhaul_session::failure::{Failure, FailureClass};
-use longhaul_store::{SqliteStore, Store as _};
+
 use longhaul_tools::toolbox::Toolbox;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -368,16 +368,15 @@ fn asking(world: &World) -> String {
     };
     let new = NewSession {
         configuration,
-        place: "local".to_owned(),
+        place: world.kept.place(),
         ephemeral: false,
         name: None,
         labels: std::collections::BTreeMap::new(),
         first: First::Message("go".to_owned()),
     };
-    std::fs::create_dir_all(world.path("home")).unwrap();
-    let store = Arc::new(SqliteStore::open(world.path("home/sessions.db")).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let session = runtime.block_on(async {
+        let store = world.kept.open().await;
         let host = Arc::new(SystemHost::new());
         let engine = Engine::new(store.clone(), host, Arc::new(NoModels), Toolbox::builtin());
         let session = engine.create(new, None).await.unwrap().unwrap().session;

@@ -161,6 +161,26 @@ fn a_model_that_cannot_be_asked_is_refused() {
 }
 
 #[test]
+fn what_a_provider_cannot_do_is_refused() {
+    let of = |provider: &str, rest: &str| format!("[model]\nprovider = \"{provider}\"\nname = \"m\"\n{rest}");
+    let responses = |rest: &str| of("openai-responses", rest);
+    let cases = [
+        ("no keeping, no background", of("anthropic", "chain = true\nresumable = true\n")),
+        ("no tools of the provider", of("groq", "[[model.provider_tools]]\ntype = \"web_search\"\n")),
+        ("no usual place", of("azure", "")),
+        ("picked up without a stream", responses("resumable = true\nstream = false\n")),
+        ("a form without a schema", responses("output = { name = \"report\" }\n")),
+        ("a form with two", responses("output = { schema = {}, schema_file = \"work/file\" }\n")),
+        ("a form's name", responses("output = { name = \"a report\", schema = {} }\n")),
+        ("a schema that is no JSON", responses("output = { schema_file = \"work/file\" }\n")),
+        ("a schema that is not there", responses("output = { schema_file = \"none.json\" }\n")),
+        ("tools that are none", responses("provider_tools = [\"web_search\"]\n")),
+        ("a script", "[model]\nprovider = \"scripted\"\nscript = \"work/file\"\nchain = true\n".to_owned()),
+    ];
+    check_all("provider", &cases);
+}
+
+#[test]
 fn an_agent_that_cannot_work_is_refused() {
     let cases = [
         ("no directory", with_model("[agent]\ndirectory = \"none\"\n")),

@@ -34,7 +34,9 @@ fn a_model_alone_is_a_manifest() {
     assert_eq!(found["ok"], true);
     let configuration = json!({
         "agent": "default",
-        "model": { "provider": "openai-chat", "name": "m", "stream": true },
+        "model": {
+            "provider": "openai-chat", "name": "m", "stream": true, "key": { "env": "OPENAI_API_KEY" }
+        },
         "directory": "ROOT",
         "instructions": null,
         "scope": [],
@@ -46,7 +48,42 @@ fn a_model_alone_is_a_manifest() {
         }
     });
     assert_eq!(found["configuration"], configuration);
-    assert_eq!(found["key_is_there"], Value::Null);
+    assert_eq!(found["key_is_there"], false);
+}
+
+#[test]
+fn a_provider_has_its_usual_place_and_the_usual_variable_of_its_key() {
+    let world = World::new();
+    let of = |model: &str, set: &[(&str, &str)]| {
+        world.write("longhaul.toml", &format!("[model]\nname = \"m\"\n{model}\n"));
+        found(&world, ".", set)["configuration"]["model"]["key"]["env"].as_str().map(str::to_owned)
+    };
+    for (provider, variable) in [
+        ("openai-chat", Some("OPENAI_API_KEY")),
+        ("openai-responses", Some("OPENAI_API_KEY")),
+        ("anthropic", Some("ANTHROPIC_API_KEY")),
+        ("gemini", Some("GEMINI_API_KEY")),
+        ("openrouter", Some("OPENROUTER_API_KEY")),
+        ("groq", Some("GROQ_API_KEY")),
+        ("xai", Some("XAI_API_KEY")),
+        ("mistral", Some("MISTRAL_API_KEY")),
+        ("deepseek", Some("DEEPSEEK_API_KEY")),
+        ("ollama", None),
+        ("llama.cpp", None),
+        ("lm-studio", None),
+        ("vllm", None),
+    ] {
+        let model = format!("provider = \"{provider}\"");
+        assert_eq!(of(&model, &[]).as_deref(), variable, "{provider}");
+        let elsewhere = format!("{model}\nbase_url = \"https://example.com/v1\"");
+        assert_eq!(of(&elsewhere, &[]), None, "{provider}");
+        let named = format!("{elsewhere}\nkey = {{ env = \"MINE\" }}");
+        assert_eq!(of(&named, &[]).as_deref(), Some("MINE"), "{provider}");
+    }
+    let google = of("provider = \"gemini\"", &[("GOOGLE_API_KEY", "0123456789")]);
+    assert_eq!(google.as_deref(), Some("GOOGLE_API_KEY"));
+    let azure = of("provider = \"azure\"\nbase_url = \"https://me.openai.azure.com/openai/v1\"", &[]);
+    assert_eq!(azure.as_deref(), Some("AZURE_OPENAI_API_KEY"));
 }
 
 const EVERYTHING: &str = r#"

@@ -2,9 +2,11 @@
 
 use crate::world::World;
 
-/// Replaces ids, hashes, times, durations and the root's path.
+/// Replaces ids, hashes, times, durations and the root's path. A database of a server is written as the home it
+/// stands for, so that both are held to the same words.
 pub(crate) fn plain(world: &World, text: &str) -> String {
-    let text = text.replace(&*world.root().to_string_lossy(), "ROOT");
+    let home = world.path("home").display().to_string();
+    let text = text.replace(&world.kept.shown(), &home).replace(&*world.root().to_string_lossy(), "ROOT");
     let (mut out, mut rest) = (String::new(), text.as_str());
     while let Some(letter) = rest.chars().next() {
         let in_word = out.chars().last().is_some_and(|last| last.is_alphanumeric() || last == '-');

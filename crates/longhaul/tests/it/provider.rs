@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 
 use crate::endpoint::{
-    Act, Asked, Endpoint, GOOD, HALF, KEY, KEY_VARIABLE, facts, good_usage, half_stream, holding, lines,
+    Act, Asked, Endpoint, GOOD, HALF, KEY, KEY_VARIABLE, facts, good_usage, half_stream, lines,
 };
 use crate::world::{Ran, Running, World};
 
@@ -61,7 +61,7 @@ fn fails_at_once(act: Act, class: &str, said: &str) {
     let shown = world.show("@last");
     assert_eq!((&shown["status"], &shown["last_error"]["class"]), (&json!("failed"), &json!(class)));
     world.succeed(&["verify", "--all"]);
-    assert_eq!(holding(&world.path("home"), KEY), Vec::<String>::new());
+    assert_eq!(world.kept.holding(KEY), Vec::<String>::new());
 }
 
 /// Checks that a request continues the one before: nothing it has said is said differently.
@@ -308,7 +308,7 @@ fn a_key_that_a_tool_prints_is_masked_for_everyone() {
     }
     let people = world.succeed(&["log"]) + &world.succeed(&["--json", "log"]);
     assert!(people.contains("[masked]") && !people.contains(KEY), "{people}");
-    assert_eq!(holding(&world.path("home"), KEY), Vec::<String>::new());
+    assert_eq!(world.kept.holding(KEY), Vec::<String>::new());
 }
 
 #[test]

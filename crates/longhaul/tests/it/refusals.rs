@@ -1,6 +1,7 @@
 //! What cannot be done: the exit code, and a sentence on standard error that says what happened, why, and
 //! what to do.
 
+use longhaul_test_postgres::leaves_out;
 use rusqlite::Connection;
 
 use crate::plain::plain;
@@ -112,6 +113,9 @@ fn a_script_that_is_gone_fails_the_session_and_it_goes_on_when_it_is_back() {
 
 #[test]
 fn a_home_that_cannot_be_used_is_named() {
+    if leaves_out("a file in its home is damaged, or another program's") {
+        return;
+    }
     let world = World::new();
     world.write("file", "");
     let check_home = |home: &str, said: &str| {
@@ -144,6 +148,9 @@ fn a_home_that_cannot_be_used_is_named() {
 
 #[test]
 fn a_database_of_a_newer_program_is_left_alone() {
+    if leaves_out("its file says that it is newer") {
+        return;
+    }
     let world = World::new();
     world.create(SCRIPT, &[]);
     let path = world.path("home/sessions.db");
@@ -162,10 +169,8 @@ fn a_log_that_was_tampered_with_is_told_from_a_sound_one() {
     let world = World::new();
     let (sound, broken) = (world.create(SCRIPT, &[]), world.create(SCRIPT, &[]));
     world.succeed(&["resume", &broken]);
-    let database = Connection::open(world.path("home/sessions.db")).unwrap();
-    let tamper = "UPDATE entries SET at = at + 1 WHERE kind = 'model_step'";
-    assert_eq!(database.execute(tamper, []).unwrap(), 1);
-    drop(database);
+    let tamper = "UPDATE entries SET at = at + 1 WHERE kind = 'model_step' RETURNING n";
+    assert_eq!(world.kept.ask(tamper), [5]);
     let ran = world.run(&["verify", &broken]);
     let said = format!("{broken}  entry 5: its kind or time is not the record's\n");
     assert_eq!((ran.code, ran.stdout, ran.stderr.as_str()), (1, said.clone(), ""));
@@ -180,6 +185,9 @@ fn a_log_that_was_tampered_with_is_told_from_a_sound_one() {
 
 #[test]
 fn sessions_are_kept_where_the_environment_says() {
+    if leaves_out("it is about homes") {
+        return;
+    }
     let world = World::new();
     let kept = |set: &[(&str, &str)]| {
         let mut command = world.bare(&["ls"]);
@@ -271,6 +279,9 @@ fn a_run_with_a_manifest_that_cannot_be_used_leaves_no_session() {
 
 #[test]
 fn a_home_that_may_only_be_read_is_named() {
+    if leaves_out("its home may only be read") {
+        return;
+    }
     let world = World::new();
     let root = world.root();
     let run_in = |home: &str| Running::start(world.bare(&["--home", home, "ls"])).finish();

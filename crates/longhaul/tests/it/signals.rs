@@ -195,7 +195,7 @@ fn another_process_watches_the_live_worker_and_its_message_is_queued() {
 
 #[test]
 fn a_watcher_takes_over_when_the_worker_dies() {
-    let world = World::new();
+    let world = World::with_short_leases();
     let (session, running) = start_held(&world);
     let mut watching = world.start(&["resume", &session]);
     watching.wait_for("watching it");
@@ -233,9 +233,10 @@ fn an_interrupt_from_another_process_stops_a_tool_that_hangs() {
 
 #[test]
 fn an_interrupt_where_no_worker_lives_is_finished_by_the_one_who_asks() {
-    let world = World::new();
+    let world = World::with_short_leases();
     let (session, running) = start_held(&world);
     running.kill();
+    world.until_all_are_dead();
     assert_snapshot!(plain(&world, &world.succeed(&["interrupt", &session])), @"
       ⟳ taken over from a worker that was lost
       ! bash echo up > up; while [ ! -e go ]; do sleep 0.05; done; echo over > over  stopped

@@ -66,8 +66,7 @@ fn an_address_that_names_no_store_is_refused_and_its_password_not_repeated() {
 #[test]
 fn sessions_of_another_place_are_left_to_its_workers() {
     let world = World::new();
-    let here = create(&world, &["--home", "home"], None);
-    let there = create(&world, &["--home", "home", "--place", "there"], None);
+    let (here, there) = (world.create(SCRIPT, &[]), world.create(SCRIPT, &["--place", "there"]));
     world.succeed(&["worker", "--until-idle"]);
     assert_eq!(world.show(&here)["status"], "waiting");
     assert_eq!(world.show(&there)["status"], "running");

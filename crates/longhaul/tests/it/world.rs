@@ -1,4 +1,4 @@
-//! A home, a directory to work in, and the program run in them. What a run must do is left to the tests.
+//! A place for sessions, a directory to work in, and the program run in them. What a run must do is left to the tests.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,21 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+use longhaul_test_postgres::Database;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::kept::Kept;
 
 /// How long anything may take, on a machine that has much else to do.
 const BOUND: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 
-/// A home and a directory to work in, removed at the end.
+/// A place for sessions and a directory to work in, removed at the end.
 pub(crate) struct World {
     root: TempDir,
-    /// The options that say where sessions are kept.
-    kept: Vec<String>,
+    pub(crate) kept: Kept,
 }
 
 /// A run that has ended.
@@ -43,12 +45,23 @@ impl World {
     pub(crate) fn new() -> Self {
         let root = TempDir::with_prefix("longhaul-it-").unwrap();
         std::fs::create_dir(root.path().join("work")).unwrap();
-        World { root, kept: vec!["--home".to_owned(), "home".to_owned()] }
+        let kept = Kept::below(&root.path().canonicalize().unwrap());
+        World { root, kept }
     }
 
-    /// A world whose sessions are kept in a database elsewhere.
-    pub(crate) fn in_store(store: &str) -> Self {
-        World { kept: vec!["--store".to_owned(), store.to_owned()], ..World::new() }
+    /// A world for tests that wait until a killed process counts as dead.
+    pub(crate) fn with_short_leases() -> Self {
+        World::new().losing_the_dead_soon()
+    }
+
+    /// The same world with leases of 3 s, where there are any.
+    pub(crate) fn losing_the_dead_soon(self) -> Self {
+        World { kept: self.kept.with_short_leases(), ..self }
+    }
+
+    /// A world whose sessions are kept in this database, wherever those of other worlds are.
+    pub(crate) fn in_database(database: Database) -> Self {
+        World { kept: Kept::Server(database, ""), ..World::new() }
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -73,7 +86,8 @@ impl World {
     /// Returns the program in the root, with an environment that has only what every user's has.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = self.bare(&[]);
-        command.args(&self.kept).args(args);
+        self.kept.tell(&mut command);
+        command.args(args);
         command
     }
 
@@ -112,6 +126,14 @@ impl World {
         self.write("script.toml", script);
         let all = [&["run", "--script", "script.toml", "--dir", "work", "--detach", "go"], args].concat();
         self.succeed(&all).trim().to_owned()
+    }
+
+    /// Waits until no worker of the world counts as alive.
+    pub(crate) fn until_all_are_dead(&self) {
+        until("all workers are dead", || {
+            let top: Value = serde_json::from_str(&self.succeed(&["--json", "top"])).unwrap();
+            top["workers"].as_array().unwrap().iter().all(|worker| worker["alive"] == false)
+        });
     }
 
     /// Returns a session's overview.

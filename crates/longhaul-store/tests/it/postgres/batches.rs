@@ -7,7 +7,7 @@ use longhaul_store::postgres::Options;
 use longhaul_store::{Append, Appended, Error, RequestId, Row, Store};
 
 use super::proxy::Proxy;
-use super::{create, fresh, open};
+use super::{create, fresh, looked, open};
 use crate::{append, row, session};
 
 #[tokio::test]
@@ -18,6 +18,7 @@ async fn one_append_is_one_statement_and_one_round_trip() {
     let options = Options { poll_every_ms: 3_600_000, ..Options::default() };
     let store = open(&proxy.url(&database.url()), options).await;
     create(&store, session(1)).await;
+    looked(&database, 2).await;
     // Connected and prepared.
     assert_eq!(store.append(append(session(1), 1, b"")).await, Ok(Appended::Done));
     let (statements, round_trips) = (store.counters().statements, proxy.round_trips());

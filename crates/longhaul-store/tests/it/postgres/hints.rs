@@ -28,16 +28,7 @@ async fn another_stores_growth_is_notified() {
     let (one, database) = fresh().await;
     let two = open(&database.url(), NEVER).await;
     let mut hints = two.hints();
-    // It listens from some moment on, and this is how to see that it does.
-    let listening = "SELECT FROM pg_stat_activity WHERE datname = current_database() \
-                     AND pid <> pg_backend_pid() AND query LIKE '%moment%'";
-    let client = database.connect().await.unwrap();
-    for _ in 0..100 {
-        if client.query(listening, &[]).await.unwrap().len() == 2 {
-            break;
-        }
-        super::pause().await;
-    }
+    super::looked(&database, 2).await;
     create(&one, session(1)).await;
     heard(&mut hints, 1, 1).await;
     assert_eq!(one.append(append(session(1), 1, b"")).await, Ok(Appended::Done));

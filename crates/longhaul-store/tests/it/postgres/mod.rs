@@ -57,6 +57,17 @@ async fn patiently(store: &PostgresStore, append: &Append) -> Result<Appended, E
     result
 }
 
+/// Waits until so many stores have looked for growth, which is the last that opening one makes it do.
+async fn looked(database: &Database, stores: usize) {
+    for _ in 0..200 {
+        if database.idle_after("moment").await.unwrap() == stores {
+            return;
+        }
+        pause().await;
+    }
+    panic!("a store that is open does not listen");
+}
+
 /// Waits a little for something a test polls for.
 #[expect(clippy::disallowed_methods, reason = "a real server goes by a real clock")]
 async fn pause() {

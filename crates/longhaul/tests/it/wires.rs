@@ -1,0 +1,218 @@
+//! A session with a provider of each wire: tools, two turns, the key where the provider looks for it, and what
+//! the provider marked as its own sent back as it came.
+
+use serde_json::{Value, json};
+
+use crate::endpoint::{Act, Asked, Endpoint, GOOD, KEY, KEY_VARIABLE};
+use crate::world::{Running, World};
+
+const COMMAND: &str = "echo tick";
+
+/// Streams events, each under the name that its `type` gives it.
+fn sse(events: &[Value]) -> Act {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+    let event = |event: &Value| match event["type"].as_str() {
+        Some(name) => format!("event: {name}\ndata: {event}\n\n"),
+        None => format!("data: {event}\n\n"),
+    };
+    Act::Send((head.to_owned() + &events.iter().map(event).collect::<String>()).into())
+}
+
+/// Lets a session call a tool and answer, thanks it, and returns what the provider was asked.
+fn converse(provider: &str, of_model: &str, acts: [Act; 3]) -> Vec<Asked> {
+    let endpoint = Endpoint::start(acts);
+    let world = World::new();
+    let url = endpoint.url();
+    let manifest = format!(
+        "[model]\nprovider = \"{provider}\"\nname = \"test\"\nbase_url = \"{url}\"\nkey = {{ env = \
+         \"{KEY_VARIABLE}\" }}\n{of_model}\n[agent]\ndirectory = \"work\"\n"
+    );
+    world.write("longhaul.toml", &manifest);
+    for (args, said) in
+        [(["run", "Mend the clock."].as_slice(), GOOD), (&["send", "@last", "Thanks."], "Bye.")]
+    {
+        let mut command = world.command(args);
+        command.env(KEY_VARIABLE, KEY);
+        let ran = Running::start(command).finish();
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
+        assert!(ran.stdout.contains(said), "{}", ran.stdout);
+    }
+    assert_eq!(world.show("@last")["ledger"]["measured"], json!({ "input": 300, "output": 60 }));
+    world.succeed(&["verify", "--all"]);
+    assert_eq!(world.kept.holding(KEY), Vec::<String>::new());
+    let asked = endpoint.asked();
+    assert_eq!(asked.len(), 3);
+    asked
+}
+
+fn says(text: &str, wanted: &str) {
+    assert!(text.contains(wanted), "{text} does not say {wanted}");
+}
+
+#[test]
+fn responses_are_asked_for_with_the_reasoning_so_far() {
+    let answer = |number: u32, output: Value| {
+        let usage = json!({ "input_tokens": 100, "output_tokens": 20, "total_tokens": 120 });
+        let id = format!("resp_{number}");
+        let whole = json!({ "id": id, "status": "completed", "output": output, "usage": usage });
+        let begun = json!({ "id": id, "status": "in_progress", "output": [] });
+        let mut events = vec![json!({ "type": "response.created", "response": begun })];
+        for (index, item) in output.as_array().unwrap().iter().enumerate() {
+            events.push(json!({ "type": "response.output_item.done", "output_index": index, "item": item }));
+        }
+        events.push(json!({ "type": "response.completed", "response": whole }));
+        sse(&events)
+    };
+    let text = |text: &str| {
+        let content = json!([{ "type": "output_text", "text": text }]);
+        json!([{ "type": "message", "id": "msg_1", "role": "assistant", "content": content }])
+    };
+    let arguments = json!({ "command": COMMAND }).to_string();
+    let called = json!([
+        { "type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "sealed-1" },
+        { "type": "function_call", "id": "fc_1", "call_id": "call_a", "name": "bash", "arguments": arguments },
+    ]);
+    let rest = "output = { schema = { type = \"object\" } }\nprovider_tools = [{ type = \"web_search\" }]";
+    let asked = converse(
+        "openai-responses",
+        rest,
+        [answer(1, called), answer(2, text(GOOD)), answer(3, text("Bye."))],
+    );
+    for one in &asked {
+        assert_eq!(one.request_line, "POST /v1/responses HTTP/1.1");
+        assert_eq!(one.authorization(), Some(format!("Bearer {KEY}").as_str()));
+        let body = one.json();
+        assert_eq!((&body["store"], body.get("background")), (&json!(false), None));
+        assert!(body["tools"].as_array().unwrap().contains(&json!({ "type": "web_search" })), "{body}");
+        assert_eq!(body["text"]["format"]["schema"], json!({ "type": "object" }));
+    }
+    let input = asked[2].json()["input"].clone();
+    let sealed = input.as_array().unwrap().iter().find(|item| item["type"] == "reasoning").unwrap();
+    assert_eq!(sealed["encrypted_content"], "sealed-1");
+    let result =
+        input.as_array().unwrap().iter().find(|item| item["type"] == "function_call_output").unwrap();
+    assert_eq!(result["call_id"], "call_a");
+    says(&result["output"].to_string(), "tick");
+}
+
+#[test]
+fn messages_are_sent_with_the_thinking_so_far() {
+    let answer = |blocks: &[(Value, &[Value])], reason: &str| {
+        let usage = json!({ "input_tokens": 100, "output_tokens": 1 });
+        let message = json!({ "id": "msg_1", "role": "assistant", "content": [], "usage": usage });
+        let mut events = vec![json!({ "type": "message_start", "message": message })];
+        for (index, (block, deltas)) in blocks.iter().enumerate() {
+            events.push(json!({ "type": "content_block_start", "index": index, "content_block": block }));
+            for delta in *deltas {
+                events.push(json!({ "type": "content_block_delta", "index": index, "delta": delta }));
+            }
+            events.push(json!({ "type": "content_block_stop", "index": index }));
+        }
+        let delta = json!({ "stop_reason": reason });
+        events.push(json!({ "type": "message_delta", "delta": delta, "usage": { "output_tokens": 20 } }));
+        events.push(json!({ "type": "message_stop" }));
+        sse(&events)
+    };
+    let text = |text: &str| {
+        let delta = json!({ "type": "text_delta", "text": text });
+        answer(&[(json!({ "type": "text", "text": "" }), &[delta])], "end_turn")
+    };
+    let thinks = [
+        json!({ "type": "thinking_delta", "thinking": "Hm." }),
+        json!({ "type": "signature_delta", "signature": "signed-1" }),
+    ];
+    let arguments = json!({ "command": COMMAND }).to_string();
+    let calls = [json!({ "type": "input_json_delta", "partial_json": arguments })];
+    let called = answer(
+        &[
+            (json!({ "type": "thinking", "thinking": "", "signature": "" }), &thinks),
+            (json!({ "type": "tool_use", "id": "toolu_1", "name": "bash", "input": {} }), &calls),
+        ],
+        "tool_use",
+    );
+    let asked = converse("anthropic", "", [called, text(GOOD), text("Bye.")]);
+    for one in &asked {
+        assert_eq!(one.request_line, "POST /v1/messages HTTP/1.1");
+        assert_eq!((one.headers["x-api-key"].as_str(), one.authorization()), (KEY, None));
+    }
+    let messages = asked[2].messages();
+    let thought = &messages[1]["content"][0];
+    assert_eq!((&thought["thinking"], &thought["signature"]), (&json!("Hm."), &json!("signed-1")));
+    assert_eq!(messages[1]["content"][1]["input"], json!({ "command": COMMAND }));
+    assert_eq!(messages[2]["content"][0]["tool_use_id"], "toolu_1");
+    says(&messages[2].to_string(), "tick");
+    says(&messages.last().unwrap().to_string(), "Thanks.");
+}
+
+#[test]
+fn contents_are_generated_with_the_signatures_so_far() {
+    let answer = |part: Value| {
+        let content = json!({ "role": "model", "parts": [part] });
+        let candidate = json!({ "content": content, "finishReason": "STOP" });
+        let usage = json!({ "promptTokenCount": 100, "candidatesTokenCount": 20, "totalTokenCount": 120 });
+        sse(&[json!({ "responseId": "r1", "candidates": [candidate], "usageMetadata": usage })])
+    };
+    let call = json!({ "name": "bash", "args": { "command": COMMAND } });
+    let called = json!({ "functionCall": call, "thoughtSignature": "c2lnbmVk" });
+    let text = |text: &str| answer(json!({ "text": text }));
+    let asked = converse("gemini", "", [answer(called), text(GOOD), text("Bye.")]);
+    for one in &asked {
+        assert_eq!(one.request_line, "POST /v1/models/test:streamGenerateContent?alt=sse HTTP/1.1");
+        assert_eq!((one.headers["x-goog-api-key"].as_str(), one.authorization()), (KEY, None));
+    }
+    let contents = asked[2].json()["contents"].clone();
+    let part = &contents[1]["parts"][0];
+    assert_eq!(
+        (&part["functionCall"]["name"], &part["thoughtSignature"]),
+        (&json!("bash"), &json!("c2lnbmVk"))
+    );
+    says(&contents[2]["parts"][0]["functionResponse"].to_string(), "tick");
+}
+
+#[test]
+fn completions_are_asked_for_in_the_form_that_is_set() {
+    let endpoint = Endpoint::start([Act::say(GOOD)]);
+    let world = World::new();
+    let schema = json!({ "type": "object", "properties": { "done": { "type": "boolean" } } });
+    world.write("answer.json", &schema.to_string());
+    let url = endpoint.url();
+    let manifest = format!(
+        "[model]\nprovider = \"groq\"\nname = \"test\"\nbase_url = \"{url}\"\noutput = {{ name = \"report\", \
+         schema_file = \"answer.json\" }}\n"
+    );
+    world.write("longhaul.toml", &manifest);
+    let mut command = world.command(&["run", "Mend it."]);
+    command.env("GROQ_API_KEY", KEY);
+    let ran = Running::start(command).finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
+    let asked = endpoint.asked();
+    let form = json!({ "type": "json_schema", "json_schema": { "name": "report", "schema": schema } });
+    assert_eq!(asked[0].json()["response_format"], form);
+    assert_eq!(asked[0].authorization(), None, "a usual key is for the provider's own host");
+}
+
+#[test]
+fn another_provider_is_sent_nothing_that_the_manifest_says_of_its_own() {
+    let endpoint = Endpoint::start([Act::say(GOOD), Act::say(GOOD)]);
+    let world = World::new();
+    let url = endpoint.url();
+    let manifest = format!(
+        "[model]\nprovider = \"openai-chat\"\nname = \"one\"\nbase_url = \"{url}\"\nkey = {{ env = \
+         \"{KEY_VARIABLE}\" }}\nheaders = {{ X-Team = \"mine\" }}\n"
+    );
+    world.write("longhaul.toml", &manifest);
+    for args in [&["--model", "two"][..], &["--provider", "ollama", "--model", "three", "--base-url", &url]] {
+        let mut command = world.command(&[&["run", "Mend it."], args].concat());
+        command.env(KEY_VARIABLE, KEY);
+        let ran = Running::start(command).finish();
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
+    }
+    let [same, other] = <[Asked; 2]>::try_from(endpoint.asked()).unwrap();
+    assert_eq!(same.json()["model"], "two");
+    assert_eq!((same.authorization().is_some(), same.headers.contains_key("x-team")), (true, true));
+    assert_eq!(other.json()["model"], "three");
+    assert_eq!((other.authorization(), other.headers.contains_key("x-team")), (None, false));
+    let ran = world.run(&["run", "--provider", "antrophic", "--model", "m", "Mend it."]);
+    assert_eq!(ran.code, 2);
+    says(&ran.stderr, "openai-responses, anthropic, gemini");
+}
