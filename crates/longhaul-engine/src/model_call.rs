@@ -11,6 +11,7 @@ use longhaul_session::failure::{Failure, FailureClass, Retry, retry_delay_ms};
 use longhaul_session::goal::GoalStatus;
 use longhaul_session::id::{CallId, Digest, GoalId};
 use longhaul_session::item::{EffectClass, Item};
+use longhaul_session::prices::Prices;
 use longhaul_session::usage::Usage;
 use tokio::sync::mpsc;
 
@@ -28,6 +29,27 @@ pub(crate) enum Attempt {
     Failed(longhaul_model::Error),
     /// It was obsolete, the worker stops, or its lease is over; this is what there was.
     Cut(Leftover),
+}
+
+impl Attempt {
+    /// States what the attempt cost, where its provider did not.
+    fn priced(self, prices: Option<&Prices>) -> Self {
+        let Some(prices) = prices else { return self };
+        match self {
+            Attempt::Answered(response, timing) => {
+                let usage = prices.priced(response.usage);
+                Attempt::Answered(Response { usage, ..response }, timing)
+            }
+            Attempt::Failed(error) => {
+                let usage = error.usage.map(|usage| prices.priced(usage));
+                Attempt::Failed(longhaul_model::Error { usage, ..error })
+            }
+            Attempt::Cut(leftover) => {
+                let usage = prices.priced(leftover.usage);
+                Attempt::Cut(Leftover { usage, ..leftover })
+            }
+        }
+    }
 }
 
 /// Why an attempt ends before its answer is whole.
@@ -69,8 +91,19 @@ impl Runner {
         Ok(Request { previous, ..request })
     }
 
-    /// Makes one attempt. Its parts go to readers as they come.
+    /// Makes one attempt. Its parts go to readers as they come, and what it cost is stated in it.
     pub(crate) async fn attempt(
+        &mut self,
+        equipment: &Equipment,
+        request: Arc<Request>,
+        basis: Basis,
+        opening: Live,
+    ) -> Result<Attempt, Error> {
+        let attempt = self.try_once(equipment, request, basis, opening).await?;
+        Ok(attempt.priced(equipment.prices.as_ref()))
+    }
+
+    async fn try_once(
         &mut self,
         equipment: &Equipment,
         request: Arc<Request>,

@@ -14,6 +14,7 @@ use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::id::{CallId, EntryNo, Epoch, GoalId, SessionId, Timestamp};
 use longhaul_session::item::Item;
 use longhaul_session::owed::{View, Work, owed};
+use longhaul_session::prices::Prices;
 use longhaul_session::state::{SessionState, Status};
 use longhaul_session::usage::{Spend, Usage};
 use longhaul_store::Hint;
@@ -71,6 +72,7 @@ pub(crate) enum Ended {
 pub(crate) struct Equipment {
     pub(crate) configured_at: EntryNo,
     pub(crate) model: Arc<dyn Model>,
+    pub(crate) prices: Option<Prices>,
     /// Its answers can be picked up again.
     pub(crate) resumable: bool,
     /// Its provider keeps the conversation.
@@ -494,7 +496,9 @@ impl Runner {
         }
         let mask = Arc::new(KnownKeys(self.engine.models.clone()));
         let toolbox = self.engine.tools.clone().configured(&configuration.tools).masked_by(mask);
+        let prices = configuration.model.prices.clone();
         let (resumable, chained) = (configuration.model.resumable, configuration.model.chain);
-        Ok(Equipment { configured_at, model, resumable, chained, toolbox, workspace: Arc::new(workspace) })
+        let workspace = Arc::new(workspace);
+        Ok(Equipment { configured_at, model, prices, resumable, chained, toolbox, workspace })
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
-use longhaul_engine::{Engine, Models as _, SystemHost, Worker};
+use longhaul_engine::{Engine, Host, Models as _, SystemHost, Worker};
+use longhaul_model::recording::Tape;
 use longhaul_session::agent::{Limits, ModelChoice};
 use longhaul_session::id::{SessionId, WorkerId};
 use longhaul_store::{Filter, Page, Row, WorkerInfo};
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{self, Options};
 use crate::manifest;
 use crate::models::AllModels;
+use crate::recording::Hurried;
 use crate::start;
 use crate::store::{self, Opened};
 
@@ -60,8 +62,12 @@ impl App {
 
     fn over(opened: Opened, options: Options, ephemeral: bool) -> Self {
         let Opened { store, kept_in, shared } = opened;
-        let models = Arc::new(AllModels::default());
-        let engine = Engine::new(store, Arc::new(SystemHost::new()), models.clone(), Toolbox::builtin());
+        let models = Arc::new(AllModels::new(options.tape.clone()));
+        let host: Arc<dyn Host> = match &options.tape {
+            Some(Tape::Replay(_)) => Arc::new(Hurried(SystemHost::new())),
+            Some(Tape::Record(_)) | None => Arc::new(SystemHost::new()),
+        };
+        let engine = Engine::new(store, host, models.clone(), Toolbox::builtin());
         let named = options.place.clone();
         let place = named.unwrap_or_else(|| if shared { host_name() } else { LOCAL.to_owned() });
         App { options, kept_in, place, engine, models, ephemeral, hurried: AtomicBool::new(false) }

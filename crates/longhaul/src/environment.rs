@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use longhaul_model::Secret;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::When;
@@ -47,6 +48,12 @@ pub(crate) fn home_directory() -> Option<PathBuf> {
 /// Returns a variable that a configuration names for its key; `None` when it is not set, or empty.
 pub(crate) fn secret(name: &str) -> Option<OsString> {
     variable(name).map(PathBuf::into_os_string)
+}
+
+/// Returns what stands in variables whose names say that it is secret.
+pub(crate) fn secrets() -> Vec<Secret> {
+    let named = std::env::vars_os().filter(|(name, _)| longhaul_tools::is_secret(&name.to_string_lossy()));
+    named.map(|(_, value)| Secret::new(value.to_string_lossy())).collect()
 }
 
 /// Returns a directory for temporary files.

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod drive;
 mod environment;
+mod facts;
 mod inspect;
 mod keys;
 mod line;
@@ -14,6 +15,7 @@ mod manage;
 mod manifest;
 mod models;
 mod providers;
+mod recording;
 mod render;
 mod start;
 mod store;
@@ -94,7 +96,9 @@ async fn dispatch(cli: Cli, app: &OnceLock<App>) -> anyhow::Result<ExitCode> {
         Command::Import(args) => transfer::import(open(options).await?, args).await,
         Command::Diff(args) => compare::diff(open(options).await?, args).await,
         Command::Top(args) => top::top(open(options).await?, args).await,
-        Command::Doctor => doctor::doctor(options).await,
+        Command::Record(args) => recording::record(options, args, app).await,
+        Command::Replay(args) => recording::replay(options, args, app).await,
+        Command::Doctor(args) => doctor::doctor(options, args).await,
         Command::Completions(args) => {
             let (mut command, mut script) = (<Cli as clap::CommandFactory>::command(), Vec::new());
             clap_complete::generate(args.shell, &mut command, "longhaul", &mut script);

@@ -43,6 +43,22 @@ pub(crate) fn tokens(count: u64) -> String {
     }
 }
 
+/// Writes millionths of a US dollar: to the cent from a dollar on, and as exactly as it takes below.
+pub(crate) fn dollars(micros: u64) -> String {
+    let (unit, places) = match micros {
+        1_000_000.. => (10_000, 2),
+        10_000.. => (100, 4),
+        0.. => (1, 6),
+    };
+    // Halves are rounded up, which cannot overflow: the largest unit is far below the largest number.
+    let rounded = micros / unit + u64::from(micros % unit * 2 >= unit && unit > 1);
+    let per_dollar = 1_000_000 / unit;
+    let text = format!("${}.{:0places$}", rounded / per_dollar, rounded % per_dollar);
+    let short = text.trim_end_matches('0');
+    let cents = text.find('.').map_or(text.len(), |dot| dot + 3);
+    text[..short.len().max(cents)].to_owned()
+}
+
 /// Names a thing and how many there are of it.
 pub(crate) fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
@@ -175,5 +191,28 @@ fn fact(fact: &Fact) -> String {
         }
         Fact::Reconciled { broken } => broken.clone(),
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dollars;
+
+    #[test]
+    fn money_is_written_as_exactly_as_it_takes() {
+        for (micros, written) in [
+            (0, "$0.00"),
+            (1, "$0.000001"),
+            (600, "$0.0006"),
+            (42_700, "$0.0427"),
+            (10_050, "$0.0101"),
+            (999_999, "$1.00"),
+            (1_004_999, "$1.00"),
+            (1_005_000, "$1.01"),
+            (3_000_000, "$3.00"),
+            (u64::MAX, "$18446744073709.55"),
+        ] {
+            assert_eq!(dollars(micros), written, "{micros}");
+        }
     }
 }

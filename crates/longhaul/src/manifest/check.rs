@@ -8,14 +8,17 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use longhaul_model::scripted::ScriptedModel;
 use longhaul_session::agent::{Configuration, KeySource, Limits, ModelChoice, ToolPermission};
+use longhaul_session::prices::Rates;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 use serde_json::json;
 
 use super::Kept;
 use crate::cli::Options;
+use crate::facts;
 use crate::keys::{self, Mask};
 use crate::providers::{self, Provider};
+use crate::summary;
 
 /// Prints what a manifest comes to: the one named, or the one that would be found from here.
 pub(crate) fn check(options: &Options, file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
@@ -110,6 +113,7 @@ impl Found {
             "store": self.kept.as_ref().map(Kept::to_string),
             "tools": tools,
             "scope": self.scope,
+            "unknown": facts::unknown(&self.configuration.model),
             "key_is_there": self.key_is_there,
             "warnings": self.warnings,
             "errors": self.problem.iter().map(|what| json!({ "what": what })).collect::<Vec<_>>(),
@@ -126,6 +130,8 @@ impl Found {
         line("manifest", &path.display().to_string());
         line("agent", agent);
         line("model", &described_model(&self.configuration.model));
+        line("window", &described_window(&self.configuration.model));
+        line("cost", &described_prices(&self.configuration.model));
         line("key", &self.described_key());
         line("directory", directory);
         let prompt = match instructions {
@@ -188,7 +194,7 @@ pub(crate) fn described_model(model: &ModelChoice) -> String {
         return format!("scripted, {} (no language model is involved)", model.name);
     }
     let mut text = format!("{}, {}", model.provider, model.name);
-    if let Some(url) = model.base_url.as_deref().or(provider.and_then(Provider::url)) {
+    if let Some(url) = providers::address(model) {
         text.push_str(&format!(", at {url}"));
     }
     if let Some(tokens) = model.max_output_tokens {
@@ -222,6 +228,38 @@ pub(crate) fn described_model(model: &ModelChoice) -> String {
             let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
             text.push_str(&format!(", {kind} {}", names.join(", ")));
         }
+    }
+    text
+}
+
+fn described_window(model: &ModelChoice) -> String {
+    match model.window_tokens {
+        Some(tokens) if facts::is_unverified(model) => format!("{tokens} tokens (unverified)"),
+        Some(tokens) => format!("{tokens} tokens"),
+        None => format!("not known; {} tokens are assumed", facts::ASSUMED_WINDOW_TOKENS),
+    }
+}
+
+fn described_prices(model: &ModelChoice) -> String {
+    let Some(prices) = &model.prices else {
+        return match model.provider == Provider::Scripted.name() {
+            true => "none".to_owned(),
+            false => "not known; [model.prices] says what a million tokens cost".to_owned(),
+        };
+    };
+    let Rates { input, cached_input, cache_write, output } = prices.rates;
+    let kinds = [
+        (Some(input), "input"),
+        (cached_input, "cached input"),
+        (cache_write, "cache write"),
+        (Some(output), "output"),
+    ];
+    let kinds =
+        kinds.iter().filter_map(|(rate, kind)| Some(format!("{} {kind}", summary::dollars((*rate)?))));
+    let mut text = format!("{} for a million tokens", kinds.collect::<Vec<_>>().join(", "));
+    let bounds = prices.tiers.iter().map(|tier| tier.above_prompt_tokens).min();
+    if let Some(bound) = bounds {
+        text.push_str(&format!("; other prices above {bound} tokens of prompt"));
     }
     text
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::value::{Count, Period, Size, Temperature, Threshold, TimeLimit, Tokens};
+use super::value::{Count, Period, Price, Size, Temperature, Threshold, TimeLimit, Tokens};
 use crate::providers::Provider;
 
 /// What an agent runs with. Only `[model]` is needed.
@@ -52,10 +52,15 @@ pub(super) struct Model {
     pub(super) base_url: Option<String>,
     /// Where the key is found. A key itself never stands in a manifest.
     pub(super) key: Option<Key>,
-    /// How many tokens the model can take in all. Without it, 128000 are assumed.
+    /// How many tokens the model can take in all. Without it, what is known of the model counts; of one
+    /// nobody knows, 128000 are assumed.
     pub(super) window_tokens: Option<Tokens>,
     /// The most tokens one answer may have.
     pub(super) max_output_tokens: Option<Tokens>,
+    /// What the model's tokens cost, in place of what is known of the model.
+    pub(super) prices: Option<Prices>,
+    /// A file with certificates (PEM) to trust besides the system's, relative to the manifest, or `~/…`.
+    pub(super) ca_file: Option<String>,
     /// How much chance there is in the answers.
     pub(super) temperature: Option<Temperature>,
     /// Whether answers are streamed; true unless set.
@@ -73,6 +78,20 @@ pub(super) struct Model {
     /// Whether the provider makes answers in the background, so that one a worker's death cut off is picked
     /// up again. Only `openai-responses`.
     pub(super) resumable: Option<bool>,
+}
+
+/// What a model's tokens cost: US dollars for a million tokens.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Prices {
+    /// Of the prompt.
+    pub(super) input: Price,
+    /// Of the prompt, where it is read from a cache; as `input` unless set.
+    pub(super) cached_input: Option<Price>,
+    /// Of the prompt, where it is written to a cache; as `input` unless set.
+    pub(super) cache_write: Option<Price>,
+    /// Of the answer, reasoning included.
+    pub(super) output: Price,
 }
 
 /// The form of an answer. Exactly one of `schema` and `schema_file`.

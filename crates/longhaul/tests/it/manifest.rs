@@ -113,6 +113,11 @@ fn a_value_of_the_wrong_type_or_out_of_range_says_what_to_write() {
         ("no percent", with_model("[compaction]\nthreshold = \"most\"\n")),
         ("counts", with_model("[limits]\nmax_steps = \"5\"\nmax_crashes = 0\n")),
         ("tokens", with_model("window_tokens = 0\nmax_output_tokens = 10_000_000_000\ntemperature = -0.1\n")),
+        (
+            "prices",
+            with_model("prices = { input = -1, cached_input = \"0.30\", cache_write = 1e9, output = 1 }\n"),
+        ),
+        ("half of the prices", with_model("prices = { input = 3.00 }\nca_file = \"gone.pem\"\n")),
         ("a number that is too large", with_model("max_output_tokens = 99999999999999999999\n")),
         (
             "no room",
