@@ -57,7 +57,7 @@ macro_rules! entries_from {
             $hash,
             "::bytea[], ",
             $request,
-            "::text[]) AS e (session, n, kind, at, record, content, encoding, hash, request)"
+            "::text[])"
         )
     };
 }
