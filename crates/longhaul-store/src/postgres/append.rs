@@ -10,7 +10,7 @@ use super::columns::{Entries, Rows};
 use super::db::{Db, count};
 use super::fault::Answer;
 use super::read::{clamp, id, unsigned};
-use super::sql::{channel, entries_from, lives_until};
+use super::sql::{entries_from, lives_until};
 use super::write;
 use crate::payload::PackedEntry;
 use crate::{Append, Appended, Error, Hint, RequestId};
@@ -63,8 +63,8 @@ pub(super) enum Failed {
     Free,
 }
 
-/// The one statement: moves the rows that stand where their writers believe them to be, inserts the entries
-/// of those, and notifies. A row is found in its newest committed version, since only an append changes a
+/// The one statement: moves the rows that stand where their writers believe them to be, and inserts the
+/// entries of those. A row is found in its newest committed version, since only an append changes a
 /// head: of two that want one head, the second waits for the first and then fails.
 ///
 /// `IS TRUE` has those that passed hashed: asked without it, they would be gone through for every entry.
@@ -86,17 +86,13 @@ macro_rules! append {
                AND (a.fence IS NULL OR (s.epoch = a.fence AND s.owner IS NOT NULL)) \
                AND (a.request IS NULL OR NOT EXISTS \
                  (SELECT FROM entries AS e WHERE e.session = a.session AND e.request = a.request)) \
-               RETURNING s.id, s.head), \
+               RETURNING s.id), \
              written AS (INSERT INTO entries (session, n, kind, at, record, content, encoding, hash, request) \
                SELECT e.* FROM ",
             $entries,
             " AS e (session, n, kind, at, record, content, encoding, hash, request) \
-               WHERE (e.session IN (SELECT id FROM passed)) IS TRUE), \
-             told AS (SELECT pg_notify(",
-            channel!(),
-            ", string_agg(encode(id, 'hex') || ':' || head, ',')) \
-               FROM passed HAVING count(*) > 0) \
-             SELECT id, (SELECT count(*) FROM told) FROM passed"
+               WHERE (e.session IN (SELECT id FROM passed)) IS TRUE) \
+             SELECT id FROM passed"
         )
     };
 }

@@ -12,7 +12,7 @@ use super::connections::Earlier;
 use super::db::{Db, count};
 use super::fault::{Answer, Fault, Kind};
 use super::read::{Gone, bytes, clamp, id, optional_id, unsigned};
-use super::sql::{channel, lives, lives_until};
+use super::sql::{lives, lives_until};
 use crate::limits::MAX_FORK_DEPTH;
 use crate::payload::{Packed, PackedEntry};
 use crate::{Appended, Deleted, Error, RequestId, Row, WorkerInfo};
@@ -25,9 +25,6 @@ const CREATE: &str = concat!(
     lives_until!("$18"),
     " END) ON CONFLICT (id) DO NOTHING"
 );
-
-const TELL: &str =
-    concat!("SELECT pg_notify(", channel!(), ", encode($1::bytea, 'hex') || ':' || $2::bigint)");
 
 /// Creates a session with its first entries, in an open transaction.
 pub(super) async fn create(
@@ -81,7 +78,6 @@ pub(super) async fn create(
         }
     }
     count(&db.tally.entries_written, entries.len());
-    db.one(TELL, &[&this, &clamp(row.head)], |_| Ok(())).await?;
     Ok(Appended::Done)
 }
 

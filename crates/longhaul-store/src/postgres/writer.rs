@@ -150,7 +150,7 @@ impl Turns {
                     match outcome {
                         Failed::Answered(answer) => {
                             if answer == Ok(Appended::Done) {
-                                self.listeners.tell(waiting.job.hint());
+                                self.listeners.tell_all(waiting.job.hint());
                             }
                             waiting.answer(answer);
                         }

@@ -7,18 +7,19 @@ use longhaul_store::postgres::Options;
 use longhaul_store::{Append, Appended, Error, RequestId, Row, Store};
 
 use super::proxy::Proxy;
-use super::{create, fresh, looked, open};
+use super::{create, fresh, idle_after, looked, open};
 use crate::{append, row, session};
 
 #[tokio::test]
 async fn one_append_is_one_statement_and_one_round_trip() {
     let (_first, database) = fresh().await;
     let proxy = Proxy::before(&database.url()).await;
-    // Nobody looks for growth meanwhile.
-    let options = Options { poll_every_ms: 3_600_000, ..Options::default() };
+    // Nobody looks for growth meanwhile, or notifies of it more than once.
+    let options = Options { poll_every_ms: 3_600_000, notify_every_ms: 3_600_000, ..Options::default() };
     let store = open(&proxy.url(&database.url()), options).await;
-    create(&store, session(1)).await;
     looked(&database, 2).await;
+    create(&store, session(1)).await;
+    idle_after(&database, "pg_notify", 1).await;
     // Connected and prepared.
     assert_eq!(store.append(append(session(1), 1, b"")).await, Ok(Appended::Done));
     let (statements, round_trips) = (store.counters().statements, proxy.round_trips());

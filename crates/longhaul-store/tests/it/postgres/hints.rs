@@ -11,8 +11,8 @@ use super::{create, fresh, open};
 use crate::{append, session};
 
 /// So rarely that what is heard was a notification.
-const NEVER: Options = Options { poll_every_ms: 3_600_000, lease: LEASE };
-const OFTEN: Options = Options { poll_every_ms: 50, lease: LEASE };
+const NEVER: Options = Options { poll_every_ms: 3_600_000, notify_every_ms: 10, lease: LEASE };
+const OFTEN: Options = Options { poll_every_ms: 50, notify_every_ms: 10, lease: LEASE };
 const LEASE: longhaul_store::Lease =
     longhaul_store::Lease { lasts_ms: 15_000, renew_every_ms: 5_000, margin_ms: 3_000 };
 
