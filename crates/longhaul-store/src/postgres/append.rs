@@ -10,7 +10,7 @@ use super::columns::{Entries, Rows};
 use super::db::{Db, count};
 use super::fault::Answer;
 use super::read::{clamp, id, unsigned};
-use super::sql::{entries_from, lives_until};
+use super::sql::{entries_from, lives_until, updated_step, xact_step};
 use super::write;
 use crate::payload::PackedEntry;
 use crate::{Append, Appended, Error, Hint, RequestId};
@@ -78,8 +78,11 @@ macro_rules! append {
              passed AS (UPDATE sessions AS s SET head = a.head, head_hash = a.head_hash, state = a.state, \
                status = a.status, archived = a.archived, name = a.name, claimable_at = a.claimable_at, \
                owner = a.owner, epoch = a.epoch, place = a.place, labels = a.labels, updated = a.updated, \
-               xact = pg_current_xact_id(), \
-               lease = CASE WHEN a.owner IS NULL THEN NULL \
+               updated_step = ",
+            updated_step!("a.updated"),
+            ", xact = pg_current_xact_id(), xact_step = ",
+            xact_step!("pg_current_xact_id()"),
+            ", lease = CASE WHEN a.owner IS NULL THEN NULL \
                  WHEN s.owner = a.owner AND s.epoch = a.epoch THEN s.lease ELSE ",
             lives_until!("$17"),
             " END FROM asked AS a WHERE s.id = a.session AND s.head = a.expected \

@@ -14,7 +14,7 @@ use super::connections::wait;
 use super::db::{Db, Opener};
 use super::fault::Answer;
 use super::read::unsigned;
-use super::sql::channel;
+use super::sql::{channel, xact_step};
 use crate::Hint;
 use crate::limits::{HINTS_KEPT, HINTS_TOGETHER, LISTEN_WAIT_MS, TRY_WAIT_MS};
 
@@ -112,10 +112,13 @@ impl Listeners {
 
 /// What grew since a snapshot: all rows whose transaction was not over in it. A transaction that began
 /// early and commits late is found too, which a sequence of positions would miss.
-const GROWN: &str = "\
-    WITH moment AS (SELECT pg_current_snapshot() AS now) \
+const GROWN: &str = concat!(
+    "WITH moment AS (SELECT pg_current_snapshot() AS now) \
     SELECT pg_snapshot_xmin(moment.now)::text, s.id, s.head FROM moment LEFT JOIN sessions AS s \
-      ON s.xact >= $1::text::xid8 AND s.xact < pg_snapshot_xmax(moment.now)";
+      ON s.xact_step >= ",
+    xact_step!("$1"),
+    " AND s.xact >= $1::text::xid8 AND s.xact < pg_snapshot_xmax(moment.now)"
+);
 
 /// Returns the snapshot from which on a store looks for growth: what was before is no news.
 pub(super) async fn moment(db: &Db) -> Answer<String> {

@@ -16,6 +16,10 @@ const OFTEN: Options = Options { poll_every_ms: 50, notify_every_ms: 10, lease: 
 const LEASE: longhaul_store::Lease =
     longhaul_store::Lease { lasts_ms: 15_000, renew_every_ms: 5_000, margin_ms: 3_000 };
 
+/// Lets sessions grow without telling anybody.
+const GROW: &str = "UPDATE sessions SET head = head + 1, xact = pg_current_xact_id(), \
+                    xact_step = pg_current_xact_id()::text::bigint >> 12";
+
 /// Waits for a hint of a session and head.
 async fn heard(hints: &mut Receiver<Hint>, n: u128, head: u64) {
     let expected = Hint { session: session(n), head };
@@ -42,9 +46,8 @@ async fn growth_is_found_without_any_notification() {
     let two = open(&database.url(), OFTEN).await;
     let mut hints = two.hints();
     let client = database.connect().await.unwrap();
-    let grow = "UPDATE sessions SET head = head + 1, xact = pg_current_xact_id()";
     for head in 2..5 {
-        client.batch_execute(grow).await.unwrap();
+        client.batch_execute(GROW).await.unwrap();
         heard(&mut hints, 1, head).await;
     }
 }
@@ -61,8 +64,8 @@ async fn growth_that_commits_late_is_found() {
     // An older transaction than those of the others, that ends after they were told.
     client.batch_execute("BEGIN").await.unwrap();
     let first = one.load(session(1)).await.unwrap().unwrap();
-    let grow = "UPDATE sessions SET head = head + 1, xact = pg_current_xact_id() WHERE id = $1";
-    client.execute(grow, &[&first.session.0.as_bytes().to_vec()]).await.unwrap();
+    let grow = format!("{GROW} WHERE id = $1");
+    client.execute(&grow, &[&first.session.0.as_bytes().to_vec()]).await.unwrap();
     for head in 1..4 {
         for n in [2, 3] {
             assert_eq!(one.append(append(session(n), head, b"")).await, Ok(Appended::Done));
