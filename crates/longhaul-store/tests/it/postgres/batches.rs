@@ -33,6 +33,33 @@ async fn one_append_is_one_statement_and_one_round_trip() {
 }
 
 #[tokio::test]
+async fn an_append_changes_no_index_of_sessions() {
+    const APPENDS: u64 = 50;
+    let (store, database) = fresh().await;
+    create(&store, session(1)).await;
+    for head in 1..=APPENDS {
+        let mut append = append(session(1), head, b"content");
+        append.row.updated.0 += i64::try_from(head).unwrap();
+        assert_eq!(store.append(append).await, Ok(Appended::Done));
+    }
+    // The server counts them when the connection has ended, if not before.
+    store.close().await.unwrap();
+    let counted =
+        "SELECT n_tup_upd::text, n_tup_hot_upd::text FROM pg_stat_user_tables WHERE relname = 'sessions'";
+    let client = database.connect().await.unwrap();
+    for _ in 0..100 {
+        let row = client.query_one(counted, &[]).await.unwrap();
+        let [updated, in_place] = [0, 1].map(|at| row.get::<_, &str>(at).parse::<u64>().unwrap());
+        if updated == APPENDS {
+            assert!(in_place + 2 >= APPENDS, "{in_place} of {APPENDS}: a step may have ended meanwhile");
+            return;
+        }
+        super::pause().await;
+    }
+    panic!("the server does not count");
+}
+
+#[tokio::test]
 async fn many_sessions_share_statements() {
     const SESSIONS: u128 = 64;
     const APPENDS: EntryNo = 10;

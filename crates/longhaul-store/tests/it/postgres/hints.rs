@@ -92,3 +92,20 @@ async fn a_lost_listener_listens_again() {
         heard(&mut hints, 1, head + 1).await;
     }
 }
+
+#[tokio::test]
+async fn a_store_that_closes_has_told_others_of_all_it_did() {
+    let (_first, database) = fresh().await;
+    let two = open(&database.url(), NEVER).await;
+    let one = open(&database.url(), Options { notify_every_ms: 3_600_000, ..NEVER }).await;
+    super::looked(&database, 3).await;
+    create(&one, session(1)).await;
+    super::idle_after(&database, "pg_notify", 1).await;
+    let mut hints = two.hints();
+    for head in 1..4 {
+        assert_eq!(one.append(append(session(1), head, b"")).await, Ok(Appended::Done));
+    }
+    one.close().await.unwrap();
+    let notified = timeout(Duration::from_secs(20), hints.recv()).await.unwrap().unwrap();
+    assert_eq!(notified, Hint { session: session(1), head: 4 }, "one notification tells of all");
+}
