@@ -65,11 +65,10 @@ pub(super) enum Failed {
 
 /// The one statement: moves the rows that stand where their writers believe them to be, and inserts the
 /// entries of those. A row is found in its newest committed version, since only an append changes a
-/// head: of two that want one head, the second waits for the first and then fails.
-///
-/// `IS TRUE` has those that passed hashed: asked without it, they would be gone through for every entry.
+/// head: of two that want one head, the second waits for the first and then fails. Returns the session of
+/// each entry it has inserted.
 macro_rules! append {
-    ($asked:expr, $entries:expr) => {
+    ($asked:expr, $entries:expr, $passed:literal) => {
         concat!(
             "WITH asked (session, expected, fence, request, head, head_hash, state, status, archived, name, \
                claimable_at, owner, epoch, place, labels, updated) AS (SELECT * FROM ",
@@ -89,23 +88,25 @@ macro_rules! append {
                AND (a.fence IS NULL OR (s.epoch = a.fence AND s.owner IS NOT NULL)) \
                AND (a.request IS NULL OR NOT EXISTS \
                  (SELECT FROM entries AS e WHERE e.session = a.session AND e.request = a.request)) \
-               RETURNING s.id), \
-             written AS (INSERT INTO entries (session, n, kind, at, record, content, encoding, hash, request) \
-               SELECT e.* FROM ",
+               RETURNING s.id) \
+             INSERT INTO entries (session, n, kind, at, record, content, encoding, hash, request) \
+             SELECT e.* FROM ",
             $entries,
-            " AS e (session, n, kind, at, record, content, encoding, hash, request) \
-               WHERE (e.session IN (SELECT id FROM passed)) IS TRUE) \
-             SELECT id FROM passed"
+            " AS e (session, n, kind, at, record, content, encoding, hash, request)",
+            $passed,
+            " RETURNING session"
         )
     };
 }
 
-/// For any appends.
+/// For any appends. `IS TRUE` has those that passed hashed: asked without it, they would be gone through for
+/// every entry.
 const TOGETHER: &str = append!(
     "unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bytea[], $7::bytea[], \
        $8::text[], $9::bool[], $10::text[], $11::bigint[], $12::bytea[], $13::bigint[], $14::text[], \
        $15::text[], $16::bigint[])",
-    entries_from!("$18", "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26")
+    entries_from!("$18", "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26"),
+    " WHERE (e.session IN (SELECT id FROM passed)) IS TRUE"
 );
 
 /// For one append of one entry, as most are that wait for nobody: without arrays, which take as long to set
@@ -114,7 +115,8 @@ const ALONE: &str = append!(
     "(VALUES ($1::bytea, $2::bigint, $3::bigint, $4::text, $5::bigint, $6::bytea, $7::bytea, $8::text, \
        $9::bool, $10::text, $11::bigint, $12::bytea, $13::bigint, $14::text, $15::text, $16::bigint))",
     "(VALUES ($18::bytea, $19::bigint, $20::text, $21::bigint, $22::bytea, $23::bytea, $24::smallint, \
-       $25::bytea, $26::text))"
+       $25::bytea, $26::text))",
+    " JOIN passed ON e.session = passed.id"
 );
 
 const WHY: &str = "\
