@@ -169,7 +169,9 @@ async fn connected(
         let next_look = wait(rhythm.look_every_ms);
         let telling = async {
             loop {
-                listeners.grown.notified().await;
+                while !listeners.have_news() {
+                    listeners.grown.notified().await;
+                }
                 tell_others(&db, listeners).await?;
                 wait(rhythm.tell_every_ms).await;
             }
