@@ -128,7 +128,7 @@ impl History {
             parent: None,
             labels: BTreeMap::new(),
             created: BEGAN,
-            updated: BEGAN,
+            updated: BEGAN.plus_ms(state.head),
         };
         Taken { row, entries }
     }
