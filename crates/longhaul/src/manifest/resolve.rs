@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use longhaul_session::agent::{
-    Configuration, KeySource, Limits, ModelChoice, Permission, ScopeEffect, ScopeRule, ToolPermission,
-    ToolSetting,
+    Configuration, KeySource, Limits, ModelChoice, Permission, PromptCache, ScopeEffect, ScopeRule,
+    ToolPermission, ToolSetting,
 };
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
@@ -150,6 +150,11 @@ impl Resolver<'_> {
             "output",
             "chain",
             "resumable",
+            "replay_reasoning",
+            "item_ids",
+            "include_usage",
+            "bearer",
+            "cache",
         ];
         for key in served.into_iter().filter(|key| self.source.node(&["model", key]).is_some()) {
             let hint = match key {
@@ -205,6 +210,15 @@ impl Resolver<'_> {
             output,
             chain: model.chain.unwrap_or_default(),
             resumable: model.resumable.unwrap_or_default(),
+            replay_reasoning: model.replay_reasoning,
+            item_ids: model.item_ids.unwrap_or_default(),
+            include_usage: model.include_usage,
+            bearer: model.bearer.unwrap_or_default(),
+            cache: model.cache.map(|cache| match cache {
+                form::Cache::Off => PromptCache::Off,
+                form::Cache::FiveMinutes => PromptCache::FiveMinutes,
+                form::Cache::OneHour => PromptCache::OneHour,
+            }),
             ..ModelChoice::new(provider?.name(), name?)
         })
     }
