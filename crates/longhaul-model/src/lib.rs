@@ -13,6 +13,7 @@ mod body;
 pub mod codec;
 mod conversation;
 pub mod error;
+pub mod files;
 mod frames;
 pub mod gemini;
 pub mod http;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use longhaul_engine::{Event, Snapshot};
 use longhaul_session::entry::Entry;
 use longhaul_session::id::SessionId;
+use longhaul_session::item::Item;
 use longhaul_store::{Filter, Page};
 use serde_json::json;
 
@@ -80,11 +81,23 @@ pub(crate) async fn show(app: &App, args: cli::Show) -> anyhow::Result<ExitCode>
         writeln!(out, "{}", overview(&snapshot, owned))?;
         return Ok(ExitCode::SUCCESS);
     }
-    out.write_all(described(app, &snapshot, owned).as_bytes())?;
+    let files = newest_files(app, &snapshot).await?;
+    out.write_all(described(app, &snapshot, owned, &files).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
+/// Names the files of the newest message, if it is not far back.
+async fn newest_files(app: &App, snapshot: &Snapshot) -> anyhow::Result<Vec<String>> {
+    let (session, head) = (snapshot.row.session, snapshot.row.head);
+    let entries = app.engine.entries(session, head.saturating_sub(BATCH).max(1)..=head).await?;
+    let is_message = |entry: &&Entry| entry.items().iter().any(|item| matches!(item, Item::User { .. }));
+    let newest = entries.iter().rev().find(is_message).map(Entry::items).unwrap_or_default();
+    let name =
+        |item: &Item| if let Item::Attachment(file) = item { Some(summary::attachment(file)) } else { None };
+    Ok(newest.iter().filter_map(name).collect())
+}
+
+fn described(app: &App, snapshot: &Snapshot, owned: bool, files: &[String]) -> String {
     let (row, state) = (&snapshot.row, &snapshot.state);
     let now = app.engine.host().now();
     let mut text = String::new();
@@ -112,6 +125,9 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
         "turn",
         format!("{}: {}, {}", turn.number, summary::count(steps, "step"), summary::count(calls, "call")),
     );
+    if !files.is_empty() {
+        line("files", files.join(" "));
+    }
     for call in &state.pending {
         line("open call", format!("{} {}", call.tool, call.id));
     }

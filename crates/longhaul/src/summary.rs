@@ -2,7 +2,7 @@
 
 use longhaul_session::entry::{Content, Fact, Record, ResultFact};
 use longhaul_session::id::{SessionId, Timestamp};
-use longhaul_session::item::{Item, Outcome};
+use longhaul_session::item::{Attachment, Item, Outcome};
 use longhaul_session::state::{SessionState, Status};
 
 /// The first characters of an id: to the millisecond, which is enough to tell sessions apart.
@@ -40,6 +40,17 @@ pub(crate) fn tokens(count: u64) -> String {
         0..1_000 => format!("{count}"),
         1_000..1_000_000 => format!("{}.{}k", count / 1_000, count % 1_000 / 100),
         _ => format!("{}.{}M", count / 1_000_000, count % 1_000_000 / 100_000),
+    }
+}
+
+/// Writes a size.
+pub(crate) fn bytes(count: u64) -> String {
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1024 * KIB;
+    match count {
+        0..KIB => format!("{count} B"),
+        KIB..MIB => format!("{}.{} KiB", count / KIB, count % KIB * 10 / KIB),
+        _ => format!("{}.{} MiB", count / MIB, count % MIB * 10 / MIB),
     }
 }
 
@@ -133,11 +144,17 @@ fn item(item: &Item) -> String {
         Item::Summary { text } | Item::Steering { text, .. } => one_line(text),
         Item::ContextFile { path, .. } => path.clone(),
         Item::Opaque { provider, .. } => format!("(an item of {provider})"),
+        Item::Attachment(file) => attachment(file),
         Item::File { name, media_type, data: _ } => {
             format!("[{}: {media_type}]", name.as_deref().unwrap_or("file"))
         }
         Item::Redacted => "[redacted]".to_owned(),
     }
+}
+
+/// Names a file that was given, with what it is and how large.
+pub(crate) fn attachment(file: &Attachment) -> String {
+    format!("[{}: {}, {}]", one_line(&file.name), file.media_type, bytes(file.bytes))
 }
 
 /// Says what a record adds to its kind and its content.
