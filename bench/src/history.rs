@@ -31,7 +31,7 @@ impl History {
     pub(crate) fn begin(folder: &Path, model: &str) -> anyhow::Result<Self> {
         let mut history = History::default();
         let configuration = Box::new(configuration(folder, "endpoint", model));
-        let first = First::Message("Keep them all.".to_owned());
+        let first = First::Message("Keep them all.".into());
         history.ask(Command::Create { configuration, ephemeral: false, name: None, first })?;
         let worker = WorkerId(Uuid::new_v4());
         history.ask(Command::Acquire { worker, lost: None, estimate: Usage::default() })?;

@@ -139,7 +139,7 @@ impl Rig {
             ephemeral: false,
             name: None,
             labels: BTreeMap::new(),
-            first: First::Message("Keep them all.".to_owned()),
+            first: First::Message("Keep them all.".into()),
         };
         Ok(self.engine.create(new, None).await??.session)
     }

@@ -86,7 +86,8 @@ impl Runner {
     /// what it kept.
     pub(crate) async fn request(&mut self, equipment: &Equipment) -> Result<Request, Error> {
         let broken = self.state().retry.is_some_and(|retry| retry.class == FailureClass::ChainBroken);
-        let request = self.journal.context().await?.request();
+        let mut request = self.journal.context().await?.request();
+        self.fill_in(&mut request.items).await?;
         let previous = request.previous.filter(|_| equipment.chained && !broken);
         Ok(Request { previous, ..request })
     }

@@ -23,6 +23,7 @@ use longhaul_tools::workspace::Workspace;
 use tokio::sync::broadcast;
 
 use crate::Error;
+use crate::attachments::Filled;
 use crate::engine::{Engine, KnownKeys, StoredArtifacts};
 use crate::episode::{EpisodeKey, Stage};
 use crate::journal::{Committed, Journal, Patience};
@@ -50,6 +51,7 @@ pub(crate) struct Runner {
     unpaid: Option<(Usage, Option<GoalId>)>,
     hints: broadcast::Receiver<Hint>,
     equipment: Option<Arc<Equipment>>,
+    pub(crate) filled: Filled,
     billed_ms: u64,
     /// Up to when the account made last reaches; it counts once it is committed.
     bill_until_ms: Option<u64>,
@@ -129,6 +131,7 @@ impl Runner {
             unpaid: None,
             hints,
             equipment: None,
+            filled: Filled::default(),
         }
     }
 

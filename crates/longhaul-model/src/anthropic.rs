@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use longhaul_session::agent::{OutputFormat, Request};
 use longhaul_session::failure::FailureClass;
+use longhaul_session::media;
 use serde_json::{Map, Value};
 
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
@@ -102,6 +103,15 @@ impl Options {
             connections: Connections::default(),
         }
     }
+}
+
+/// The largest picture the API takes, in bytes: it counts five mebibytes, in base64.
+pub const MAX_IMAGE_BYTES: u64 = 5 * 1024 * 1024 / 4 * 3;
+
+/// Tells whether files of a media type can be given: pictures, PDFs and texts.
+#[must_use]
+pub fn takes(media_type: &str) -> bool {
+    message::IMAGES.contains(&media_type) || media_type == "application/pdf" || media::is_text(media_type)
 }
 
 /// Makes a model that is asked over HTTP. Nothing is sent yet.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use longhaul_session::id::{CallId, Digest};
 use longhaul_session::item::{Item, ToolResult};
 
+use crate::files;
+
 /// OpenAI refuses longer ids, and Anthropic's models other characters.
 const MAX_ID_CHARS: usize = 40;
 
@@ -60,6 +62,7 @@ pub(crate) fn told(item: &Item) -> Option<Cow<'_, str>> {
         Item::Summary { text } => marked("summary", &[("of", "the conversation before")], text),
         Item::Steering { reason: _, text } => marked("note", &[("from", "longhaul")], text),
         Item::ContextFile { path, digest: _, text } => marked("context_file", &[("path", path)], text),
+        Item::Attachment(file) => Cow::Owned(files::not_shown(file)),
         Item::Redacted => Cow::Borrowed(REDACTED),
         Item::Assistant { .. }
         | Item::Reasoning { .. }
@@ -75,7 +78,7 @@ pub(crate) fn data_url(media_type: &str, data: &str) -> String {
 }
 
 /// Marks a text as something else than a person's words.
-fn marked<'a>(tag: &str, attributes: &[(&str, &str)], text: &str) -> Cow<'a, str> {
+pub(crate) fn marked<'a>(tag: &str, attributes: &[(&str, &str)], text: &str) -> Cow<'a, str> {
     let mut marked = format!("<{tag}");
     for (name, value) in attributes {
         marked.push_str(&format!(" {name}=\"{}\"", value.replace('"', "&quot;")));

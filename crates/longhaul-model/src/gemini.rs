@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use longhaul_session::agent::{OutputFormat, Request};
 use longhaul_session::failure::FailureClass;
+use longhaul_session::media;
 use serde_json::{Map, Value};
 
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
@@ -80,6 +81,17 @@ impl Options {
             connections: Connections::default(),
         }
     }
+}
+
+/// Tells whether files of a media type can be given: pictures but for GIF, sounds, films, PDFs and texts.
+#[must_use]
+pub fn takes(media_type: &str) -> bool {
+    const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/webp", "image/heic"];
+    IMAGES.contains(&media_type)
+        || media_type.starts_with("audio/")
+        || media_type.starts_with("video/")
+        || media_type == "application/pdf"
+        || media::is_text(media_type)
 }
 
 /// Makes a model that is asked over HTTP. Nothing is sent yet.

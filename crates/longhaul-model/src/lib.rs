@@ -14,6 +14,7 @@ pub mod catalogue;
 pub mod codec;
 mod conversation;
 pub mod error;
+pub mod files;
 mod frames;
 pub mod gemini;
 pub mod http;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use longhaul_session::agent::Request;
 use longhaul_session::failure::FailureClass;
+use longhaul_session::media;
 use serde_json::{Map, Value};
 
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
@@ -79,6 +80,18 @@ impl Options {
             connections: Connections::default(),
         }
     }
+}
+
+/// Pictures that servers of this format take.
+pub(crate) const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+
+/// Tells whether files of a media type can be given: pictures, PDFs, texts, and sounds as WAV or MP3. Whether a
+/// server knows what to do with one is up to its model.
+#[must_use]
+pub fn takes(media_type: &str) -> bool {
+    IMAGES.contains(&media_type)
+        || matches!(media_type, "application/pdf" | "audio/wav" | "audio/mpeg")
+        || media::is_text(media_type)
 }
 
 /// Makes a model that is asked over HTTP. Nothing is sent yet.

@@ -15,13 +15,14 @@ use std::sync::Arc;
 
 use longhaul_session::agent::{OutputFormat, Request};
 use longhaul_session::failure::FailureClass;
+use longhaul_session::media;
 use serde_json::{Map, Value};
 
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
 use crate::error::classify;
 use crate::http::{Client, Connections, Limits};
 use crate::secret::Secret;
-use crate::{Error, Identity, Model};
+use crate::{Error, Identity, Model, openai_chat};
 use place::Place;
 
 /// Stands in opaque values beside the host, so that no other wire and no other server gets them.
@@ -111,6 +112,15 @@ fn may_reason(model: &str) -> bool {
     let name = name.strip_prefix("ft:").unwrap_or(name);
     let chat = name.starts_with("gpt-5") && name.contains("-chat");
     !chat && !WITHOUT_REASONING.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Tells whether files of a media type can be given: pictures, PDFs, office documents and texts.
+#[must_use]
+pub fn takes(media_type: &str) -> bool {
+    openai_chat::IMAGES.contains(&media_type)
+        || media_type == "application/pdf"
+        || media_type.starts_with("application/vnd.openxmlformats-officedocument.")
+        || media::is_text(media_type)
 }
 
 /// Makes a model that is asked over HTTP. Nothing is sent yet.

@@ -84,6 +84,35 @@ pub struct ModelChoice {
     /// A file with certificates (PEM) to trust besides the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
+    /// Whether reasoning is sent back with the answer it belongs to; the client decides if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_reasoning: Option<bool>,
+    /// Reasoning is sent back under the id it came with (OpenAI Responses).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub item_ids: bool,
+    /// Whether the usage is asked for at the end of a stream (Chat Completions); it is if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub include_usage: Option<bool>,
+    /// The key is sent as a bearer token (Anthropic Messages).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bearer: bool,
+    /// How long the provider is to keep what it has read (Anthropic Messages); five minutes if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PromptCache>,
+}
+
+/// How long a provider is to keep a prompt that it has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PromptCache {
+    /// Not at all.
+    #[serde(rename = "off")]
+    Off,
+    /// Five minutes after it was last used.
+    #[serde(rename = "5m")]
+    FiveMinutes,
+    /// An hour after it was last used.
+    #[serde(rename = "1h")]
+    OneHour,
 }
 
 /// The form of an answer: a JSON document under a schema.
@@ -117,6 +146,11 @@ impl ModelChoice {
             window_tokens: None,
             prices: None,
             ca_file: None,
+            replay_reasoning: None,
+            item_ids: false,
+            include_usage: None,
+            bearer: false,
+            cache: None,
         }
     }
 }

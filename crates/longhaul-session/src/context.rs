@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::agent::{Configuration, Previous, Request, ToolSpec};
 use crate::entry::{Content, Entry, Fact, Measured, Record};
 use crate::id::{CallId, EntryNo};
-use crate::item::{Item, ToolCall, ToolResult};
+use crate::item::{Attachment, Item, ToolCall, ToolResult};
 use crate::state::SessionState;
 
 /// The model's view of a session, and what it needs to be called with.
@@ -215,6 +215,14 @@ impl Context {
             .then_some(UserMessage { entry, as_of: self.as_of })
     }
 
+    /// Returns the files that a message of a person carries.
+    #[must_use]
+    pub fn files(&self, message: UserMessage) -> Vec<Attachment> {
+        let there = self.items.iter().filter(|(at, _)| *at == message.entry);
+        let file = |item: &Item| if let Item::Attachment(file) = item { Some(file.clone()) } else { None };
+        there.filter_map(|(_, item)| file(item)).collect()
+    }
+
     /// Returns the newest message of a person in this history.
     #[must_use]
     pub fn last_user_message(&self) -> Option<UserMessage> {
@@ -265,6 +273,7 @@ impl Context {
                 | Item::Summary { .. }
                 | Item::ContextFile { .. }
                 | Item::Steering { .. }
+                | Item::Attachment(_)
                 | Item::File { .. }
                 | Item::Opaque { .. }
                 | Item::Redacted => {
@@ -285,7 +294,7 @@ impl Context {
 fn survives_edit(in_its_entry: bool, item: &Item) -> bool {
     match item {
         Item::ContextFile { .. } => true,
-        Item::User { .. } | Item::File { .. } => false,
+        Item::User { .. } | Item::Attachment(_) | Item::File { .. } => false,
         Item::Assistant { .. }
         | Item::Reasoning { .. }
         | Item::ToolCall(_)

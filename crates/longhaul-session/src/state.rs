@@ -12,6 +12,8 @@ use crate::usage::Ledger;
 
 /// The most user messages that can wait in a queue.
 pub const MAX_QUEUE: usize = 100;
+/// The most files one message may carry.
+pub const MAX_FILES: usize = 20;
 /// The most calls one model step may make.
 pub const MAX_CALLS: usize = 128;
 /// The longest name of a session, in characters.

@@ -78,7 +78,7 @@ pub fn expected() -> impl Iterator<Item = &'static str> {
 }
 
 /// Faults, acts of people and other things that must happen.
-const HAPPENINGS: [&str; 103] = [
+const HAPPENINGS: [&str; 106] = [
     "append conflicted",
     "append fenced",
     "append repeated",
@@ -87,6 +87,7 @@ const HAPPENINGS: [&str; 103] = [
     "crash after an append",
     "crash before an append",
     "empty answer",
+    "file kept",
     "hint delayed",
     "hint doubled",
     "hint lost",
@@ -101,6 +102,7 @@ const HAPPENINGS: [&str; 103] = [
     "model overloaded",
     "model quota",
     "model rate limited",
+    "model sees a file",
     "model server error",
     "model timeout",
     "model unknown failure",
@@ -154,6 +156,7 @@ const HAPPENINGS: [&str; 103] = [
     "user forks",
     "user gave up waiting",
     "user got an error",
+    "user gives a file",
     "user grants",
     "user imports",
     "user interrupts",

@@ -7,10 +7,12 @@ use std::task::{Context as TaskContext, Poll};
 use async_trait::async_trait;
 use futures_util::Stream;
 use longhaul_engine::Models;
+use longhaul_model::files::with_bytes;
 use longhaul_model::{Error, FinishReason, Identity, Model, ModelCall, Part, PartStream};
 use longhaul_session::agent::{Limits, ModelChoice, Request};
 use longhaul_session::failure::{Failure, FailureClass};
-use longhaul_session::item::Item;
+use longhaul_session::id::Digest;
+use longhaul_session::item::{Attachment, Item};
 use longhaul_session::usage::Usage;
 use tokio::task::Id as TaskId;
 
@@ -82,6 +84,9 @@ impl Model for SimModel {
         if let Some(what) = unanswered(&call.request.items) {
             world.broken("Answered", format!("a request reaches the model in which {what}"));
         }
+        for item in &call.request.items {
+            self.look_at(item);
+        }
         let id = {
             let mut truth = world.truth();
             let id = truth.attempts.len() as u64 + 1;
@@ -124,6 +129,18 @@ impl Model for SimModel {
 }
 
 impl SimModel {
+    /// A file that a person gave holds its own name.
+    fn look_at(&self, item: &Item) {
+        let Item::File { name: Some(name), media_type, .. } = item else { return };
+        let (name, media_type, bytes) = (name.clone(), media_type.clone(), name.len() as u64);
+        let digest = Digest::of(name.as_bytes());
+        let whole =
+            with_bytes(&Attachment { name: name.clone(), media_type, bytes, digest }, name.as_bytes());
+        self.world
+            .hold(*item == whole, "Files", || format!("the file {name:?} reaches the model as another"));
+        self.world.count("model sees a file");
+    }
+
     fn failure(&self, id: u64) -> Error {
         let world = &self.world;
         let (class, name) = *world.chance().pick(&CLASSES);

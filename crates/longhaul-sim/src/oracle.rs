@@ -260,6 +260,7 @@ pub(crate) fn unanswered(items: &[std::sync::Arc<Item>]) -> Option<String> {
                 None => return Some(format!("result {} answers no open call", result.call)),
             },
             Item::User { .. }
+            | Item::Attachment(_)
             | Item::File { .. }
             | Item::Steering { .. }
             | Item::Summary { .. }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use longhaul_engine::{Event, Snapshot};
 use longhaul_session::entry::{Content, Entry};
 use longhaul_session::id::SessionId;
+use longhaul_session::item::Item;
 use longhaul_store::{Filter, Page};
 use serde_json::json;
 
@@ -82,7 +83,8 @@ pub(crate) async fn show(app: &App, args: cli::Show) -> anyhow::Result<ExitCode>
         return Ok(ExitCode::SUCCESS);
     }
     let cost = cost(app, &snapshot).await?;
-    out.write_all(described(app, &snapshot, owned, cost.as_deref()).as_bytes())?;
+    let files = newest_files(app, &snapshot).await?;
+    out.write_all(described(app, &snapshot, owned, cost.as_deref(), &files).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,7 +107,18 @@ async fn cost(app: &App, snapshot: &Snapshot) -> anyhow::Result<Option<String>> 
     })
 }
 
-fn described(app: &App, snapshot: &Snapshot, owned: bool, cost: Option<&str>) -> String {
+/// Names the files of the newest message, if it is not far back.
+async fn newest_files(app: &App, snapshot: &Snapshot) -> anyhow::Result<Vec<String>> {
+    let (session, head) = (snapshot.row.session, snapshot.row.head);
+    let entries = app.engine.entries(session, head.saturating_sub(BATCH).max(1)..=head).await?;
+    let is_message = |entry: &&Entry| entry.items().iter().any(|item| matches!(item, Item::User { .. }));
+    let newest = entries.iter().rev().find(is_message).map(Entry::items).unwrap_or_default();
+    let name =
+        |item: &Item| if let Item::Attachment(file) = item { Some(summary::attachment(file)) } else { None };
+    Ok(newest.iter().filter_map(name).collect())
+}
+
+fn described(app: &App, snapshot: &Snapshot, owned: bool, cost: Option<&str>, files: &[String]) -> String {
     let (row, state) = (&snapshot.row, &snapshot.state);
     let now = app.engine.host().now();
     let mut text = String::new();
@@ -133,6 +146,9 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool, cost: Option<&str>) ->
         "turn",
         format!("{}: {}, {}", turn.number, summary::count(steps, "step"), summary::count(calls, "call")),
     );
+    if !files.is_empty() {
+        line("files", files.join(" "));
+    }
     for call in &state.pending {
         line("open call", format!("{} {}", call.tool, call.id));
     }

@@ -1,6 +1,7 @@
 //! The `longhaul` program: command line, terminal output, configuration, wiring.
 
 mod app;
+mod attach;
 mod cli;
 mod compare;
 mod demo;

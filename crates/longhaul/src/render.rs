@@ -250,6 +250,8 @@ impl Renderer {
             if let Item::User { text } = item {
                 self.end_line()?;
                 self.print(format_args!("{BOLD}› {}{BOLD:#}{DIM}{note}{DIM:#}\n", clean(text)))?;
+            } else if let Item::Attachment(file) = item {
+                self.print(format_args!("  {DIM}{}{DIM:#}\n", summary::attachment(file)))?;
             }
         }
         Ok(())

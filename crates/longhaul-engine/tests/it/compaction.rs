@@ -78,6 +78,7 @@ fn texts(request: &Request) -> Vec<String> {
         | Item::ToolResult(_)
         | Item::ContextFile { .. }
         | Item::Steering { .. }
+        | Item::Attachment(_)
         | Item::File { .. }
         | Item::Opaque { .. }
         | Item::Redacted => None,

@@ -176,7 +176,7 @@ async fn what_a_lost_model_call_may_have_cost_is_estimated_apart() {
     let world = World::new(script, Toolbox::empty());
     let limits = Limits { model_call_ms: 5_000, ..Limits::default() };
     let configuration = Configuration { limits, ..world.configuration() };
-    let session = world.create(configuration, First::Message("x".repeat(400))).await;
+    let session = world.create(configuration, First::Message("x".repeat(400).into())).await;
     let mut watcher = world.engine.watch(session, 0);
     let driving = world.spawn(session).await;
     until(&mut watcher, is_text).await;

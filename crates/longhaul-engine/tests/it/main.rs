@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod approvals;
+mod attachments;
 mod attempts;
 mod compaction;
 mod crashes;

@@ -77,7 +77,7 @@ async fn cost(database: &Database, steps: usize) -> Counters {
         ephemeral: false,
         name: None,
         labels: BTreeMap::new(),
-        first: First::Message("go".to_owned()),
+        first: First::Message("go".into()),
     };
     let session = engine.create(new, None).await.unwrap().unwrap().session;
     let info = WorkerInfo {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::API;
 use crate::conversation::{NO_RESULT, Results, data_url, output, told, wire_id};
+use crate::files;
 use crate::openai_chat::wire_arguments;
 
 /// Whom the input is for.
@@ -69,6 +70,7 @@ fn is_answer(item: &Item) -> bool {
         | Item::Summary { .. }
         | Item::ContextFile { .. }
         | Item::Steering { .. }
+        | Item::Attachment(_)
         | Item::File { .. }
         | Item::Redacted => false,
     }
@@ -121,7 +123,11 @@ impl<'a> Writer<'a> {
                 return;
             }
             Item::File { name, media_type, data } => {
-                self.file(file(name.as_deref(), media_type, data));
+                let words = files::as_words(name.as_deref(), media_type, data, super::takes);
+                self.file(match words {
+                    Some(text) => json!({ "type": "input_text", "text": text }),
+                    None => file(name.as_deref(), media_type, data),
+                });
                 return;
             }
             Item::ToolResult(_)
@@ -129,6 +135,7 @@ impl<'a> Writer<'a> {
             | Item::Summary { .. }
             | Item::Steering { .. }
             | Item::ContextFile { .. }
+            | Item::Attachment(_)
             | Item::Redacted => {
                 self.end_answer();
                 self.input.extend(told(item).map(|text| message("user", json!(text))));

@@ -25,7 +25,7 @@ pub(crate) struct Wire {
     pub(crate) folder: &'static str,
     /// How many of ours there are at least.
     ours: usize,
-    codec: fn() -> Box<dyn Codec>,
+    pub(crate) codec: fn() -> Box<dyn Codec>,
     /// Tells whether a text, without its white space, holds the word that ends an answer.
     ends: fn(&str) -> bool,
 }
@@ -67,10 +67,10 @@ const URL: &str = "https://provider.test/v1";
 
 pub(crate) struct Case {
     wire: &'static Wire,
-    id: String,
+    pub(crate) id: String,
     pub(crate) body: Vec<u8>,
     head: ResponseHead,
-    expect: Value,
+    pub(crate) expect: Value,
 }
 
 /// What became of an answer.
@@ -260,13 +260,13 @@ fn compare_answer(case: &Case, outcome: &Outcome, at: &str) {
 }
 
 /// Tells whether a text is the one described by its length and the beginning of its digest.
-fn is_opaque(described: &Value, text: &str) -> bool {
+pub(crate) fn is_opaque(described: &Value, text: &str) -> bool {
     let digest = || Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>();
     let same = |wanted: &str| digest() == wanted;
     described["chars"] == text.chars().count() && described["sha256"].as_str().is_none_or(same)
 }
 
-fn texts_in(value: &Value) -> Vec<&str> {
+pub(crate) fn texts_in(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text.as_str()],
         Value::Array(values) => values.iter().flat_map(texts_in).collect(),

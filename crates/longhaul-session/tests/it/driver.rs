@@ -11,7 +11,7 @@ use longhaul_session::evolve::evolve;
 use longhaul_session::failure::{Failure, FailureClass, Retry};
 use longhaul_session::goal::{Budget, Goal};
 use longhaul_session::id::{CallId, Digest, EntryNo, GoalId, SessionId, Timestamp, WorkerId};
-use longhaul_session::item::{EffectClass, Item, Outcome, ToolCall, ToolResult};
+use longhaul_session::item::{Attachment, EffectClass, Item, Message, Outcome, ToolCall, ToolResult};
 use longhaul_session::owed::{View, Work, owed};
 use longhaul_session::state::{Owner, SessionState};
 use longhaul_session::usage::{Spend, Usage};
@@ -274,8 +274,19 @@ pub(crate) fn tool_spec() -> ToolSpec {
     }
 }
 
+/// A message with files of these names.
+pub(crate) fn with_files(text: &str, names: &[&str]) -> Message {
+    let file = |name: &&str| Attachment {
+        name: (*name).to_owned(),
+        media_type: "image/png".to_owned(),
+        bytes: 8,
+        digest: Digest::of(name.as_bytes()),
+    };
+    Message { text: text.to_owned(), files: names.iter().map(file).collect() }
+}
+
 pub(crate) fn send(text: &str) -> Command {
-    Command::Send { text: text.to_owned(), interrupt: false }
+    Command::Send { message: text.into(), interrupt: false }
 }
 
 pub(crate) fn acquire(lost: Option<Owner>) -> Command {

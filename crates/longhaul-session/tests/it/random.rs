@@ -118,9 +118,9 @@ impl Driven {
             self.evidence.filter(|_| seed.how.is_multiple_of(4)).or(session.context.last_user_message());
         match seed.kind % 36 {
             0..6 => send("text"),
-            6..8 => Command::Send { text: "now".to_owned(), interrupt: true },
+            6..8 => Command::Send { message: "now".into(), interrupt: true },
             8..10 => match message {
-                Some(target) => Command::Edit { target, text: "better".to_owned() },
+                Some(target) => Command::Edit { target, message: "better".into() },
                 None => Command::Unarchive,
             },
             10 => Command::Unqueue { message: queued },

@@ -10,7 +10,7 @@ use longhaul_session::entry::{
 use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::goal::{Budget, BudgetKind, Goal, GoalUsage};
 use longhaul_session::id::{CallId, Digest, EntryNo, Timestamp};
-use longhaul_session::item::{EffectClass, FileSeen, Item, Outcome, ToolCall, ToolResult};
+use longhaul_session::item::{Attachment, EffectClass, FileSeen, Item, Outcome, ToolCall, ToolResult};
 use longhaul_session::steering::SteeringReason;
 use longhaul_session::usage::{Spend, Usage};
 
@@ -157,12 +157,13 @@ fn items<const N: usize>(items: [Item; N]) -> Content {
 }
 
 fn user() -> Option<Content> {
-    let file = Item::File {
-        name: Some("plan.png".to_owned()),
+    let file = Attachment {
+        name: "plan.png".to_owned(),
         media_type: "image/png".to_owned(),
-        data: "iVBORw0KGgo=".to_owned(),
+        bytes: 8_192,
+        digest: digest(),
     };
-    Some(items([Item::User { text: "Say \"hé\"\n".to_owned() }, file]))
+    Some(items([Item::User { text: "Say \"hé\"\n".to_owned() }, Item::Attachment(file)]))
 }
 
 fn said() -> [Item; 5] {

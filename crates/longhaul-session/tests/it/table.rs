@@ -170,8 +170,10 @@ fn following(command: &Command, session: &Session) -> Option<Command> {
         Command::Create { .. } => Command::Fork { parent: session_id() },
         Command::Fork { .. } => Command::Import { origin: session_id() },
         Command::Import { .. } => send("text"),
-        Command::Send { interrupt: false, .. } => Command::Send { text: text(), interrupt: true },
-        Command::Send { interrupt: true, .. } => Command::Edit { target: message(session), text: text() },
+        Command::Send { interrupt: false, .. } => Command::Send { message: text().into(), interrupt: true },
+        Command::Send { interrupt: true, .. } => {
+            Command::Edit { target: message(session), message: text().into() }
+        }
         Command::Edit { .. } => Command::Unqueue { message: queued },
         Command::Unqueue { .. } => Command::Promote { message: queued },
         Command::Promote { .. } => Command::Interrupt { drop_queue: false },

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use longhaul_model::scripted::ScriptedModel;
-use longhaul_session::agent::{Configuration, KeySource, Limits, ModelChoice, ToolPermission};
+use longhaul_session::agent::{Configuration, KeySource, Limits, ModelChoice, PromptCache, ToolPermission};
 use longhaul_session::prices::Rates;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
@@ -211,6 +211,18 @@ pub(crate) fn described_model(model: &ModelChoice) -> String {
     }
     if model.chain {
         text.push_str(", kept by the provider");
+    }
+    for (said, words) in [
+        (model.replay_reasoning == Some(false), "reasoning not sent back"),
+        (model.item_ids, "reasoning sent back under its ids"),
+        (model.include_usage == Some(false), "usage not asked for"),
+        (model.bearer, "the key as a bearer token"),
+        (model.cache == Some(PromptCache::Off), "no cache markers"),
+        (model.cache == Some(PromptCache::OneHour), "prompts cached for an hour"),
+    ] {
+        if said {
+            text.push_str(&format!(", {words}"));
+        }
     }
     if let Some(output) = &model.output {
         text.push_str(&format!(", answers in the form {}", output.name));

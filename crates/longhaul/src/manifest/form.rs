@@ -78,6 +78,30 @@ pub(super) struct Model {
     /// Whether the provider makes answers in the background, so that one a worker's death cut off is picked
     /// up again. Only `openai-responses`.
     pub(super) resumable: Option<bool>,
+    /// Whether reasoning is sent back with the answer it belongs to; true unless set. Not for `gemini`.
+    pub(super) replay_reasoning: Option<bool>,
+    /// Whether reasoning is sent back under the id it came with, which a few servers demand. Only
+    /// `openai-responses`.
+    pub(super) item_ids: Option<bool>,
+    /// Whether the usage is asked for at the end of a stream; true unless set. Only for Chat Completions.
+    pub(super) include_usage: Option<bool>,
+    /// Whether the key is sent as a bearer token, as gateways want it. Only `anthropic`.
+    pub(super) bearer: Option<bool>,
+    /// How long the provider keeps what it has read, so that the next request costs less; `5m` unless set. Only
+    /// `anthropic`.
+    pub(super) cache: Option<Cache>,
+}
+
+/// How long a provider keeps what it has read.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub(super) enum Cache {
+    #[serde(rename = "off")]
+    Off,
+    #[serde(rename = "5m")]
+    FiveMinutes,
+    #[serde(rename = "1h")]
+    OneHour,
 }
 
 /// What a model's tokens cost: US dollars for a million tokens.

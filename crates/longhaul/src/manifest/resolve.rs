@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use longhaul_session::agent::{
-    Configuration, KeySource, Limits, ModelChoice, Permission, ScopeEffect, ScopeRule, ToolPermission,
-    ToolSetting,
+    Configuration, KeySource, Limits, ModelChoice, Permission, PromptCache, ScopeEffect, ScopeRule,
+    ToolPermission, ToolSetting,
 };
 use longhaul_session::prices::{Prices, Rates};
 use longhaul_tools::scope::Scope;
@@ -155,6 +155,11 @@ impl<'a> Resolver<'a> {
             "output",
             "chain",
             "resumable",
+            "replay_reasoning",
+            "item_ids",
+            "include_usage",
+            "bearer",
+            "cache",
         ];
         for key in served.into_iter().filter(|key| self.source.node(&["model", key]).is_some()) {
             let hint = match key {
@@ -214,6 +219,15 @@ impl<'a> Resolver<'a> {
             window_tokens: model.window_tokens.map(|tokens| tokens.0),
             prices: model.prices.as_ref().map(prices),
             ca_file,
+            replay_reasoning: model.replay_reasoning,
+            item_ids: model.item_ids.unwrap_or_default(),
+            include_usage: model.include_usage,
+            bearer: model.bearer.unwrap_or_default(),
+            cache: model.cache.map(|cache| match cache {
+                form::Cache::Off => PromptCache::Off,
+                form::Cache::FiveMinutes => PromptCache::FiveMinutes,
+                form::Cache::OneHour => PromptCache::OneHour,
+            }),
             ..ModelChoice::new(provider?.name(), name?)
         };
         facts::complete(&mut choice);

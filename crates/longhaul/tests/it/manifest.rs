@@ -166,6 +166,15 @@ fn what_a_provider_cannot_do_is_refused() {
     let responses = |rest: &str| of("openai-responses", rest);
     let cases = [
         ("no keeping, no background", of("anthropic", "chain = true\nresumable = true\n")),
+        (
+            "settings of other formats",
+            of(
+                "gemini",
+                "replay_reasoning = true\nitem_ids = false\ninclude_usage = true\nbearer = true\ncache = \"1h\"\n",
+            ),
+        ),
+        ("settings of Chat Completions", of("anthropic", "include_usage = false\ncache = \"off\"\n")),
+        ("a cache that is none", of("anthropic", "cache = \"2h\"\n")),
         ("no tools of the provider", of("groq", "[[model.provider_tools]]\ntype = \"web_search\"\n")),
         ("no usual place", of("azure", "")),
         ("picked up without a stream", responses("resumable = true\nstream = false\n")),
