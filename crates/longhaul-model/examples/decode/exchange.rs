@@ -16,7 +16,11 @@ use longhaul_session::id::CallId;
 use longhaul_session::item::{EffectClass, Item};
 use longhaul_session::usage::Usage;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
+
+/// The names of fields whose texts mean nothing here and go back as they came.
+const OPAQUE: [&str; 5] = ["data", "encrypted_content", "signature", "thoughtSignature", "thought_signature"];
 
 /// Whom to ask, and how.
 pub(crate) struct Ask {
@@ -138,6 +142,7 @@ fn understood(parts: Vec<Part>, error: Option<Error>, status: Option<u16>) -> Va
         "reasoning_text": reasoning,
         "tool_calls": items.iter().filter_map(tool_call).collect::<Vec<_>>(),
         "other_items": items.iter().filter_map(other).collect::<Vec<_>>(),
+        "opaque": items.iter().filter_map(kept).flat_map(opaque).collect::<Vec<_>>(),
         "finish_reason": finish(&answer),
         "finish_reason_raw": raw,
         "usage": usage.map(counts),
@@ -166,8 +171,39 @@ fn tool_call(item: &Item) -> Option<Value> {
     Some(said)
 }
 
+/// Returns the kind of a block that is the provider's own.
 fn other(item: &Item) -> Option<&Value> {
-    if let Item::Opaque { provider: _, value } = item { value.get("type") } else { None }
+    let Item::Opaque { provider: _, value } = item else { return None };
+    value.get("type").or_else(|| value.pointer("/block/type"))
+}
+
+/// Returns what goes back to the provider with an item.
+fn kept(item: &Item) -> Option<&Value> {
+    match (item.tool_call(), item) {
+        (Some(call), _) => call.opaque.as_ref(),
+        (None, Item::Reasoning { opaque, .. }) => opaque.as_ref(),
+        (None, Item::Opaque { value, .. }) => Some(value),
+        (None, _) => None,
+    }
+}
+
+/// Describes the signatures and what is encrypted, without showing them.
+fn opaque(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Array(values) => values.iter().flat_map(opaque).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(kind, value)| match value {
+                Value::String(text) if OPAQUE.contains(&kind.as_str()) && !text.is_empty() => {
+                    let digest: String =
+                        Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+                    vec![json!({ "kind": kind, "chars": text.chars().count(), "sha256": digest })]
+                }
+                value => opaque(value),
+            })
+            .collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    }
 }
 
 fn counts(usage: Usage) -> Value {
