@@ -50,9 +50,9 @@ def handler(cases):
 
 def answer(to, response):
     body = response["body"].encode()
-    to.send_response(response["status"])
+    to.send_response_only(response["status"])
     for name, value in response["headers"].items():
-        if name.lower() not in ("content-length", "transfer-encoding", "connection", "date"):
+        if name.lower() not in ("content-length", "transfer-encoding", "connection"):
             to.send_header(name, value)
     if not response["streaming"]:
         to.send_header("content-length", str(len(body)))

@@ -10,7 +10,7 @@ use longhaul_session::usage::Usage;
 
 pub use classify::classify;
 pub(crate) use classify::{classify_in_answer, web_page_in_answer};
-pub(crate) use said::sentence;
+pub(crate) use said::{says_failure, sentence};
 
 /// A failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -150,7 +150,7 @@ fn understood(parts: Vec<Part>, error: Option<Error>, status: Option<u16>) -> Va
         "error": answer.err().map(|error| json!({
             "http_status": status,
             "class": error.class,
-            "retryable": error.class.is_retryable(),
+            "retryable": is_retryable(error.class),
             "retry_after_s": error.retry_after_ms.map(|ms| ms as f64 / 1_000.0),
         })),
     })
@@ -158,6 +158,11 @@ fn understood(parts: Vec<Part>, error: Option<Error>, status: Option<u16>) -> Va
 
 fn finish(answer: &Result<Response, Error>) -> &'static str {
     answer.as_ref().map_or("error", |answer| answer.finish.name())
+}
+
+/// Tells whether the same request may pass later. One that is too long never does: the runtime makes it shorter.
+fn is_retryable(class: FailureClass) -> bool {
+    class.is_retryable() && class != FailureClass::ContextOverflow
 }
 
 fn tool_call(item: &Item) -> Option<Value> {
@@ -172,9 +177,12 @@ fn tool_call(item: &Item) -> Option<Value> {
 }
 
 /// Returns the kind of a block that is the provider's own.
-fn other(item: &Item) -> Option<&Value> {
+fn other(item: &Item) -> Option<Value> {
     let Item::Opaque { provider: _, value } = item else { return None };
-    value.get("type").or_else(|| value.pointer("/block/type"))
+    value.get("type").or_else(|| value.pointer("/block/type")).cloned().or_else(|| {
+        let part = value.get("part")?.as_object()?;
+        part.iter().find(|(_, value)| value.is_object()).map(|(kind, _)| json!(kind))
+    })
 }
 
 /// Returns what goes back to the provider with an item.
@@ -217,7 +225,7 @@ fn counts(usage: Usage) -> Value {
     })
 }
 
-/// A codec that notes the status of the answer: the client tells only what it means.
+/// A codec that notes the status of a refusal: the client tells only what it means.
 struct Watched {
     codec: Box<dyn Codec>,
     status: Arc<AtomicU16>,
@@ -232,9 +240,7 @@ impl Codec for Watched {
         self.codec.request(request)
     }
 
-    /// Answers are decoded when their status is a success.
     fn decoder(&self) -> Box<dyn Decoder> {
-        self.status.store(200, Ordering::Relaxed);
         self.codec.decoder()
     }
 

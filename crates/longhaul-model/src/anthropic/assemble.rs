@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::calls::Calls;
 use super::usage::Tally;
 use super::{opaque, with_request_id};
-use crate::error::classify_in_answer;
+use crate::error::{classify_in_answer, says_failure};
 use crate::limits::{ITEM_BYTES, MAX_RESPONSE_BYTES};
 use crate::measure::value_bytes;
 use crate::{Error, FinishReason, Part};
@@ -376,7 +376,7 @@ fn grow(block: &mut Map<String, Value>, delta: &Map<String, Value>) {
 
 /// Finds the error that an event or document holds or is.
 fn error_in(kind: &str, value: &Value) -> Option<Error> {
-    let holds = value.get("error").is_some_and(|error| !error.is_null());
+    let holds = value.get("error").is_some_and(says_failure);
     let says = ["message", "detail"].iter().any(|key| value.get(key).is_some_and(Value::is_string));
     let bare = says && value.get("type").is_none() && value.get("content").is_none();
     (kind == "error" || holds || bare)

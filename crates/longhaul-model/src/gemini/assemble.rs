@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::calls::Calls;
 use super::usage::Tally;
 use super::{finish, opaque};
-use crate::error::classify_in_answer;
+use crate::error::{classify_in_answer, says_failure};
 use crate::{Error, Part};
 
 /// What a candidate says about its content: searches, sources, quotations.
@@ -234,7 +234,7 @@ fn first_candidate(chunk: &Value) -> Option<&Value> {
 
 /// Finds the error that a chunk or document holds or is.
 fn error_in(chunk: &Value) -> Option<&Value> {
-    if chunk.get("error").is_some_and(|error| !error.is_null()) {
+    if chunk.get("error").is_some_and(says_failure) {
         return Some(chunk);
     }
     let bare = ["message", "detail"].iter().any(|key| chunk.get(key).is_some_and(Value::is_string));

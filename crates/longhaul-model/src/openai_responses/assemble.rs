@@ -6,7 +6,7 @@ use longhaul_session::usage::Usage;
 use serde_json::Value;
 
 use super::output::{Kind, Output, Slot, arguments, text, text_of};
-use crate::error::classify_in_answer;
+use crate::error::{classify_in_answer, says_failure};
 use crate::limits::{MAX_CALLS, MAX_RESPONSE_BYTES};
 use crate::measure::value_bytes;
 use crate::openai_chat::usage::Tally;
@@ -104,6 +104,11 @@ impl Assembler {
                 self.settle(Kind::Call, Slot::Arguments, &arguments(event), event, parts)?;
             }
             "" => return self.bare(event, None, parts),
+            // What is no event of this wire may still be an error; an event about a part of the answer may
+            // hold one that does not end it.
+            _ if !kind.starts_with("response.") && error_in(event).is_some() => {
+                return Err(classify_in_answer(event));
+            }
             _ => {}
         }
         Ok(false)
@@ -341,10 +346,7 @@ fn answer_in(event: &Value) -> &Value {
 }
 
 fn error_in(answer: &Value) -> Option<&Value> {
-    let error = answer.get("error")?;
-    let said = error.as_object().map(|fields| !fields.is_empty());
-    let said = said.or_else(|| error.as_str().map(|text| !text.is_empty()));
-    Some(error).filter(|_| said.unwrap_or(false))
+    answer.get("error").filter(|error| says_failure(error))
 }
 
 /// Tells why an answer failed, if it did.
