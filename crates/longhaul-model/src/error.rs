@@ -32,4 +32,9 @@ impl Error {
     pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
         Error { class, message: message.into(), retry_after_ms: None, usage: None }
     }
+
+    /// Says what to do, behind what happened.
+    pub(crate) fn with_advice(self, advice: &str) -> Self {
+        Error { message: format!("{}. {advice}", self.message.trim_end_matches('.')), ..self }
+    }
 }

@@ -9,6 +9,7 @@
 
 pub mod anthropic;
 mod array;
+mod base_url;
 mod body;
 pub mod codec;
 mod conversation;
@@ -18,9 +19,11 @@ pub mod gemini;
 pub mod http;
 mod limits;
 mod measure;
+mod number;
 pub mod openai_chat;
 pub mod openai_responses;
 pub mod part;
+mod reader;
 pub mod response;
 pub mod scripted;
 pub mod secret;

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::opaque;
-use crate::conversation::{NO_RESULT, Results, output, told, wire_id};
+use crate::conversation::{NO_RESULT, Results, is_answer, output, told, wire_id};
 
 /// Says something where the first word would be the model's: the API wants a person's.
 const OPENING: &str = "[The conversation begins with an answer.]";
@@ -117,7 +117,7 @@ pub(super) fn write(
         items,
         results: Results::of(items),
         paired: paired(host, items),
-        newest_said: items.iter().rposition(|item| is_said(item)),
+        newest_said: items.iter().rposition(|item| is_answer(item)),
         bytes,
         place,
         answer: Vec::new(),
@@ -131,20 +131,6 @@ pub(super) fn write(
     }
     writer.end_answer(items.len());
     settled
-}
-
-/// Tells whether an item is part of an answer.
-fn is_said(item: &Item) -> bool {
-    match item {
-        Item::Assistant { .. } | Item::Reasoning { .. } | Item::ToolCall(_) | Item::Opaque { .. } => true,
-        Item::User { .. }
-        | Item::ToolResult(_)
-        | Item::Summary { .. }
-        | Item::ContextFile { .. }
-        | Item::Steering { .. }
-        | Item::File { .. }
-        | Item::Redacted => false,
-    }
 }
 
 /// Returns where the calls of the provider's own tools are that have a result, and where the results are that have

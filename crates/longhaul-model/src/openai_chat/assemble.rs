@@ -9,6 +9,7 @@ use super::calls::Calls;
 use super::reasoning;
 use super::usage::Tally;
 use crate::error::{classify_in_answer, says_failure};
+use crate::reader::unfinished;
 use crate::{Error, FinishReason, Part};
 
 /// Words in the place of a finish reason that stand for none.
@@ -44,7 +45,7 @@ impl Assembler {
     }
 
     /// Returns what the provider said the answer cost, so far.
-    pub(crate) fn usage(&self) -> Option<Usage> {
+    pub(crate) fn counted(&self) -> Option<Usage> {
         self.usage
     }
 
@@ -91,8 +92,7 @@ impl Assembler {
     /// Ends an answer that came as a stream.
     pub(crate) fn finish_stream(&mut self, parts: &mut Vec<Part>) -> Result<(), Error> {
         if self.reason.is_none() {
-            let message = "the stream ended before the answer was complete";
-            return Err(Error::new(FailureClass::Network, message));
+            return Err(unfinished("the stream ended before the answer was complete"));
         }
         self.end(parts)
     }

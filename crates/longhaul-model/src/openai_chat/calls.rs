@@ -1,13 +1,14 @@
 //! Which tool call a piece of one belongs to. By the wire's rules its index says so, but servers
 //! leave out indexes and ids, or give every call the index 0.
 
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use longhaul_session::failure::FailureClass;
 
 use super::API;
+use crate::conversation::is_whole;
 use crate::limits::MAX_CALLS;
+use crate::reader::nonsense;
 use crate::{Error, Part};
 
 /// The tool calls of one answer.
@@ -92,8 +93,7 @@ impl Calls {
     pub(crate) fn finish(&mut self, host: &str, cut: bool, parts: &mut Vec<Part>) -> Result<(), Error> {
         for (at, call) in self.0.iter().enumerate() {
             if call.name.is_none() && !cut {
-                let message = "the provider's stream made no sense: a tool call had no name";
-                return Err(Error::new(FailureClass::Server, message));
+                return Err(nonsense("a tool call had no name"));
             }
             if call.name.is_some() && (!cut || call.is_whole()) {
                 let index = u32::try_from(at).expect("there are at most MAX_CALLS calls");
@@ -153,10 +153,6 @@ fn begins_another(call: &Call, piece: &Piece<'_>) -> bool {
         (Some(_), None) => piece.index.is_none() && call.is_whole(),
         (None, Some(_)) => call.is_whole(),
     }
-}
-
-fn is_whole(arguments: &str) -> bool {
-    arguments.trim_end().ends_with('}') && serde_json::from_str::<IgnoredAny>(arguments).is_ok()
 }
 
 /// Google's servers sign calls, and want the signature back.

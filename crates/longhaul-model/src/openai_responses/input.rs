@@ -7,7 +7,7 @@ use longhaul_session::item::{Item, ToolCall, ToolResult};
 use serde_json::{Map, Value, json};
 
 use super::API;
-use crate::conversation::{NO_RESULT, Results, data_url, output, told, wire_id};
+use crate::conversation::{NO_RESULT, Results, data_url, is_answer, output, told, wire_id};
 use crate::openai_chat::wire_arguments;
 
 /// Whom the input is for.
@@ -58,20 +58,6 @@ pub(super) fn input_after(target: &Target<'_>, items: &[Arc<Item>], before: usiz
     }
     writer.end_answer();
     writer.input
-}
-
-/// Tells whether the model made an item.
-fn is_answer(item: &Item) -> bool {
-    match item {
-        Item::Assistant { .. } | Item::Reasoning { .. } | Item::ToolCall(_) | Item::Opaque { .. } => true,
-        Item::User { .. }
-        | Item::ToolResult(_)
-        | Item::Summary { .. }
-        | Item::ContextFile { .. }
-        | Item::Steering { .. }
-        | Item::File { .. }
-        | Item::Redacted => false,
-    }
 }
 
 struct Writer<'a> {
