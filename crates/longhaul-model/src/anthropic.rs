@@ -16,12 +16,15 @@ use longhaul_session::failure::FailureClass;
 use longhaul_session::media;
 use serde_json::{Map, Value};
 
+use crate::base_url::{host, with_query, without_query};
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
 use crate::error::classify;
 use crate::http::{Client, Connections, Limits};
+use crate::reader::Reader;
 use crate::secret::Secret;
 use crate::written::Written;
 use crate::{Error, Identity, Model};
+use assemble::Assembler;
 
 /// The revision of the API that is spoken.
 const VERSION: &str = "2023-06-01";
@@ -138,17 +141,11 @@ impl Codec {
     /// Prepares what all requests share.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let (base, query) = match options.base_url.split_once('?') {
-            Some((base, query)) => (base, format!("?{query}")),
-            None => (options.base_url.as_str(), String::new()),
-        };
-        let base = base.trim().trim_end_matches('/');
+        let (base, query) = without_query(&options.base_url);
         let base = base.strip_suffix("/messages").unwrap_or(base);
         let base = base.strip_suffix("/v1").unwrap_or(base);
-        let url = format!("{base}/v1/messages{query}");
-        let authority = base.split_once("://").map_or(base, |(_, rest)| rest);
-        let authority = authority.split('/').next().unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+        let url = with_query(&format!("{base}/v1/messages"), query);
+        let host = host(base);
         Codec { options, url, host, written: Arc::default() }
     }
 }
@@ -177,7 +174,7 @@ impl crate::codec::Codec for Codec {
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(decoder::MessagesDecoder::new(&self.host))
+        Box::new(Reader::new(Assembler::new(&self.host)))
     }
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
@@ -197,7 +194,7 @@ fn advised(error: Error) -> Error {
         }
         true | false => return error,
     };
-    Error { message: format!("{}. {advice}", error.message.trim_end_matches('.')), ..error }
+    error.with_advice(advice)
 }
 
 /// Names the request, which is what the provider's support asks for.

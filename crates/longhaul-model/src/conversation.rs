@@ -1,5 +1,5 @@
-//! What every wire says of a conversation in the same way: which result belongs to which call, and how
-//! what is neither a person's words nor the model's is marked.
+//! What every wire says of a conversation in the same way: who said what, which result belongs to which call,
+//! whether a call is whole, and how what is neither a person's words nor the model's is marked.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use longhaul_session::id::{CallId, Digest};
 use longhaul_session::item::{Item, ToolResult};
+use serde::de::IgnoredAny;
 
 use crate::files;
 
@@ -45,6 +46,26 @@ impl<'a> Results<'a> {
         }
         Results { by_call, used }
     }
+}
+
+/// Tells whether the model made an item.
+pub(crate) fn is_answer(item: &Item) -> bool {
+    match item {
+        Item::Assistant { .. } | Item::Reasoning { .. } | Item::ToolCall(_) | Item::Opaque { .. } => true,
+        Item::User { .. }
+        | Item::ToolResult(_)
+        | Item::Summary { .. }
+        | Item::ContextFile { .. }
+        | Item::Steering { .. }
+        | Item::Attachment(_)
+        | Item::File { .. }
+        | Item::Redacted => false,
+    }
+}
+
+/// Tells whether the arguments of a call are all there. A number that was cut off would be JSON too.
+pub(crate) fn is_whole(arguments: &str) -> bool {
+    arguments.trim_end().ends_with('}') && serde_json::from_str::<IgnoredAny>(arguments).is_ok()
 }
 
 /// Returns what the model reads of a result.

@@ -21,10 +21,12 @@ use serde_json::{Map, Value};
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
 use crate::error::classify;
 use crate::http::{Client, Connections, Limits};
+use crate::reader::Reader;
 use crate::secret::Secret;
 use crate::written::Written;
 use crate::{Error, Identity, Model};
 use address::Address;
+use assemble::Assembler;
 
 /// Stands in the opaque values of items beside the host, so that no other wire and no other server
 /// gets them.
@@ -146,7 +148,7 @@ impl crate::codec::Codec for Codec {
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(decoder::GeminiDecoder::new(&self.address.host))
+        Box::new(Reader::with_arrays(Assembler::new(&self.address.host)))
     }
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
@@ -164,6 +166,6 @@ impl crate::codec::Codec for Codec {
             }
             true | false => return error,
         };
-        Error { message: format!("{}. {advice}", error.message.trim_end_matches('.')), ..error }
+        error.with_advice(advice)
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod anthropic;
 mod array;
+mod base_url;
 mod body;
 pub mod catalogue;
 pub mod codec;
@@ -20,9 +21,11 @@ pub mod gemini;
 pub mod http;
 mod limits;
 mod measure;
+mod number;
 pub mod openai_chat;
 pub mod openai_responses;
 pub mod part;
+mod reader;
 pub mod recording;
 pub mod response;
 pub mod scripted;

@@ -21,8 +21,10 @@ use serde_json::{Map, Value};
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
 use crate::error::classify;
 use crate::http::{Client, Connections, Limits};
+use crate::reader::Reader;
 use crate::secret::Secret;
 use crate::{Error, Identity, Model, openai_chat};
+use decoder::Events;
 use place::Place;
 
 /// Stands in opaque values beside the host, so that no other wire and no other server gets them.
@@ -189,7 +191,7 @@ impl crate::codec::Codec for Codec {
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(decoder::ResponsesDecoder::new(self.place.host()))
+        Box::new(Reader::new(Events::new(self.place.host())))
     }
 
     fn resume(&self, response_id: &str, after: Option<&str>) -> Option<HttpRequest> {
@@ -229,6 +231,6 @@ impl crate::codec::Codec for Codec {
         } else {
             return error;
         };
-        Error { message: format!("{}. {advice}", error.message.trim_end_matches('.')), ..error }
+        error.with_advice(advice)
     }
 }

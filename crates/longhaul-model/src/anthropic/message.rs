@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::opaque;
-use crate::conversation::{NO_RESULT, Results, output, told, wire_id};
+use crate::conversation::{NO_RESULT, Results, is_answer, output, told, wire_id};
 use crate::files;
 
 /// Says something where the first word would be the model's: the API wants a person's.
@@ -116,7 +116,7 @@ pub(super) fn write(
         items,
         results: Results::of(items),
         paired: paired(host, items),
-        newest_said: items.iter().rposition(|item| is_said(item)),
+        newest_said: items.iter().rposition(|item| is_answer(item)),
         bytes,
         place,
         answer: Vec::new(),
@@ -130,21 +130,6 @@ pub(super) fn write(
     }
     writer.end_answer(items.len());
     settled
-}
-
-/// Tells whether an item is part of an answer.
-fn is_said(item: &Item) -> bool {
-    match item {
-        Item::Assistant { .. } | Item::Reasoning { .. } | Item::ToolCall(_) | Item::Opaque { .. } => true,
-        Item::User { .. }
-        | Item::ToolResult(_)
-        | Item::Summary { .. }
-        | Item::ContextFile { .. }
-        | Item::Steering { .. }
-        | Item::Attachment(_)
-        | Item::File { .. }
-        | Item::Redacted => false,
-    }
 }
 
 /// Returns where the calls of the provider's own tools are that have a result, and where the results are that have

@@ -7,7 +7,7 @@ use longhaul_session::item::{Item, ToolCall, ToolResult};
 use serde_json::{Map, Value, json};
 
 use super::API;
-use crate::conversation::{NO_RESULT, Results, data_url, output, told, wire_id};
+use crate::conversation::{NO_RESULT, Results, data_url, is_answer, output, told, wire_id};
 use crate::files;
 use crate::openai_chat::wire_arguments;
 
@@ -59,21 +59,6 @@ pub(super) fn input_after(target: &Target<'_>, items: &[Arc<Item>], before: usiz
     }
     writer.end_answer();
     writer.input
-}
-
-/// Tells whether the model made an item.
-fn is_answer(item: &Item) -> bool {
-    match item {
-        Item::Assistant { .. } | Item::Reasoning { .. } | Item::ToolCall(_) | Item::Opaque { .. } => true,
-        Item::User { .. }
-        | Item::ToolResult(_)
-        | Item::Summary { .. }
-        | Item::ContextFile { .. }
-        | Item::Steering { .. }
-        | Item::Attachment(_)
-        | Item::File { .. }
-        | Item::Redacted => false,
-    }
 }
 
 struct Writer<'a> {

@@ -34,14 +34,14 @@ pub(crate) static WIRES: [Wire; 4] = [
     Wire {
         api: "openai-chat",
         folder: "openai_chat",
-        ours: 61,
+        ours: 132,
         codec: || Box::new(openai_chat::Codec::new(openai_chat::Options::new(URL, "test-model"))),
         ends: |text| text.contains("\"finish_reason\":\""),
     },
     Wire {
         api: "openai-responses",
         folder: "openai_responses",
-        ours: 108,
+        ours: 116,
         codec: || Box::new(openai_responses::Codec::new(openai_responses::Options::new(URL, "test-model"))),
         ends: |text| {
             ["completed", "incomplete", "done"].iter().any(|end| text.contains(&format!("response.{end}")))
@@ -50,14 +50,14 @@ pub(crate) static WIRES: [Wire; 4] = [
     Wire {
         api: "anthropic",
         folder: "anthropic",
-        ours: 106,
+        ours: 113,
         codec: || Box::new(anthropic::Codec::new(anthropic::Options::new(URL, "test-model"))),
         ends: |text| text.contains("\"stop_reason\":\"") || text.contains("message_stop"),
     },
     Wire {
         api: "gemini",
         folder: "gemini",
-        ours: 100,
+        ours: 113,
         codec: || Box::new(gemini::Codec::new(gemini::Options::new(URL, "test-model"))),
         ends: |text| text.contains("\"finishReason\":\"") || text.contains("\"blockReason\":\""),
     },

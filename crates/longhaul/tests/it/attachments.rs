@@ -47,7 +47,7 @@ fn files_are_given_with_the_message_and_named_wherever_it_is_shown() {
     let shown = "› Mend it.\n  [clock.jpg: image/png, 18 B]\n  [notes.md: text/markdown, 20 B]\n";
     assert!(ran.contains(shown), "{ran}");
     let first = json!([text("Mend it."), picture(), text(&notes())]);
-    assert_eq!(asked(&endpoint, 0), [first.clone()]);
+    assert_eq!(asked(&endpoint, 0), std::slice::from_ref(&first));
     world.succeed(&["send", "@last", "And this.", "--attach", "clock.jpg"]);
     let second = json!([text("And this."), picture()]);
     assert_eq!(asked(&endpoint, 1), [first.clone(), second]);
