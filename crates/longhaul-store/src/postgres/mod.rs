@@ -2,8 +2,8 @@
 //!
 //! `address` reads the URL and `tls` protects the connection; `db` runs statements, `fault` says what their
 //! errors mean, `migrate` brings the schema up to date. `writer` commits appends together, `connections`
-//! are for everything else, `listen` hears of growth. What is said to the database stands in `append`,
-//! `read`, `write` and `sql`.
+//! are for everything else, `listen` hears of growth and tells others of it. What is said to the database
+//! stands in `append`, `read`, `write` and `sql`.
 
 mod address;
 mod append;
