@@ -201,13 +201,14 @@ fn opaque(value: &Value) -> Vec<Value> {
         Value::Array(values) => values.iter().flat_map(opaque).collect(),
         Value::Object(fields) => fields
             .iter()
-            .flat_map(|(kind, value)| match value {
-                Value::String(text) if OPAQUE.contains(&kind.as_str()) && !text.is_empty() => {
-                    let digest: String =
-                        Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-                    vec![json!({ "kind": kind, "chars": text.chars().count(), "sha256": digest })]
-                }
-                value => opaque(value),
+            .flat_map(|(kind, value)| {
+                let named = OPAQUE.contains(&kind.as_str());
+                let Some(text) = value.as_str().filter(|text| named && !text.is_empty()) else {
+                    return opaque(value);
+                };
+                let digest: String =
+                    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+                vec![json!({ "kind": kind, "chars": text.chars().count(), "sha256": digest })]
             })
             .collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),

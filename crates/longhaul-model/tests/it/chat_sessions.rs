@@ -51,9 +51,10 @@ fn essences(messages: &[Value]) -> Vec<Value> {
 }
 
 fn essence(message: &Value) -> Value {
-    let text = match &message["content"] {
-        Value::Array(pieces) => pieces.iter().filter_map(|piece| piece["text"].as_str()).collect(),
-        content => content.as_str().unwrap_or_default().to_owned(),
+    let content = &message["content"];
+    let text = match content.as_array() {
+        Some(pieces) => pieces.iter().filter_map(|piece| piece["text"].as_str()).collect(),
+        None => content.as_str().unwrap_or_default().to_owned(),
     };
     let arguments = |call: &Value| call["function"]["arguments"].as_str().unwrap().parse::<Value>().unwrap();
     let call = |call: &Value| json!([call["id"], call["function"]["name"], arguments(call)]);
