@@ -3,6 +3,7 @@
 
 mod append;
 mod bare;
+mod context;
 mod disk;
 mod endpoint;
 mod growth;
@@ -23,7 +24,7 @@ use anyhow::{Context as _, bail};
 
 use crate::measure::say;
 
-const USAGE: &str = "usage: longhaul-bench [append|steps|growth|disk|memory|resume|takeover|postgres|all] [rounds]\n       \
+const USAGE: &str = "usage: longhaul-bench [append|steps|growth|context|disk|memory|resume|takeover|postgres|all] [rounds]\n       \
      longhaul-bench profile <sessions> <steps>";
 
 /// Rounds of a benchmark, when nothing else is said: with fewer, the quarters say little.
@@ -51,7 +52,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn benchmarks(which: &str, rounds: usize) -> anyhow::Result<()> {
-    let all = ["append", "steps", "growth", "disk", "memory", "resume", "takeover", "postgres"];
+    let all = ["append", "steps", "growth", "context", "disk", "memory", "resume", "takeover", "postgres"];
     if which != "all" && !all.contains(&which) {
         bail!("there is no benchmark {which:?}\n{USAGE}");
     }
@@ -66,6 +67,7 @@ fn benchmarks(which: &str, rounds: usize) -> anyhow::Result<()> {
             "append" => append::run(&folder, rounds)?,
             "steps" => steps::run(&folder, rounds)?,
             "growth" => growth::run(&folder, rounds)?,
+            "context" => context::run(rounds)?,
             "disk" => disk::run(&folder)?,
             "memory" => memory::run(rounds.div_ceil(2))?,
             "resume" => resume::run(&folder, rounds)?,

@@ -253,6 +253,6 @@ fn lost_attempt(journal: &Journal, now: Timestamp) -> Usage {
     let called = state.status == Status::Running && state.pending.is_empty() && state.prepared_at > 0;
     let lost = called && !waited && state.response_id.is_none();
     let context = journal.loaded_context().filter(|_| lost);
-    let input = context.map_or(0, |context| context.estimated_tokens(state.measured));
+    let input = context.map_or(0, |context| context.outlook().estimate.tokens);
     Usage { input, ..Usage::default() }
 }

@@ -78,7 +78,7 @@ pub fn expected() -> impl Iterator<Item = &'static str> {
 }
 
 /// Faults, acts of people and other things that must happen.
-const HAPPENINGS: [&str; 103] = [
+const HAPPENINGS: [&str; 106] = [
     "append conflicted",
     "append fenced",
     "append repeated",
@@ -128,6 +128,9 @@ const HAPPENINGS: [&str; 103] = [
     "stream fails",
     "stream of nonsense",
     "stream stalls",
+    "summary calls tools",
+    "summary empty",
+    "summary too large",
     "sync failed",
     "tool begins",
     "tool begins again",

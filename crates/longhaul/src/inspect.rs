@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use longhaul_engine::{Event, Snapshot};
+use longhaul_engine::{Event, Fullness, Snapshot};
 use longhaul_session::entry::Entry;
 use longhaul_session::id::SessionId;
 use longhaul_store::{Filter, Page};
@@ -75,16 +75,23 @@ pub(crate) async fn show(app: &App, args: cli::Show) -> anyhow::Result<ExitCode>
     let session = app.find(&args.session).await?;
     let snapshot = app.engine.snapshot(session).await?;
     let owned = app.is_owned(&snapshot.row).await?;
+    let fullness = app.engine.fullness(session).await?;
     let mut out = anstream::stdout();
     if app.options.json {
-        writeln!(out, "{}", overview(&snapshot, owned))?;
+        let mut shown = overview(&snapshot, owned);
+        shown["context"] = json!({
+            "next_request": fullness.next_request,
+            "compact_above_tokens": fullness.compact_above_tokens,
+            "automatic": fullness.automatic,
+        });
+        writeln!(out, "{shown}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    out.write_all(described(app, &snapshot, owned).as_bytes())?;
+    out.write_all(described(app, &snapshot, &fullness, owned).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
+fn described(app: &App, snapshot: &Snapshot, fullness: &Fullness, owned: bool) -> String {
     let (row, state) = (&snapshot.row, &snapshot.state);
     let now = app.engine.host().now();
     let mut text = String::new();
@@ -112,6 +119,11 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
         "turn",
         format!("{}: {}, {}", turn.number, summary::count(steps, "step"), summary::count(calls, "call")),
     );
+    let Fullness { next_request, compact_above_tokens, automatic } = fullness;
+    let off = if *automatic { "" } else { summary::COMPACTION_OFF };
+    let (tokens, above) = (summary::tokens(next_request.tokens), summary::tokens(*compact_above_tokens));
+    let source = next_request.source.name();
+    line("context", format!("{tokens} tokens ({source}), compacted above {above}{off}"));
     for call in &state.pending {
         line("open call", format!("{} {}", call.tool, call.id));
     }

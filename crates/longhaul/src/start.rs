@@ -186,6 +186,7 @@ fn with_model(model: ModelChoice, directory: &Path) -> anyhow::Result<Configurat
         scope: vec![scope],
         tools: Vec::new(),
         limits: Limits::default(),
+        summariser: None,
     })
 }
 

@@ -75,8 +75,11 @@ fn an_edit_replaces_the_message_and_keeps_files_that_came_after_it() {
 
 #[test]
 fn a_request_goes_on_from_the_newest_answer_until_something_before_it_changes() {
-    let mut session = Session::running();
-    let previous = |session: &Session| session.context.request().previous;
+    let mut session = Session::created();
+    let mut chained = configuration();
+    chained.model.chain = true;
+    session.run(Command::Configure(Box::new(chained))).send("begin").acquire().prepare();
+    let previous = |session: &Session| session.context.request().previous.clone();
     assert_eq!(previous(&session), None);
     let mut step = model_step(&[]);
     if let Step::Model { response_id, .. } = &mut step {
@@ -91,7 +94,7 @@ fn a_request_goes_on_from_the_newest_answer_until_something_before_it_changes() 
     let target = edited.context.last_user_message().unwrap();
     edited.run(Command::Edit { target, text: "better".to_owned() });
     assert_eq!(previous(&edited), None);
-    session.run(Command::Redact { entry: 2 });
+    session.run(Command::Redact { entry: 3 });
     assert_eq!(previous(&session), None);
     assert_eq!(read_back(&session.entries, &session.state).request().previous, None);
 }
@@ -195,8 +198,8 @@ fn a_request_extends_the_one_before_it() {
     for step in 0..3 {
         let now = session.context.request();
         assert_eq!(
-            (now.system, &now.items[..before.items.len()]),
-            (before.system, &before.items[..]),
+            (&now.system, &now.items[..before.items.len()]),
+            (&before.system, &before.items[..]),
             "{step}"
         );
         before = session.context.request();

@@ -12,3 +12,4 @@ mod random;
 mod search;
 mod specimens;
 mod table;
+mod window;

@@ -132,7 +132,7 @@ impl Found {
         line("scope", &self.scope);
         line("tools", &self.described_tools());
         line("limits", &described_limits(limits));
-        line("compaction", &format!("above {} tokens", limits.compact_above_tokens));
+        line("compaction", &described_compaction(&self.configuration));
         for warning in &self.warnings {
             line("warning", warning);
         }
@@ -215,6 +215,17 @@ pub(crate) fn described_model(model: &ModelChoice) -> String {
             let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
             text.push_str(&format!(", {kind} {}", names.join(", ")));
         }
+    }
+    text
+}
+
+fn described_compaction(configuration: &Configuration) -> String {
+    let Limits { compact_above_tokens, retained_turns, retained_tokens, .. } = configuration.limits;
+    let mut text = format!(
+        "above {compact_above_tokens} tokens, keeps the last {retained_turns} turns or {retained_tokens} tokens"
+    );
+    if let Some(model) = &configuration.summariser {
+        text.push_str(&format!(", summaries by {}", described_model(model)));
     }
     text
 }
