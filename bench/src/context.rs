@@ -60,7 +60,9 @@ pub(crate) fn run(pairs: usize) -> anyhow::Result<()> {
     let share = 100.0 * long.shared_bytes as f64 / long.sent_bytes as f64;
     say(&format!(
         "  {STEPS} requests, {} MB, {} compactions, {} prunings: {share:.1} % of the bytes begin as the request before",
-        long.sent_bytes / 1_000_000, long.compactions, long.prunings
+        long.sent_bytes / 1_000_000,
+        long.compactions,
+        long.prunings
     ));
     let assembled = |calls: u64, compact_above_tokens: u64| {
         let mut session = Run::begin(compact_above_tokens)?;
@@ -72,7 +74,11 @@ pub(crate) fn run(pairs: usize) -> anyhow::Result<()> {
     let all = in_turn(pairs, || assembled(LATE, u64::MAX), || assembled(EARLY, u64::MAX))?;
     Pairs::of(&all, |cost: &f64| *cost).report("5,000 items in the context / 15", "us", Aim::None);
     let same = in_turn(pairs, || assembled(LATE, 2_000), || assembled(SAME, 2_000))?;
-    Pairs::of(&same, |cost: &f64| *cost).report("5,000 items behind / 60, same context", "us", Aim::AtMost(1.3));
+    Pairs::of(&same, |cost: &f64| *cost).report(
+        "5,000 items behind / 60, same context",
+        "us",
+        Aim::AtMost(1.3),
+    );
     Ok(())
 }
 
@@ -134,7 +140,14 @@ impl Run {
                 OwnerAction::Compact { basis, summary, keep_from: kept.from, kept: kept.messages, spend }
             }
             Work::FinishTurn(reason) => OwnerAction::FinishTurn { reason, spend },
-            other => anyhow::bail!("nothing else is owed here: {other:?}"),
+            other @ (Work::WaitUntil(_)
+            | Work::FinishInterruption
+            | Work::CancelAction
+            | Work::Fail(_)
+            | Work::RejectCalls(_)
+            | Work::AwaitAction
+            | Work::CommitSteering
+            | Work::CommitContext) => anyhow::bail!("this is not owed here: {other:?}"),
         };
         self.ask(Command::Owned { epoch, action })
     }

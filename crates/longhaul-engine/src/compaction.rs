@@ -41,7 +41,7 @@ impl Runner {
             Ok(summariser) => summariser,
             Err(failure) => return self.compaction_failed(basis, failure, Usage::default(), goal).await,
         };
-        let (kept, before_bytes) = self.to_keep().await?;
+        let (kept, before_bytes) = self.what_stays().await?;
         let request = self.summary_request(&summariser, &kept).await?;
         let asked = Asked { kept, before_bytes, basis, goal };
         match self.attempt(&summariser, Arc::new(request), basis, Live::SummaryStarted).await? {
@@ -68,7 +68,7 @@ impl Runner {
     }
 
     /// Returns what is to stay, and the size of the context as it is.
-    async fn to_keep(&mut self) -> Result<(Kept, u64), Error> {
+    async fn what_stays(&mut self) -> Result<(Kept, u64), Error> {
         self.journal.context().await?;
         let context = self.journal.loaded_context().expect("it was read just now");
         Ok((context.kept(self.state(), &self.limits()), context.bytes()))
@@ -104,7 +104,9 @@ impl Runner {
         let useless = if summary.trim().is_empty() {
             Some("the summary was empty".to_owned())
         } else if after_bytes >= before_bytes {
-            Some(format!("the summary made the context no smaller: {after_bytes} bytes, {before_bytes} before"))
+            Some(format!(
+                "the summary made the context no smaller: {after_bytes} bytes, {before_bytes} before"
+            ))
         } else {
             None
         };

@@ -228,7 +228,8 @@ impl Context {
         self.turns.clear();
         let Request { system, tools, .. } = &*self.request;
         let (system, tools) = (system.clone(), Arc::clone(tools));
-        self.request = Arc::new(Request { system, items: Vec::with_capacity(items.len()), tools, previous: None });
+        self.request =
+            Arc::new(Request { system, items: Vec::with_capacity(items.len()), tools, previous: None });
         items.into_iter().for_each(|(n, item)| self.push(n, item));
     }
 
@@ -254,9 +255,8 @@ impl Context {
         // What was measured was longer.
         self.scale = Scale::default();
         let items = std::mem::take(&mut self.items);
-        let less = |n: EntryNo, item: Arc<Item>| {
-            pruning::pruned(&item).filter(|_| n <= to).map_or(item, Arc::new)
-        };
+        let less =
+            |n: EntryNo, item: Arc<Item>| pruning::pruned(&item).filter(|_| n <= to).map_or(item, Arc::new);
         self.replace(items.into_iter().map(|(n, item)| (n, less(n, item))).collect());
     }
 

@@ -148,7 +148,8 @@ impl SimModel {
         let calm = world.is_calm();
         let mut acts = vec![Act::Say(Part::Started { response_id: Some(format!("r{id}")) })];
         let bytes: u64 = request.items.iter().map(|item| item.text_bytes()).sum();
-        let prepared = serde_json::to_vec(&*request.tools).expect("tools are JSON").len() + request.system.len();
+        let prepared =
+            serde_json::to_vec(&*request.tools).expect("tools are JSON").len() + request.system.len();
         let (input, output) = (10 + (bytes + prepared as u64) / 4, 1 + world.below(40));
         let usage = |output| Act::Say(Part::Usage { usage: self.report(id, input, output) });
         let slow_ms = if calm { 5 } else { *world.chance().pick(&[0, 3, 60, 900]) };

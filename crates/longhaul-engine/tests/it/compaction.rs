@@ -239,9 +239,12 @@ async fn half_a_summary_is_no_part_of_the_conversation() {
 #[tokio::test(start_paused = true)]
 async fn a_summary_that_makes_the_context_no_smaller_is_a_failed_compaction() {
     let working = works(8);
-    let world = world(move |call: &ModelCall| {
-        if wants_summary(call) { says(&"very long summary ".repeat(1_000)) } else { working(call) }
-    });
+    let world =
+        world(
+            move |call: &ModelCall| {
+                if wants_summary(call) { says(&"very long summary ".repeat(1_000)) } else { working(call) }
+            },
+        );
     let session = waiting(&world).await;
     assert_eq!(say(&world, session, "work").await, Driven::Waiting);
     let failed: Vec<(String, bool)> = failed_compactions(&world, session).await;
@@ -310,10 +313,10 @@ async fn a_summary_is_asked_of_the_model_that_makes_summaries() {
     let configuration = Configuration { limits, summariser, ..world.configuration() };
     let session = world.create(configuration, First::Nothing).await;
     assert_eq!(say(&world, session, "work").await, Driven::Waiting);
+    world.sound(session).await;
     let asked = asked.lock().unwrap();
     assert!(asked.iter().any(|(_, summary)| *summary));
     assert!(asked.iter().all(|(name, summary)| (name == "small") == *summary), "{asked:?}");
-    world.sound(session).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -373,7 +376,9 @@ async fn a_summary_names_the_files_touched_last_and_is_asked_with_the_same_tools
     assert_eq!(bounded(world.run(session)).await, Driven::Waiting);
     let seen = seen.lock().unwrap();
     let (summary, before) = (&seen[seen.len() - 1], &seen[seen.len() - 2]);
-    let Item::Steering { text, .. } = &**summary.items.last().unwrap() else { panic!("it asks for a summary") };
+    let Item::Steering { text, .. } = &**summary.items.last().unwrap() else {
+        panic!("it asks for a summary")
+    };
     assert!(text.contains("note.txt"), "{text}");
     assert_eq!(summary.tools, before.tools);
     assert_eq!(summary.items[..before.items.len()], before.items[..]);

@@ -21,6 +21,9 @@ use crate::world::{World, bounded, spec};
 /// Turns of the session; each calls the tool a few times.
 const TURNS: u64 = 120;
 
+/// What was asked, and whether it was for a summary.
+type Asked = (Arc<Request>, bool);
+
 /// What comes after the last message of a body, and may have changed although the message has not.
 const CLOSING: usize = "\"}]}".len();
 
@@ -49,14 +52,15 @@ fn body(request: &Request) -> Vec<u8> {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_begins_with_the_bytes_of_the_one_before_up_to_what_has_changed() {
-    let seen: Arc<Mutex<Vec<(Arc<Request>, bool)>>> = Arc::default();
+    let seen: Arc<Mutex<Vec<Asked>>> = Arc::default();
     let spy = Arc::clone(&seen);
     let model = By(move |call: &ModelCall| {
         let mut seen = spy.lock().unwrap();
         seen.push((Arc::clone(&call.request), wants_summary(call)));
         answer(call, seen.len() as u64)
     });
-    let probe = function(spec("probe", EffectClass::Once), |_, _| async { ToolOutput::ok("word ".repeat(600)) });
+    let probe =
+        function(spec("probe", EffectClass::Once), |_, _| async { ToolOutput::ok("word ".repeat(600)) });
     let world = World::of(Arc::new(model), Toolbox::empty().with(probe)).in_memory();
     let limits = Limits { compact_above_tokens: 30_000, ..Limits::default() };
     let configuration = Configuration { limits, ..world.configuration() };
@@ -91,7 +95,8 @@ async fn a_request_begins_with_the_bytes_of_the_one_before_up_to_what_has_change
         let [(before, asked_for_summary), (now, _)] = two else { continue };
         // What asks for a summary is said to nobody else.
         let sent = before.items.len() - usize::from(*asked_for_summary);
-        let alike = before.items.iter().zip(&now.items).take(sent).take_while(|(one, two)| one == two).count();
+        let alike =
+            before.items.iter().zip(&now.items).take(sent).take_while(|(one, two)| one == two).count();
         changes += usize::from(alike < sent);
         if alike == 0 {
             continue;

@@ -73,5 +73,8 @@ fn one_line(result: &ToolResult) -> String {
         Some(digest) => format!("; for the whole output call `read` with path \"artifact:{digest}\""),
         None => String::new(),
     };
-    format!("[{} bytes of an old result are not shown any more; they began: {begin}{whole}]", result.output.len())
+    format!(
+        "[{} bytes of an old result are not shown any more; they began: {begin}{whole}]",
+        result.output.len()
+    )
 }

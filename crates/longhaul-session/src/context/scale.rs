@@ -124,10 +124,9 @@ impl Scale {
                 let more = self.last_rate().tokens_of(extent.bytes.saturating_sub(below.bytes));
                 Estimate { tokens: tokens.saturating_add(more), source: Source::Extrapolated }
             }
-            (None, None) => Estimate {
-                tokens: extent.bytes.div_ceil(GUESSED_BYTES_PER_TOKEN),
-                source: Source::Guessed,
-            },
+            (None, None) => {
+                Estimate { tokens: extent.bytes.div_ceil(GUESSED_BYTES_PER_TOKEN), source: Source::Guessed }
+            }
         }
     }
 

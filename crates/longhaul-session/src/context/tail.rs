@@ -57,9 +57,8 @@ impl Context {
         let mut called: BTreeSet<&CallId> = BTreeSet::new();
         let mut cuts = Vec::new();
         let is_new = |n: EntryNo| n >= state.context_from && n > state.pruned_to;
-        let to_summarise = self.items.iter().position(|(n, item)| {
-            is_new(*n) && !matches!(**item, Item::Summary { .. })
-        });
+        let to_summarise =
+            self.items.iter().position(|(n, item)| is_new(*n) && !matches!(**item, Item::Summary { .. }));
         for (at, (n, item)) in self.items.iter().enumerate().rev() {
             if let Some(result) = item.tool_result() {
                 called.insert(&result.call);

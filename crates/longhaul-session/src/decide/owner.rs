@@ -103,7 +103,8 @@ fn compact(
     let state = &draft.state;
     let in_context = |n: &EntryNo| *n >= state.context_from || state.kept.contains(n);
     let from_context = (state.context_from..=state.head + 1).contains(&keep_from);
-    if !from_context || keep_from <= state.pruned_to || !kept.iter().all(|n| in_context(n) && *n < keep_from) {
+    if !from_context || keep_from <= state.pruned_to || !kept.iter().all(|n| in_context(n) && *n < keep_from)
+    {
         return Err(Refusal::Invalid("what is to be kept is not in the present context"));
     }
     if kept.len() > MAX_KEPT_MESSAGES {

@@ -180,7 +180,12 @@ impl Driven {
                 OwnerAction::BeginRetry { basis, failure, retry, spend }
             }
             11 => compact(session, seed, spend),
-            12 => OwnerAction::FailCompaction { basis, failure, spend, automatic_off: seed.how.is_multiple_of(2) },
+            12 => OwnerAction::FailCompaction {
+                basis,
+                failure,
+                spend,
+                automatic_off: seed.how.is_multiple_of(2),
+            },
             13 => await_action(session, seed),
             14 => OwnerAction::CancelAction,
             15 => finish(spend),

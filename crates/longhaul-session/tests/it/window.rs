@@ -153,7 +153,9 @@ fn pruning_ends_a_conversation_that_the_provider_keeps() {
     for id in ["a", "b", "c", "d"] {
         session.own(measured_step(&session, &[call(id)], 1));
         answered(&mut session, &[id], &"x".repeat(5_000));
-        let OwnerAction::CommitStep { basis, mut step, spend } = measured_step(&session, &[], 1) else { continue };
+        let OwnerAction::CommitStep { basis, mut step, spend } = measured_step(&session, &[], 1) else {
+            continue;
+        };
         if let Step::Model { response_id, .. } = &mut *step {
             *response_id = Some(format!("response {id}"));
         }
@@ -176,7 +178,9 @@ fn a_compaction_keeps_the_message_that_a_long_turn_works_on() {
     assert_eq!(kept.from, session.entries[session.entries.len() - 2].record.n, "the newest step, whole");
     compact(&mut session, &limits(2_000));
     let items: Vec<&Item> = session.context.items().iter().map(|(_, item)| &**item).collect();
-    assert!(matches!(items[..], [Item::Summary { .. }, Item::User { text }, Item::ToolCall(_), Item::ToolResult(_)] if text == "begin"));
+    assert!(
+        matches!(items[..], [Item::Summary { .. }, Item::User { text }, Item::ToolCall(_), Item::ToolResult(_)] if text == "begin")
+    );
     assert_eq!(session.state.kept, [2]);
     assert_eq!(read_back(&session.entries, &session.state), session.context);
     // The next compaction keeps it too; once it is answered, none does.
@@ -357,7 +361,8 @@ struct Walk {
 
 impl Walk {
     fn below(&mut self, bound: u64) -> u64 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.random >> 33) % bound
     }
 

@@ -56,7 +56,16 @@ pub(super) fn resolve(
     let scope = resolver.scope(scope, directory.as_deref());
     let tools = settings.into_iter().map(|(name, tool)| setting(name, &tool)).collect();
     let directory = resolver.text(&["agent", "directory"], &directory?)?;
-    Some(Configuration { agent: name, model: model?, directory, instructions, scope, tools, limits, summariser })
+    Some(Configuration {
+        agent: name,
+        model: model?,
+        directory,
+        instructions,
+        scope,
+        tools,
+        limits,
+        summariser,
+    })
 }
 
 pub(super) struct Resolver<'a> {

@@ -43,7 +43,8 @@ fn a_model_alone_is_a_manifest() {
         "tools": [],
         "limits": {
             "max_steps": 200, "max_crashes": 3, "retry_for_ms": 900_000, "retry_for_goal_ms": 86_400_000,
-            "max_compaction_failures": 3, "compact_above_tokens": 102_400, "model_call_ms": 1_800_000,
+            "max_compaction_failures": 3, "compact_above_tokens": 102_400, "retained_turns": 2,
+            "retained_tokens": 8_192, "model_call_ms": 1_800_000,
             "model_first_part_ms": 300_000, "model_idle_ms": 120_000
         }
     });

@@ -244,8 +244,7 @@ pub(super) fn compaction_failed(world: &mut World, slot: usize) -> Result<bool, 
     world.left.replies -= 1;
     let spend = model_spend(me.goal);
     let failure = failure(FailureClass::Server);
-    let action =
-        OwnerAction::FailCompaction { basis: me.basis, failure, spend, automatic_off: false };
+    let action = OwnerAction::FailCompaction { basis: me.basis, failure, spend, automatic_off: false };
     append_work(world, slot, action, spend)?;
     Ok(true)
 }
