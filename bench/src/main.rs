@@ -3,6 +3,7 @@
 
 mod append;
 mod bare;
+mod context;
 mod decode;
 mod disk;
 mod endpoint;
@@ -26,8 +27,8 @@ use anyhow::{Context as _, bail};
 
 use crate::measure::say;
 
-const USAGE: &str = "usage: longhaul-bench [append|steps|growth|disk|memory|resume|takeover|postgres|decode|firstpart|all] \
-     [rounds]\n       \
+const USAGE: &str = "usage: longhaul-bench \
+     [append|steps|growth|context|disk|memory|resume|takeover|postgres|decode|firstpart|all] [rounds]\n       \
      longhaul-bench profile <sessions> <steps>";
 
 /// Rounds of a benchmark, when nothing else is said: with fewer, the quarters say little.
@@ -59,6 +60,7 @@ fn benchmarks(which: &str, rounds: usize) -> anyhow::Result<()> {
         "append",
         "steps",
         "growth",
+        "context",
         "disk",
         "memory",
         "resume",
@@ -81,6 +83,7 @@ fn benchmarks(which: &str, rounds: usize) -> anyhow::Result<()> {
             "append" => append::run(&folder, rounds)?,
             "steps" => steps::run(&folder, rounds)?,
             "growth" => growth::run(&folder, rounds)?,
+            "context" => context::run(rounds)?,
             "disk" => disk::run(&folder)?,
             "memory" => memory::run(rounds.div_ceil(2))?,
             "resume" => resume::run(&folder, rounds)?,

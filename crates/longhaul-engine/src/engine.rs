@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use longhaul_model::Model;
 use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::{Command, First, Refusal};
-use longhaul_session::context::{Context, UserMessage};
+use longhaul_session::context::{Context, Estimate, UserMessage};
 use longhaul_session::entry::Entry;
 use longhaul_session::evolve::evolve;
 use longhaul_session::failure::Failure;
@@ -96,6 +96,17 @@ pub struct Snapshot {
     pub row: Row,
     /// Its state.
     pub state: SessionState,
+}
+
+/// How full a session's context is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fullness {
+    /// The size of the next request.
+    pub next_request: Estimate,
+    /// The size above which the context is compacted first, in tokens.
+    pub compact_above_tokens: u64,
+    /// It is done without being asked for; not after too many failures in a row.
+    pub automatic: bool,
 }
 
 impl Engine {
@@ -248,6 +259,22 @@ impl Engine {
     /// The store failed, or the session is not there.
     pub async fn snapshot(&self, session: SessionId) -> Result<Snapshot, Error> {
         Snapshot::of_row(self.row(session).await?)
+    }
+
+    /// Returns how full a session's context is: reads what the model sees.
+    ///
+    /// # Errors
+    /// The store failed, or the session is not there.
+    pub async fn fullness(&self, session: SessionId) -> Result<Fullness, Error> {
+        let mut journal = self.journal(session).await?;
+        let context = journal.context().await?;
+        let next_request = context.outlook().estimate;
+        let limits = context.configuration().map(|configured| configured.limits.clone()).unwrap_or_default();
+        Ok(Fullness {
+            next_request,
+            compact_above_tokens: limits.compact_above_tokens,
+            automatic: journal.state.compaction_failures < limits.max_compaction_failures,
+        })
     }
 
     /// Returns the entries of a range that exist, in order.

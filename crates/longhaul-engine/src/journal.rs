@@ -120,15 +120,26 @@ impl Journal {
     async fn read_context(&self) -> Result<Context, Error> {
         let needed = Needed::of(&self.state);
         let range = open_all(&self.entries(*needed.range.start(), *needed.range.end()).await?)?;
-        let records: Vec<_> = range.iter().map(|entry| &entry.record).collect();
+        let mut before = Vec::new();
+        for n in &needed.kept {
+            before.extend(open_all(&self.entries(*n, *n).await?)?);
+        }
+        let records: Vec<_> = before.iter().chain(&range).map(|entry| &entry.record).collect();
         let mut single = needed.promoted_before(&records);
         single.extend(&needed.single);
         single.sort_unstable();
         single.dedup();
-        let mut context = Context::default();
+        single.retain(|n| !needed.kept.contains(n));
         for n in single {
-            for entry in open_all(&self.entries(n, n).await?)? {
-                context.apply_single(&entry);
+            before.extend(open_all(&self.entries(n, n).await?)?);
+        }
+        before.sort_by_key(|entry| entry.record.n);
+        let mut context = Context::default();
+        for entry in &before {
+            if needed.kept.contains(&entry.record.n) {
+                context.apply_kept(entry);
+            } else {
+                context.apply_single(entry);
             }
         }
         for entry in &range {

@@ -27,7 +27,7 @@ mod worker;
 use longhaul_session::id::SessionId;
 
 pub use attachments::{GivenFile, UnfitFile};
-pub use engine::{Created, Done, Engine, Models, NewSession, Snapshot};
+pub use engine::{Created, Done, Engine, Fullness, Models, NewSession, Snapshot};
 pub use episode::{EpisodeKey, Live};
 pub use host::{Host, SystemHost};
 pub use limits::MAX_ATTACHMENT_BYTES;

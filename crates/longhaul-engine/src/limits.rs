@@ -55,3 +55,5 @@ pub(crate) const MAX_IDLE_ROUNDS: u32 = 3;
 pub(crate) const PARTS_TOGETHER: usize = 64;
 /// Such hand-overs that wait for a busy runner before the provider waits.
 pub(crate) const PARTS_WAITING: usize = 16;
+/// Files that a summary is told were touched last.
+pub(crate) const FILES_NAMED: usize = 20;

@@ -274,6 +274,8 @@ pub enum OwnerAction {
         summary: String,
         /// The first entry whose items are kept word for word.
         keep_from: EntryNo,
+        /// Entries before it whose messages of people are kept as well.
+        kept: Vec<EntryNo>,
         /// What it cost.
         spend: Spend,
     },
@@ -285,6 +287,8 @@ pub enum OwnerAction {
         failure: Failure,
         /// What it cost.
         spend: Spend,
+        /// From now on only people ask for compactions.
+        automatic_off: bool,
     },
     /// Waits for callers or people.
     AwaitAction {

@@ -157,14 +157,18 @@ fn for_size(state: &SessionState, view: &View, limits: &Limits) -> Option<Work> 
     if !overflowed && view.next_request_tokens <= limits.compact_above_tokens {
         return None;
     }
-    let fail = |class, message: &str| Some(Work::Fail(Failure { class, message: message.to_owned() }));
+    let fail = |class, message| Some(Work::Fail(Failure { class, message }));
     if state.steps_since_boundary == 0 {
-        let message = "the context is over the limit, and there is nothing left to summarise";
+        let message = format!(
+            "the next request has about {} tokens, over the limit of {}, and there is nothing left to summarise",
+            view.next_request_tokens, limits.compact_above_tokens
+        );
         fail(FailureClass::ContextStillOverLimit, message)
     } else if state.compaction_failures < limits.max_compaction_failures {
         Some(Work::Compact)
     } else if overflowed {
-        fail(FailureClass::ContextOverflow, "the request is larger than the model's window")
+        let message = "the request is larger than the model's window, and could not be summarised";
+        fail(FailureClass::ContextOverflow, message.to_owned())
     } else {
         None
     }

@@ -78,7 +78,7 @@ pub fn expected() -> impl Iterator<Item = &'static str> {
 }
 
 /// Faults, acts of people and other things that must happen.
-const HAPPENINGS: [&str; 106] = [
+const HAPPENINGS: [&str; 109] = [
     "append conflicted",
     "append fenced",
     "append repeated",
@@ -130,6 +130,9 @@ const HAPPENINGS: [&str; 106] = [
     "stream fails",
     "stream of nonsense",
     "stream stalls",
+    "summary calls tools",
+    "summary empty",
+    "summary too large",
     "sync failed",
     "tool begins",
     "tool begins again",

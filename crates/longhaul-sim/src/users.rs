@@ -355,6 +355,7 @@ fn configuration(world: &World) -> Configuration {
             model_call_ms: 25_000,
             ..Limits::default()
         },
+        summariser: world.plan.summariser.then(|| Box::new(ModelChoice::new("sim", "summariser"))),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use longhaul_engine::{Event, Snapshot};
+use longhaul_engine::{Event, Fullness, Snapshot};
 use longhaul_session::entry::{Content, Entry};
 use longhaul_session::id::SessionId;
 use longhaul_session::item::Item;
@@ -77,14 +77,22 @@ pub(crate) async fn show(app: &App, args: cli::Show) -> anyhow::Result<ExitCode>
     let session = app.find(&args.session).await?;
     let snapshot = app.engine.snapshot(session).await?;
     let owned = app.is_owned(&snapshot.row).await?;
+    let fullness = app.engine.fullness(session).await?;
     let mut out = anstream::stdout();
     if app.options.json {
-        writeln!(out, "{}", overview(&snapshot, owned))?;
+        let mut shown = overview(&snapshot, owned);
+        shown["context"] = json!({
+            "next_request": fullness.next_request,
+            "compact_above_tokens": fullness.compact_above_tokens,
+            "automatic": fullness.automatic,
+        });
+        writeln!(out, "{shown}")?;
         return Ok(ExitCode::SUCCESS);
     }
     let cost = cost(app, &snapshot).await?;
     let files = newest_files(app, &snapshot).await?;
-    out.write_all(described(app, &snapshot, owned, cost.as_deref(), &files).as_bytes())?;
+    let shown = Shown { snapshot: &snapshot, fullness, owned, cost, files };
+    out.write_all(described(app, &shown).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -118,7 +126,17 @@ async fn newest_files(app: &App, snapshot: &Snapshot) -> anyhow::Result<Vec<Stri
     Ok(newest.iter().filter_map(name).collect())
 }
 
-fn described(app: &App, snapshot: &Snapshot, owned: bool, cost: Option<&str>, files: &[String]) -> String {
+/// What is shown of a session.
+struct Shown<'a> {
+    snapshot: &'a Snapshot,
+    fullness: Fullness,
+    owned: bool,
+    cost: Option<String>,
+    files: Vec<String>,
+}
+
+fn described(app: &App, shown: &Shown<'_>) -> String {
+    let Shown { snapshot, fullness, owned, cost, files } = shown;
     let (row, state) = (&snapshot.row, &snapshot.state);
     let now = app.engine.host().now();
     let mut text = String::new();
@@ -130,7 +148,7 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool, cost: Option<&str>, fi
     if let Some(name) = &row.name {
         line("name", name.clone());
     }
-    line("status", summary::status(state, owned));
+    line("status", summary::status(state, *owned));
     if let Some(failure) = &state.last_error {
         line("error", failure.message.clone());
         line("advice", failure.class.advice().to_owned());
@@ -149,6 +167,11 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool, cost: Option<&str>, fi
     if !files.is_empty() {
         line("files", files.join(" "));
     }
+    let Fullness { next_request, compact_above_tokens, automatic } = fullness;
+    let off = if *automatic { "" } else { summary::COMPACTION_OFF };
+    let (tokens, above) = (summary::tokens(next_request.tokens), summary::tokens(*compact_above_tokens));
+    let source = next_request.source.name();
+    line("context", format!("{tokens} tokens ({source}), compacted above {above}{off}"));
     for call in &state.pending {
         line("open call", format!("{} {}", call.tool, call.id));
     }
@@ -158,7 +181,7 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool, cost: Option<&str>, fi
     let ledger = &state.ledger;
     let (input, output) = (ledger.measured.input, ledger.measured.output);
     let work = summary::duration(ledger.active_ms);
-    let cost = cost.map(|cost| format!(", {cost}")).unwrap_or_default();
+    let cost = cost.as_ref().map(|cost| format!(", {cost}")).unwrap_or_default();
     let (input, output) = (summary::tokens(input), summary::tokens(output));
     line("spent", format!("{input} in, {output} out{cost}, {work} of work"));
     let lost = ledger.estimated.input + ledger.estimated.output;

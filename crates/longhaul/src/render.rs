@@ -230,8 +230,10 @@ impl Renderer {
                 self.note("⟳", "taken over from a worker that was lost")?;
             }
             Fact::Compacted { .. } => self.note("≡", "earlier history was summarised")?,
-            Fact::CompactionFailed { failure, .. } => {
-                self.note("≡", &format!("summarising failed: {}", summary::one_line(&failure.message)))?;
+            Fact::CompactionFailed { failure, automatic_off, .. } => {
+                let why = summary::one_line(&failure.message);
+                let off = if *automatic_off { summary::COMPACTION_OFF } else { "" };
+                self.note("≡", &format!("summarising failed: {why}{off}"))?;
             }
             Fact::Interrupted { results, .. } => {
                 self.results(results, items)?;

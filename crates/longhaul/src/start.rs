@@ -211,6 +211,7 @@ pub(crate) fn with_model(mut model: ModelChoice, directory: &Path) -> anyhow::Re
         scope: vec![scope],
         tools: Vec::new(),
         limits,
+        summariser: None,
     })
 }
 

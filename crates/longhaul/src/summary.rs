@@ -8,6 +8,10 @@ use longhaul_session::state::{SessionState, Status};
 /// The first characters of an id: to the millisecond, which is enough to tell sessions apart.
 const SHORT_ID: usize = 13;
 
+/// What follows when compactions have failed too often.
+pub(crate) const COMPACTION_OFF: &str =
+    "; too many failed in a row, and the context is no longer compacted unless somebody asks for it";
+
 /// Shortens a session's id.
 pub(crate) fn short_id(session: SessionId) -> String {
     session.to_string().chars().take(SHORT_ID).collect()
@@ -194,9 +198,11 @@ fn fact(fact: &Fact) -> String {
         Fact::Retry { failure, attempt, .. } => {
             format!("attempt {attempt} after {:?}: {}", failure.class, one_line(&failure.message))
         }
-        Fact::CompactionFailed { failure, .. } | Fact::Failed { failure, .. } => {
-            format!("{:?}: {}", failure.class, one_line(&failure.message))
+        Fact::CompactionFailed { failure, automatic_off, .. } => {
+            let off = if *automatic_off { COMPACTION_OFF } else { "" };
+            format!("{:?}: {}{off}", failure.class, one_line(&failure.message))
         }
+        Fact::Failed { failure, .. } => format!("{:?}: {}", failure.class, one_line(&failure.message)),
         Fact::TurnFinished { reason, next, .. } => format!("{reason:?}, then {next:?}").to_lowercase(),
         Fact::Interrupted { next, .. } => format!("then {next:?}").to_lowercase(),
         Fact::Redacted { entry } => format!("entry {entry}"),

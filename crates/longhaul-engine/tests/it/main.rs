@@ -15,6 +15,7 @@ mod leases;
 mod long;
 mod masking;
 mod parallel;
+mod prefix;
 mod puppet;
 mod retries;
 mod round_trips;

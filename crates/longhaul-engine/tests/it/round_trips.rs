@@ -70,6 +70,7 @@ async fn cost(database: &Database, steps: usize) -> Counters {
         scope: Vec::new(),
         tools: Vec::new(),
         limits: Limits::default(),
+        summariser: None,
     };
     let new = NewSession {
         configuration,

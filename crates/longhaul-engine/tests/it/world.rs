@@ -158,6 +158,7 @@ impl World {
             scope: Vec::new(),
             tools: Vec::new(),
             limits: Limits::default(),
+            summariser: None,
         }
     }
 

@@ -465,7 +465,12 @@ fn a_response_is_picked_up_by_the_attempt_after_a_network_failure_and_by_no_othe
     }
     let mut unsummarised = begun();
     let (basis, failure) = (unsummarised.basis(), failure(FailureClass::Server));
-    unsummarised.own(OwnerAction::FailCompaction { basis, failure, spend: Spend::default() });
+    unsummarised.own(OwnerAction::FailCompaction {
+        basis,
+        failure,
+        spend: Spend::default(),
+        automatic_off: false,
+    });
     let mut reconfigured = begun();
     reconfigured.run(Command::Configure(Box::new(configuration())));
     for session in [unsummarised, reconfigured] {
@@ -519,6 +524,7 @@ fn a_compaction_needs_a_summary_and_something_to_compact() {
         basis: session.basis(),
         summary: " \n".to_owned(),
         keep_from: 2,
+        kept: Vec::new(),
         spend: Spend::default(),
     };
     assert_eq!(session.refusal(session.owned(compact)), Refusal::Invalid("the summary is empty"));
@@ -526,7 +532,7 @@ fn a_compaction_needs_a_summary_and_something_to_compact() {
     session.clone().compact_from(session.state.context_from);
     for keep_from in [session.state.boundary - 1, session.state.head + 2] {
         let (basis, summary, spend) = (session.basis(), "summary".to_owned(), Spend::default());
-        let outside = OwnerAction::Compact { basis, summary, keep_from, spend };
+        let outside = OwnerAction::Compact { basis, summary, keep_from, kept: Vec::new(), spend };
         assert!(matches!(session.refusal(session.owned(outside)), Refusal::Invalid(_)));
     }
     session.finish();

@@ -104,8 +104,11 @@ fn a_text_counts_for_its_length_and_a_picture_for_what_providers_charge() {
 
 #[test]
 fn a_request_goes_on_from_the_newest_answer_until_something_before_it_changes() {
-    let mut session = Session::running();
-    let previous = |session: &Session| session.context.request().previous;
+    let mut session = Session::created();
+    let mut chained = configuration();
+    chained.model.chain = true;
+    session.run(Command::Configure(Box::new(chained))).send("begin").acquire().prepare();
+    let previous = |session: &Session| session.context.request().previous.clone();
     assert_eq!(previous(&session), None);
     let mut step = model_step(&[]);
     if let Step::Model { response_id, .. } = &mut step {
@@ -120,7 +123,7 @@ fn a_request_goes_on_from_the_newest_answer_until_something_before_it_changes() 
     let target = edited.context.last_user_message().unwrap();
     edited.run(Command::Edit { target, message: "better".into() });
     assert_eq!(previous(&edited), None);
-    session.run(Command::Redact { entry: 2 });
+    session.run(Command::Redact { entry: 3 });
     assert_eq!(previous(&session), None);
     assert_eq!(read_back(&session.entries, &session.state).request().previous, None);
 }
@@ -224,8 +227,8 @@ fn a_request_extends_the_one_before_it() {
     for step in 0..3 {
         let now = session.context.request();
         assert_eq!(
-            (now.system, &now.items[..before.items.len()]),
-            (before.system, &before.items[..]),
+            (&now.system, &now.items[..before.items.len()]),
+            (&before.system, &before.items[..]),
             "{step}"
         );
         before = session.context.request();

@@ -19,6 +19,8 @@ const LIMITS: Limits = Limits {
     retry_for_goal_ms: 0,
     max_compaction_failures: 2,
     compact_above_tokens: 8_000,
+    retained_turns: 2,
+    retained_tokens: 2_000,
     model_call_ms: 0,
     model_first_part_ms: 1_000,
     model_idle_ms: 1_000,
@@ -289,5 +291,5 @@ fn a_servers_wish_wins_if_it_is_longer() {
 
 fn fail_compaction(session: &mut Session) {
     let (basis, failure, spend) = (session.basis(), failure(FailureClass::Network), Spend::default());
-    session.own(OwnerAction::FailCompaction { basis, failure, spend });
+    session.own(OwnerAction::FailCompaction { basis, failure, spend, automatic_off: false });
 }

@@ -69,7 +69,7 @@ fn work() -> Vec<Specimen> {
             ..call("a")
         }],
         charge: charge(),
-        measured: Measured { input_tokens: 900, items: 4, bytes: 3_200 },
+        measured: Measured { input_tokens: 900, items: 4, bytes: 3_200, pruned_to: 2 },
         finish: "tool_use".to_owned(),
         response_id: Some("response 1".to_owned()),
         timing: Timing { first_part_ms: 300, total_ms: 1_200 },
@@ -94,8 +94,8 @@ fn work() -> Vec<Specimen> {
         (Fact::Awaiting { deadlines: vec![("a".into(), Timestamp(1_700_000_300_000))] }, None),
         (Fact::Answered { allowed: vec!["b".into()], results: vec![fact_of_result()] }, results()),
         (Fact::CompactionRequested, None),
-        (Fact::Compacted { keep_from: 9, charge: charge() }, Some(items([summary]))),
-        (Fact::CompactionFailed { failure: failure(), charge: charge() }, None),
+        (Fact::Compacted { keep_from: 9, kept: vec![2], charge: charge() }, Some(items([summary]))),
+        (Fact::CompactionFailed { failure: failure(), charge: charge(), automatic_off: true }, None),
         (Fact::Cleared, None),
     ]
 }

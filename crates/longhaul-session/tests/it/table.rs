@@ -241,9 +241,12 @@ fn following_action(action: &OwnerAction, session: &Session) -> Option<OwnerActi
         },
         OwnerAction::BeginRetry { .. } => {
             let keep_from = session.state.head + 1;
-            OwnerAction::Compact { basis, summary: "summary".to_owned(), keep_from, spend }
+            let summary = "summary".to_owned();
+            OwnerAction::Compact { basis, summary, keep_from, kept: Vec::new(), spend }
         }
-        OwnerAction::Compact { .. } => OwnerAction::FailCompaction { basis, failure: failure(class), spend },
+        OwnerAction::Compact { .. } => {
+            OwnerAction::FailCompaction { basis, failure: failure(class), spend, automatic_off: false }
+        }
         OwnerAction::FailCompaction { .. } => OwnerAction::AwaitAction { deadlines: Vec::new() },
         OwnerAction::AwaitAction { .. } => OwnerAction::CancelAction,
         OwnerAction::CancelAction => OwnerAction::FinishTurn { reason: FinishReason::MaxSteps, spend },

@@ -142,7 +142,7 @@ impl Found {
         line("scope", &self.scope);
         line("tools", &self.described_tools());
         line("limits", &described_limits(limits));
-        line("compaction", &format!("above {} tokens", limits.compact_above_tokens));
+        line("compaction", &described_compaction(&self.configuration));
         if let Some(kept) = &self.kept {
             line("store", &kept.to_string());
         }
@@ -272,6 +272,17 @@ fn described_prices(model: &ModelChoice) -> String {
     let bounds = prices.tiers.iter().map(|tier| tier.above_prompt_tokens).min();
     if let Some(bound) = bounds {
         text.push_str(&format!("; other prices above {bound} tokens of prompt"));
+    }
+    text
+}
+
+fn described_compaction(configuration: &Configuration) -> String {
+    let Limits { compact_above_tokens, retained_turns, retained_tokens, .. } = configuration.limits;
+    let mut text = format!(
+        "above {compact_above_tokens} tokens, keeps the last {retained_turns} turns or {retained_tokens} tokens"
+    );
+    if let Some(model) = &configuration.summariser {
+        text.push_str(&format!(", summaries by {}", described_model(model)));
     }
     text
 }

@@ -30,7 +30,7 @@ pub(super) struct Manifest {
     pub(super) store: Option<Store>,
 }
 
-/// Which model answers.
+/// A model, and what it is asked with.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend(
@@ -249,4 +249,10 @@ pub(super) struct Compaction {
     /// How large a request may be before the context is compacted: a part of the model's window, or
     /// tokens; 80 % unless set.
     pub(super) threshold: Option<Threshold>,
+    /// The newest turns that are kept whole, as far as they take up half of that at most; 2 unless set.
+    pub(super) retained_turns: Option<Count>,
+    /// How many tokens of the newest steps are kept, a quarter of that at most; 8192 unless set.
+    pub(super) retained_tokens: Option<Tokens>,
+    /// Which model summarises what leaves the context; the one that answers unless set.
+    pub(super) model: Option<Model>,
 }

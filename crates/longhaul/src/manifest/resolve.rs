@@ -19,7 +19,7 @@ use super::value::Threshold;
 use super::{bytes, form, users_folder};
 use crate::environment;
 use crate::facts::{self, ASSUMED_WINDOW_TOKENS, THRESHOLD_PERCENT};
-use crate::providers::Provider;
+use crate::providers::{self, Provider};
 
 /// The longest name of an agent, in characters.
 const MAX_NAME: usize = 100;
@@ -40,15 +40,31 @@ pub(super) fn resolve(
     resolver.know_tools(tools);
     store.map(|store| resolver.store(store));
     let compact_above_tokens = resolver.compact_above(model.as_ref(), &compaction);
+    let usual = bounds(&limits);
+    let limits = Limits {
+        compact_above_tokens,
+        retained_turns: compaction.retained_turns.map_or(usual.retained_turns, |count| count.0),
+        retained_tokens: compaction.retained_tokens.map_or(usual.retained_tokens, |tokens| tokens.0),
+        ..usual
+    };
     let model = resolver.model(model);
+    let summariser = resolver.summariser(compaction.model);
     let directory = resolver.directory(&agent);
     let instructions = resolver.instructions(&agent);
     let name = resolver.name(agent.name);
     let scope = resolver.scope(scope, directory.as_deref());
     let tools = settings.into_iter().map(|(name, tool)| setting(name, &tool)).collect();
-    let limits = Limits { compact_above_tokens, ..bounds(&limits) };
     let directory = resolver.text(&["agent", "directory"], &directory?)?;
-    Some(Configuration { agent: name, model: model?, directory, instructions, scope, tools, limits })
+    Some(Configuration {
+        agent: name,
+        model: model?,
+        directory,
+        instructions,
+        scope,
+        tools,
+        limits,
+        summariser,
+    })
 }
 
 pub(super) struct Resolver<'a> {
@@ -137,6 +153,14 @@ impl<'a> Resolver<'a> {
                 self.served(model, None)
             }
         }
+    }
+
+    /// Resolves the model that summarises: a model like any other, in another table.
+    fn summariser(&mut self, model: Option<Model>) -> Option<Box<ModelChoice>> {
+        let source = self.source.below("compaction")?;
+        let mut resolver =
+            Resolver { source: &source, folder: self.folder.clone(), faults: &mut *self.faults };
+        resolver.model(Some(model?)).map(providers::with_usual_key).map(Box::new)
     }
 
     fn scripted(&mut self, model: &Model) -> Option<ModelChoice> {
@@ -451,9 +475,10 @@ impl<'a> Resolver<'a> {
     }
 
     fn compact_above(&mut self, model: Option<&Model>, compaction: &Compaction) -> u64 {
-        let stated = model.and_then(|model| model.window_tokens).map(|tokens| tokens.0);
-        let known = || facts::window_tokens(model?.name.as_deref()?);
-        let window = stated.or_else(known).unwrap_or(ASSUMED_WINDOW_TOKENS);
+        // A summary is made of the whole context: the smaller window of the two counts.
+        let models = || [model, compaction.model.as_ref()].into_iter().flatten();
+        let stated = models().filter_map(|model| model.window_tokens).map(|tokens| tokens.0).min();
+        let window = models().map(window_of).min().unwrap_or(ASSUMED_WINDOW_TOKENS);
         let percent = match compaction.threshold {
             Some(Threshold::Tokens(tokens)) => {
                 if stated.is_some_and(|window| tokens >= window) {
@@ -500,6 +525,12 @@ fn not_usable(path: &Path, error: &io::Error) -> String {
 
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn window_of(model: &Model) -> u64 {
+    let stated = model.window_tokens.map(|tokens| tokens.0);
+    let known = || facts::window_tokens(model.name.as_deref()?);
+    stated.or_else(known).unwrap_or(ASSUMED_WINDOW_TOKENS)
 }
 
 fn setting(name: String, tool: &form::Tool) -> ToolSetting {

@@ -135,7 +135,7 @@ impl Writer {
             calls: vec![fact],
             finish: "tool_calls".to_owned(),
             response_id: None,
-            measured: Measured { input_tokens: 10, items: 2 * n, bytes: 20 * n },
+            measured: Measured { input_tokens: 10, items: 2 * n, bytes: 20 * n, ..Measured::default() },
             timing: Timing::default(),
         });
         let result = ToolResult {

@@ -365,6 +365,7 @@ fn asking(world: &World) -> String {
         scope: Vec::new(),
         tools: vec![setting],
         limits: Limits::default(),
+        summariser: None,
     };
     let new = NewSession {
         configuration,

@@ -271,5 +271,6 @@ fn configuration() -> Configuration {
         scope: Vec::new(),
         tools: Vec::new(),
         limits: Limits::default(),
+        summariser: None,
     }
 }
