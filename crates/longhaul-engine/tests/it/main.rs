@@ -4,6 +4,9 @@
 mod approvals;
 mod attempts;
 mod compaction;
+mod crash_actors;
+mod crash_matrix;
+mod crash_stage;
 mod crashes;
 mod faults;
 mod forks;
