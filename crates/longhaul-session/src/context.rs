@@ -24,6 +24,8 @@ pub struct Context {
     bytes: u64,
     /// The newest answer's id at its provider, and how many items the provider knew with it.
     answered: Option<Previous>,
+    /// An answer that is under way was asked for with what has been redacted since, or of another provider.
+    outdated: bool,
     as_of: EntryNo,
     stale: bool,
 }
@@ -110,22 +112,23 @@ impl Context {
             Fact::Cleared => self.retain(|_, _| false),
             Fact::Interrupting { dropped, .. } => self.queued.retain(|at, _| !dropped.contains(at)),
             Fact::Configured => {
-                self.answered = None;
+                (self.answered, self.outdated) = (None, true);
                 self.system.clear();
                 self.tools = Arc::default();
             }
             Fact::Redacted { .. } => {
-                self.answered = None;
+                (self.answered, self.outdated) = (None, true);
                 self.stale = true;
             }
             Fact::Reconciled { .. } => self.drop_unanswered(),
             Fact::Forked { .. } | Fact::Imported { .. } => self.queued.clear(),
             _ => {}
         }
+        let outdated = self.outdated;
         self.extend(n, items_of(entry));
         if let Fact::ModelStep { response_id, .. } = &entry.record.fact {
-            let items = self.items.len();
-            self.answered = response_id.clone().map(|response_id| Previous { response_id, items });
+            let (items, id) = (self.items.len(), response_id.clone().filter(|_| !outdated));
+            self.answered = id.map(|response_id| Previous { response_id, items });
         }
         if let Some(message) = entry.record.fact.promoted() {
             let message = self.queued.remove(&message).unwrap_or_else(|| vec![Item::Redacted]);
@@ -158,6 +161,8 @@ impl Context {
     }
 
     fn extend(&mut self, n: EntryNo, items: Vec<Item>) {
+        // What is asked for from now on is asked for with this.
+        self.outdated &= items.is_empty();
         self.bytes += items.iter().map(Item::text_bytes).sum::<u64>();
         self.items.extend(items.into_iter().map(|item| (n, Arc::new(item))));
     }
@@ -165,7 +170,7 @@ impl Context {
     fn retain(&mut self, keep: impl Fn(EntryNo, &Item) -> bool) {
         self.items.retain(|(at, item)| keep(*at, item));
         // A provider that keeps the conversation would keep what is gone here.
-        self.answered = None;
+        (self.answered, self.outdated) = (None, false);
         self.bytes = self.items.iter().map(|(_, item)| item.text_bytes()).sum();
     }
 
