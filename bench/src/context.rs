@@ -97,7 +97,7 @@ impl Run {
             compactions: 0,
             prunings: 0,
         };
-        let first = First::Message("Keep them all.".to_owned());
+        let first = First::Message("Keep them all.".into());
         run.ask(Command::Create { configuration, ephemeral: true, name: None, first })?;
         Ok(run)
     }
@@ -117,7 +117,7 @@ impl Run {
         let basis = Basis { history_at: self.state.history_at, attempt: self.state.attempt };
         let spend = Spend::default();
         let action = match owed(&self.state, &view, &self.limits) {
-            Work::Rest => return self.ask(Command::Send { text: "Go on.".to_owned(), interrupt: false }),
+            Work::Rest => return self.ask(Command::Send { message: "Go on.".into(), interrupt: false }),
             Work::Leave => {
                 let worker = WorkerId(Uuid::from_u128(1));
                 return self.ask(Command::Acquire { worker, lost: None, estimate: Usage::default() });

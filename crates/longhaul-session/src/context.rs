@@ -40,6 +40,8 @@ pub struct Context {
     pruned_to: EntryNo,
     queued: BTreeMap<EntryNo, Vec<Item>>,
     configuration: Option<Arc<Configuration>>,
+    /// An answer that is under way was asked for with what has been redacted since, or of another provider.
+    outdated: bool,
     as_of: EntryNo,
     stale: bool,
 }
@@ -117,6 +119,7 @@ impl Context {
     pub fn apply(&mut self, entry: &Entry) {
         let n = entry.record.n;
         self.as_of = n;
+        let outdated = self.outdated;
         match &entry.record.fact {
             Fact::Queued => {
                 self.queued.insert(n, items_of(entry));
@@ -144,9 +147,11 @@ impl Context {
             Fact::Configured => {
                 self.prepare(String::new(), Vec::new());
                 self.scale = Scale::default();
+                self.outdated = true;
             }
             Fact::Redacted { .. } => {
                 self.begin_anew();
+                self.outdated = true;
                 self.stale = true;
             }
             Fact::ModelStep { measured, .. } => {
@@ -160,8 +165,9 @@ impl Context {
         self.extend(n, items_of(entry));
         if let Fact::ModelStep { response_id, .. } = &entry.record.fact {
             let chained = self.configuration.as_ref().is_some_and(|configured| configured.model.chain);
-            let (response_id, items) = (response_id.clone().filter(|_| chained), self.items.len());
-            let previous = response_id.map(|response_id| Previous { response_id, items });
+            let kept_there = response_id.clone().filter(|_| chained && !outdated);
+            let items = self.items.len();
+            let previous = kept_there.map(|response_id| Previous { response_id, items });
             Arc::make_mut(&mut self.request).previous = previous;
         }
         if let Some(message) = entry.record.fact.promoted() {
@@ -216,6 +222,8 @@ impl Context {
         if begins_turn(&item) {
             self.turns.push(self.items.len());
         }
+        // What is asked for from now on is asked for with this.
+        self.outdated = false;
         // Whoever still holds the request of the step before keeps it as it was.
         Arc::make_mut(&mut self.request).items.push(Arc::clone(&item));
         self.items.push((n, item));
@@ -224,6 +232,7 @@ impl Context {
     /// Puts other items in the place of those there are.
     fn replace(&mut self, items: Vec<(EntryNo, Arc<Item>)>) {
         self.items.clear();
+        self.outdated = false;
         self.sums.clear();
         self.turns.clear();
         let Request { system, tools, .. } = &*self.request;

@@ -138,10 +138,13 @@ fn for_open_calls(state: &SessionState, epoch: Epoch) -> Option<Work> {
     Some(Work::RunCalls { run: ids(run), unknown: ids(unknown) })
 }
 
-/// Rule 7: what the model must see before it is called.
+/// Rule 7: what the model must see before it is called. An answer that the log names has been asked for
+/// already: it is picked up first, since a change of history would leave it behind, made and paid for.
 fn to_be_seen_first(state: &SessionState, view: &View) -> Option<Work> {
     if state.prepared_at == 0 {
         Some(Work::Prepare)
+    } else if state.response_id.is_some() {
+        None
     } else if state.steering_is_due() {
         Some(Work::CommitSteering)
     } else if view.context_digest.is_some() && view.context_digest != state.context_digest {

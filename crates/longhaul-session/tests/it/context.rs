@@ -110,12 +110,7 @@ fn a_request_goes_on_from_the_newest_answer_until_something_before_it_changes() 
     session.run(Command::Configure(Box::new(chained))).send("begin").acquire().prepare();
     let previous = |session: &Session| session.context.request().previous.clone();
     assert_eq!(previous(&session), None);
-    let mut step = model_step(&[]);
-    if let Step::Model { response_id, .. } = &mut step {
-        *response_id = Some("r1".to_owned());
-    }
-    let (basis, spend) = (session.basis(), session.spend(1));
-    session.own(OwnerAction::CommitStep { basis, step: Box::new(step), spend }).finish();
+    answer(&mut session, "r1").finish();
     session.send("and now?");
     assert_eq!(previous(&session), Some(Previous { response_id: "r1".to_owned(), items: 2 }));
     assert_eq!(session.context.items().len(), 3);
@@ -126,6 +121,28 @@ fn a_request_goes_on_from_the_newest_answer_until_something_before_it_changes() 
     session.run(Command::Redact { entry: 3 });
     assert_eq!(previous(&session), None);
     assert_eq!(read_back(&session.entries, &session.state).request().previous, None);
+}
+
+#[test]
+fn a_request_does_not_go_on_from_an_answer_to_what_was_redacted_meanwhile() {
+    let mut session = Session::running();
+    session.run(Command::Redact { entry: 2 });
+    answer(&mut session, "r1").finish();
+    session.send("and now?").acquire();
+    assert_eq!(session.context.request().previous, None);
+    assert_eq!(read_back(&session.entries, &session.state).request().previous, None);
+    answer(&mut session, "r2");
+    assert_eq!(session.context.request().previous.as_ref().map(|it| &*it.response_id), Some("r2"));
+}
+
+/// Commits an answer that its provider has named.
+fn answer<'a>(session: &'a mut Session, id: &str) -> &'a mut Session {
+    let mut step = model_step(&[]);
+    if let Step::Model { response_id, .. } = &mut step {
+        *response_id = Some(id.to_owned());
+    }
+    let (basis, spend) = (session.basis(), session.spend(1));
+    session.own(OwnerAction::CommitStep { basis, step: Box::new(step), spend })
 }
 
 #[test]

@@ -217,6 +217,17 @@ fn the_prompt_then_steering_then_files_come_before_the_model_is_called() {
 }
 
 #[test]
+fn an_answer_that_is_being_made_is_picked_up_before_the_model_is_told_anything() {
+    let mut session = Session::running();
+    let action = OwnerAction::RecordResponse { basis: session.basis(), response_id: "r".to_owned() };
+    session.own(action).run(set_goal(1, "objective", Budget::default()));
+    assert!(session.state.steering_is_due());
+    assert_eq!(session.owed(), Work::CallModel);
+    session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
+    assert_eq!(session.owed(), Work::CommitSteering);
+}
+
+#[test]
 fn a_request_over_the_threshold_is_compacted_first_and_not_twice() {
     let mut session = Session::running();
     session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);

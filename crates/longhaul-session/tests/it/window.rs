@@ -87,7 +87,7 @@ fn an_edit_and_a_compaction_forget_what_was_measured_of_what_is_gone() {
     session.own(measured_step(&session, &[], 1));
     let mut edited = session.clone();
     let target = edited.context.last_user_message().expect("it is there");
-    edited.run(Command::Edit { target, text: "less".to_owned() });
+    edited.run(Command::Edit { target, message: "less".into() });
     assert_eq!(edited.context.outlook().estimate.source, Source::Extrapolated);
     assert_eq!(edited.context.estimate(1).source, Source::Measured);
     session.compact();
@@ -407,10 +407,10 @@ impl Walk {
         let target = self.session.context.last_user_message();
         let target = target.filter(|target| target.entry() > self.session.state.boundary);
         let command = match (self.below(40), target) {
-            (0..6, _) => Command::Send { text: "and this".to_owned(), interrupt: false },
-            (6, _) => Command::Send { text: "now this".to_owned(), interrupt: true },
+            (0..6, _) => Command::Send { message: "and this".into(), interrupt: false },
+            (6, _) => Command::Send { message: "now this".into(), interrupt: true },
             (7, _) => Command::Interrupt { drop_queue: false },
-            (8, Some(target)) => Command::Edit { target, text: "rather this".to_owned() },
+            (8, Some(target)) => Command::Edit { target, message: "rather this".into() },
             (9, _) => set_goal(self.random.into(), "something else", Budget::default()),
             (10, _) if self.below(6) == 0 => Command::ClearContext,
             _ => return,

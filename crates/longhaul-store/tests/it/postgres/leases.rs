@@ -82,8 +82,13 @@ async fn an_acquisition_begins_a_lease_and_other_appends_do_not() {
     assert_eq!(store.append(acquire).await, Ok(Appended::Done));
     assert_eq!(claimable(&store).await, [], "it is the heir's");
     assert_eq!(store.renew(me.worker, &[session(1)]).await.unwrap(), [session(1)]);
-    let late = Append { epoch: Some(1), ..append(session(1), 3, b"") };
-    assert_eq!(store.append(late).await, Ok(Appended::Fenced { epoch: 2 }));
+    end_leases(&database, "sessions").await;
+    let mut anew = append(session(1), 3, b"");
+    anew.row = Row { owner: Some(heir.worker), epoch: 3, ..anew.row };
+    assert_eq!(store.append(anew).await, Ok(Appended::Done));
+    assert_eq!(claimable(&store).await, [], "its own worker has acquired it anew");
+    let late = Append { epoch: Some(1), ..append(session(1), 4, b"") };
+    assert_eq!(store.append(late).await, Ok(Appended::Fenced { epoch: 3 }));
 }
 
 #[tokio::test]
