@@ -104,10 +104,7 @@ fn a_text_counts_for_its_length_and_a_picture_for_what_providers_charge() {
 
 #[test]
 fn a_request_goes_on_from_the_newest_answer_until_something_before_it_changes() {
-    let mut session = Session::created();
-    let mut chained = configuration();
-    chained.model.chain = true;
-    session.run(Command::Configure(Box::new(chained))).send("begin").acquire().prepare();
+    let mut session = chained();
     let previous = |session: &Session| session.context.request().previous.clone();
     assert_eq!(previous(&session), None);
     answer(&mut session, "r1").finish();
@@ -125,14 +122,23 @@ fn a_request_goes_on_from_the_newest_answer_until_something_before_it_changes() 
 
 #[test]
 fn a_request_does_not_go_on_from_an_answer_to_what_was_redacted_meanwhile() {
-    let mut session = Session::running();
-    session.run(Command::Redact { entry: 2 });
+    let mut session = chained();
+    session.run(Command::Redact { entry: 3 });
     answer(&mut session, "r1").finish();
     session.send("and now?").acquire();
     assert_eq!(session.context.request().previous, None);
     assert_eq!(read_back(&session.entries, &session.state).request().previous, None);
     answer(&mut session, "r2");
     assert_eq!(session.context.request().previous.as_ref().map(|it| &*it.response_id), Some("r2"));
+}
+
+/// A session under way whose provider keeps the conversation.
+fn chained() -> Session {
+    let mut session = Session::created();
+    let mut chained = configuration();
+    chained.model.chain = true;
+    session.run(Command::Configure(Box::new(chained))).send("begin").acquire().prepare();
+    session
 }
 
 /// Commits an answer that its provider has named.
