@@ -13,14 +13,11 @@ use longhaul_session::usage::Usage;
 use crate::Error;
 use crate::episode::Live;
 use crate::model_call::Attempt;
+use crate::prompt;
 use crate::runner::{Leftover, Runner};
 
 /// Turns whose items are kept word for word.
 const RETAINED_TURNS: usize = 2;
-
-const REQUEST: &str = "Summarise the conversation so far for the one who goes on with it and sees nothing \
-    else of it. Name the task in the words it was given, the work that is done, what was decided and why, \
-    what was found out, the files that matter, where things stand, and the next steps. Call no tool.";
 
 impl Runner {
     pub(crate) async fn compact(&mut self) -> Result<(), Error> {
@@ -31,11 +28,12 @@ impl Runner {
         let (basis, goal) = (self.basis(), self.goal());
         let (head, room_tokens) = (self.state().head, self.limits().compact_above_tokens / 2);
         let mut request = self.request(&equipment).await?;
-        let keep_from = kept_tail(self.journal.context().await?, head, room_tokens);
+        let context = self.journal.context().await?;
+        let keep_from = kept_tail(context, head, room_tokens);
+        let wording = prompt::compaction(context);
+        let text = self.worded(wording);
         request.tools = Arc::default();
-        request
-            .items
-            .push(Arc::new(Item::Steering { reason: SteeringReason::Compaction, text: REQUEST.to_owned() }));
+        request.items.push(Arc::new(Item::Steering { reason: SteeringReason::Compaction, text }));
         let (summary, usage) =
             match self.attempt(&equipment, Arc::new(request), basis, Live::SummaryStarted).await? {
                 Attempt::Answered(response, _) => (text_of(&response.items), response.usage),

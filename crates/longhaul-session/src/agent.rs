@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::item::{EffectClass, Item};
+use crate::prompts::Prompts;
 
 /// What a session runs with: the resolved form of an agent's manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,7 +19,7 @@ pub struct Configuration {
     pub model: ModelChoice,
     /// The working directory, absolute.
     pub directory: String,
-    /// Instructions of the agent's author, put before the built-in prompt's facts.
+    /// Instructions of the agent's author: a template, which the system prompt begins with.
     #[serde(default)]
     pub instructions: Option<String>,
     /// Which paths may be read and written.
@@ -30,6 +31,9 @@ pub struct Configuration {
     /// Limits of turns, crashes and retries.
     #[serde(default)]
     pub limits: Limits,
+    /// Templates of what Longhaul itself says to the model, where they are not the built-in ones.
+    #[serde(default, skip_serializing_if = "Prompts::is_empty")]
+    pub prompts: Prompts,
 }
 
 /// Which model answers.

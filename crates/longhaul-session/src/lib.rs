@@ -17,6 +17,7 @@ pub mod id;
 pub mod item;
 pub mod log;
 pub mod owed;
+pub mod prompts;
 pub mod state;
 pub mod steering;
 pub mod usage;

@@ -12,6 +12,7 @@ use longhaul_session::agent::{
 };
 use longhaul_session::command::{Command, First};
 use longhaul_session::id::{EntryNo, SessionId};
+use longhaul_session::prompts::Prompts;
 use longhaul_store::RequestId;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
@@ -185,6 +186,7 @@ fn with_model(model: ModelChoice, directory: &Path) -> anyhow::Result<Configurat
         instructions: None,
         scope: vec![scope],
         tools: Vec::new(),
+        prompts: Prompts::default(),
         limits: Limits::default(),
     })
 }

@@ -108,6 +108,7 @@ impl Role {
             Item::Steering {
                 reason:
                     SteeringReason::ObjectiveChanged
+                    | SteeringReason::GoalRecalled
                     | SteeringReason::BudgetSpent(_)
                     | SteeringReason::Compaction
                     | SteeringReason::Hook,

@@ -7,6 +7,7 @@ mod goals;
 mod golden;
 mod log;
 mod owed;
+mod prompts;
 mod properties;
 mod random;
 mod search;

@@ -6,6 +6,7 @@ pub(crate) mod check;
 mod error;
 mod form;
 mod offer;
+mod prompts;
 mod reader;
 mod resolve;
 mod source;

@@ -15,7 +15,7 @@ use super::error::{Fault, one_of, quoted, suggestion};
 use super::form::{Agent, Compaction, Consent, Key, Level, Manifest, Model, Rule};
 use super::source::{Source, is_variable};
 use super::value::Threshold;
-use super::{bytes, form, users_folder};
+use super::{form, users_folder};
 use crate::environment;
 use crate::providers::Provider;
 
@@ -38,7 +38,7 @@ pub(super) fn resolve(
     faults: &mut Vec<Fault>,
 ) -> Option<Configuration> {
     let mut resolver = Resolver { source, folder, faults };
-    let Manifest { model, agent, scope, tools: settings, limits, compaction } = manifest;
+    let Manifest { model, agent, scope, tools: settings, limits, compaction, prompts } = manifest;
     resolver.know_tools(tools);
     let compact_above_tokens = resolver.compact_above(model.as_ref(), &compaction);
     let model = resolver.model(model);
@@ -48,8 +48,9 @@ pub(super) fn resolve(
     let scope = resolver.scope(scope, directory.as_deref());
     let tools = settings.into_iter().map(|(name, tool)| setting(name, &tool)).collect();
     let limits = Limits { compact_above_tokens, ..bounds(&limits) };
+    let prompts = resolver.prompts(prompts);
     let directory = resolver.text(&["agent", "directory"], &directory?)?;
-    Some(Configuration { agent: name, model: model?, directory, instructions, scope, tools, limits })
+    Some(Configuration { agent: name, model: model?, directory, instructions, scope, tools, limits, prompts })
 }
 
 pub(super) struct Resolver<'a> {
@@ -290,38 +291,6 @@ impl Resolver<'_> {
             self.wrong(&["agent", "name"], "this cannot be the agent's name", hint);
         }
         name
-    }
-
-    fn instructions(&mut self, agent: &Agent) -> Option<String> {
-        let (at, text) = match (&agent.prompt, &agent.prompt_file) {
-            (Some(_), Some(_)) => {
-                let what = "there are two prompts: `prompt` and `prompt_file`";
-                self.wrong_key(&["agent", "prompt_file"], what, "remove one of them");
-                return None;
-            }
-            (Some(text), None) => (["agent", "prompt"], text.clone()),
-            (None, Some(file)) => {
-                let at = ["agent", "prompt_file"];
-                let path = self.existing(&at, file)?;
-                let read = bytes(&path).and_then(|bytes| {
-                    let not_text = |_| ("it is not UTF-8".to_owned(), "save it as UTF-8");
-                    String::from_utf8(bytes).map_err(not_text)
-                });
-                match read {
-                    Ok(text) => (at, text),
-                    Err((what, hint)) => {
-                        self.wrong(&at, format!("{} cannot be the prompt: {what}", path.display()), hint);
-                        return None;
-                    }
-                }
-            }
-            (None, None) => return None,
-        };
-        if text.trim().is_empty() {
-            let hint = "write what the agent is to know, or remove the key: there is a prompt for all";
-            self.wrong(&at, "the prompt is empty", hint);
-        }
-        Some(text)
     }
 
     /// Returns the working directory: the manifest's folder unless set. The user's own manifest is for
