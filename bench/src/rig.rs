@@ -14,6 +14,7 @@ use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::First;
 use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::id::{SessionId, WorkerId};
+use longhaul_session::prompts::Prompts;
 use longhaul_store::{SqliteStore, Store, WorkerInfo};
 use longhaul_tools::tool::{ToolOutput, function};
 use longhaul_tools::toolbox::Toolbox;
@@ -96,6 +97,7 @@ pub(crate) fn configuration(folder: &Path, provider: &str, model: &str) -> Confi
         instructions: None,
         scope: Vec::new(),
         tools: Vec::new(),
+        prompts: Prompts::default(),
         limits,
         summariser: None,
     }

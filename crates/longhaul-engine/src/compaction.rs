@@ -13,13 +13,9 @@ use longhaul_session::usage::Usage;
 
 use crate::Error;
 use crate::episode::Live;
-use crate::limits::FILES_NAMED;
 use crate::model_call::Attempt;
+use crate::prompt;
 use crate::runner::{Equipment, Leftover, Runner};
-
-const REQUEST: &str = "Summarise the conversation so far for the one who goes on with it and sees nothing \
-    else of it. Name the task in the words it was given, the work that is done, what was decided and why, \
-    what was found out, the files that matter, where things stand, and the next steps. Call no tool.";
 
 /// A summary that was asked for: what it replaces, and what stays.
 struct Asked {
@@ -81,11 +77,7 @@ impl Runner {
         let overflowed = self.state().last_error.as_ref().map(|error| error.class);
         let overflowed = overflowed == Some(FailureClass::ContextOverflow);
         let (head, context) = (self.state().head, self.journal.context().await?);
-        let mut text = REQUEST.to_owned();
-        let files = context.recent_files(FILES_NAMED);
-        if !files.is_empty() {
-            text.push_str(&format!(" The files touched last were: {}.", files.join(", ")));
-        }
+        let rendered = prompt::compaction(context);
         let mut request = if overflowed {
             let mut request = (*context.request_pruned_to(head)).clone();
             request.items.truncate(kept.items);
@@ -93,6 +85,7 @@ impl Runner {
         } else {
             (*self.request(summariser).await?).clone()
         };
+        let text = self.worded(rendered);
         request.items.push(Arc::new(Item::Steering { reason: SteeringReason::Compaction, text }));
         Ok(request)
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -50,6 +51,8 @@ pub struct Engine {
     pub(crate) models: Arc<dyn Models>,
     pub(crate) tools: Toolbox,
     pub(crate) episodes: Arc<Episodes>,
+    /// Where the user keeps skills.
+    pub(crate) skills: Option<Arc<Path>>,
 }
 
 /// A session to be made.
@@ -113,7 +116,13 @@ impl Engine {
     /// Makes an engine.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, host: Arc<dyn Host>, models: Arc<dyn Models>, tools: Toolbox) -> Self {
-        Engine { store, host, models, tools, episodes: Arc::default() }
+        Engine { store, host, models, tools, episodes: Arc::default(), skills: None }
+    }
+
+    /// Offers sessions the skills in a folder, besides those of their workspaces.
+    #[must_use]
+    pub fn with_skills(self, folder: &Path) -> Self {
+        Engine { skills: Some(Arc::from(folder)), ..self }
     }
 
     /// Returns its store.

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use longhaul_session::agent::Configuration;
 use longhaul_session::command::{Command, Refusal};
 use longhaul_session::context::{Context, Needed};
-use longhaul_session::decide::{Decision, decide};
-use longhaul_session::entry::{Entry, Fact};
+use longhaul_session::decide::{Decision, decide_as, may_tell};
+use longhaul_session::entry::{Content, Entry, Fact};
 use longhaul_session::evolve::evolve;
 use longhaul_session::id::{Digest, EntryNo, Epoch, SessionId, Timestamp};
 use longhaul_session::item::Item;
@@ -184,10 +185,14 @@ impl Journal {
         request: Option<&RequestId>,
     ) -> Result<Committed, Error> {
         for _ in 0..MAX_LOST_RACES {
-            let made = make(self).and_then(|command| {
-                let epoch = epoch_of(&command);
-                Ok((epoch, decide(&self.state, command, self.host.now())?))
-            });
+            let made = match make(self) {
+                Ok(command) => {
+                    let (epoch, configuration) = (epoch_of(&command), self.worded_by(&command).await?);
+                    let decided = decide_as(configuration.as_ref(), &self.state, command, self.host.now());
+                    decided.map(|decision| (epoch, decision))
+                }
+                Err(refusal) => Err(refusal),
+            };
             let (epoch, decision) = match made {
                 Ok(made) => made,
                 // A refusal on an old state may be none on the newest.
@@ -217,6 +222,23 @@ impl Journal {
             }
         }
         Err(Error::TooBusy { session: self.session })
+    }
+
+    /// Returns the configuration that says how a command words what it tells the model, if it may tell anything.
+    async fn worded_by(&self, command: &Command) -> Result<Option<Arc<Configuration>>, Error> {
+        if !may_tell(command) || !self.is_stored() {
+            return Ok(None);
+        }
+        if let Some(context) = &self.context {
+            return Ok(context.configuration().cloned());
+        }
+        let at = self.state.configured_at;
+        let entries = open_all(&self.entries(at, at).await?)?;
+        let content = entries.into_iter().next().and_then(|entry| entry.content);
+        Ok(content.and_then(|payload| match payload.content {
+            Content::Configuration { configuration } => Some(Arc::from(configuration)),
+            Content::Items { .. } | Content::Prepared { .. } => None,
+        }))
     }
 
     /// A request that was done before is not refused for what it has changed itself.
@@ -302,6 +324,9 @@ impl Journal {
     }
 
     fn accept(&mut self, decision: Decision, head_hash: Digest) -> Vec<Entry> {
+        for fault in &decision.faults {
+            tracing::warn!(session = %self.session, %fault, "the built-in prompt is said instead");
+        }
         self.head_hash = head_hash;
         self.state = decision.state;
         if let Some(context) = &mut self.context {

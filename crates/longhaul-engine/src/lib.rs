@@ -19,6 +19,7 @@ mod prompt;
 mod runner;
 mod service;
 mod stop;
+mod surroundings;
 mod tool_calls;
 mod transfer;
 mod watcher;

@@ -15,6 +15,7 @@ use longhaul_session::id::{CallId, EntryNo, Epoch, GoalId, SessionId, Timestamp}
 use longhaul_session::item::Item;
 use longhaul_session::owed::{View, Work, owed};
 use longhaul_session::prices::Prices;
+use longhaul_session::prompts::Rendered;
 use longhaul_session::state::{SessionState, Status};
 use longhaul_session::usage::{Spend, Usage};
 use longhaul_store::Hint;
@@ -31,6 +32,7 @@ use crate::lease::Tenure;
 use crate::limits::{MAX_IDLE_ROUNDS, POLL_MS, PREPARE_TRIES, PREPARE_WAIT_MS};
 use crate::prompt;
 use crate::stop::Stop;
+use crate::surroundings::{Look, Surroundings};
 
 /// How long a caller has to answer a client call, in milliseconds.
 const CLIENT_CALL_MS: u64 = 5 * 60 * 1_000;
@@ -52,6 +54,8 @@ pub(crate) struct Runner {
     hints: broadcast::Receiver<Hint>,
     equipment: Option<Arc<Equipment>>,
     pub(crate) filled: Filled,
+    /// What was last seen of the workspace.
+    surroundings: Option<Surroundings>,
     billed_ms: u64,
     /// Up to when the account made last reaches; it counts once it is committed.
     bill_until_ms: Option<u64>,
@@ -133,6 +137,7 @@ impl Runner {
             hints,
             equipment: None,
             filled: Filled::default(),
+            surroundings: None,
         }
     }
 
@@ -199,19 +204,20 @@ impl Runner {
             Work::Compact => self.compact().await?,
             Work::Prepare => self.prepare().await?,
             Work::CommitSteering => self.try_commit(OwnerAction::CommitSteering).await?,
-            // No source of context files is looked at yet, so none is ever observed to differ.
-            Work::CommitContext => {}
+            Work::CommitContext => self.commit_context().await?,
+            Work::CallModel if self.look_around().await? => {}
             Work::CallModel => self.call_model().await?,
         }
         Ok(None)
     }
 
     async fn owed(&mut self) -> Result<Work, Error> {
+        let told = self.journal.state.context_digest;
         let next_request_tokens = self.journal.context().await?.outlook().estimate.tokens;
         let view = View {
             epoch: self.epoch,
             now: self.engine.host.now(),
-            context_digest: None,
+            context_digest: self.surroundings.as_ref().and_then(|seen| seen.digest(told)),
             next_request_tokens,
         };
         Ok(owed(&self.journal.state, &view, &self.limits()))
@@ -449,8 +455,45 @@ impl Runner {
         };
         let tools = equipment.toolbox.specs();
         let now = self.engine.host.now();
-        let system = prompt::render(&configuration, &equipment.workspace, &tools, now);
+        let system = self.worded(prompt::system(&configuration, &equipment.workspace, &tools, now));
         self.try_commit(OwnerAction::Prepare { system, tools }).await
+    }
+
+    /// Takes a text; where it is not the author's although there is one, that is traced.
+    pub(crate) fn worded(&self, rendered: Rendered) -> String {
+        if let Some(fault) = rendered.fault {
+            tracing::warn!(session = %self.session(), %fault, "a prompt is not as its author wrote it");
+        }
+        rendered.text
+    }
+
+    /// Looks at the workspace, unless it was looked at for this turn. Returns whether it did: what is owed may
+    /// be something else then. Where the workspace cannot be had, the call of the model will say so.
+    async fn look_around(&mut self) -> Result<bool, Error> {
+        if self.has_looked() {
+            return Ok(false);
+        }
+        let Ok(equipment) = self.equip().await? else { return Ok(false) };
+        if !self.has_looked() {
+            self.surroundings = Some(self.surroundings_of(&equipment.workspace));
+        }
+        Ok(true)
+    }
+
+    fn has_looked(&self) -> bool {
+        self.surroundings.as_ref().is_some_and(|seen| seen.are_of(Look::of(self.state())))
+    }
+
+    fn surroundings_of(&self, workspace: &Workspace) -> Surroundings {
+        Surroundings::look(workspace, self.engine.skills.as_deref(), Look::of(self.state()))
+    }
+
+    async fn commit_context(&mut self) -> Result<(), Error> {
+        let told = self.state().context_digest;
+        let Some(seen) = &self.surroundings else { return Ok(()) };
+        let Some(digest) = seen.digest(told) else { return Ok(()) };
+        let items = seen.news(self.journal.context().await?);
+        self.try_commit(OwnerAction::CommitContext { items, digest }).await
     }
 
     /// Gets what the session needs to run, trying again for a while: a directory may be mounted late.
@@ -468,6 +511,8 @@ impl Runner {
             match self.try_equip(configured_at) {
                 Ok(equipment) => {
                     let equipment = Arc::new(equipment);
+                    // Calls of a lost runner may read skills.
+                    self.surroundings = Some(self.surroundings_of(&equipment.workspace));
                     self.equipment = Some(Arc::clone(&equipment));
                     return Ok(Ok(equipment));
                 }

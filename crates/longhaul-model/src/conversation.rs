@@ -98,13 +98,15 @@ pub(crate) fn data_url(media_type: &str, data: &str) -> String {
     format!("data:{media_type};base64,{data}")
 }
 
-/// Marks a text as something else than a person's words.
+/// Marks a text as something else than a person's words. It cannot end its own mark.
 pub(crate) fn marked<'a>(tag: &str, attributes: &[(&str, &str)], text: &str) -> Cow<'a, str> {
     let mut marked = format!("<{tag}");
     for (name, value) in attributes {
         marked.push_str(&format!(" {name}=\"{}\"", value.replace('"', "&quot;")));
     }
-    marked.push_str(&format!(">\n{}\n</{tag}>", text.trim_end_matches('\n')));
+    let end = format!("</{tag}");
+    let text = text.trim_end_matches('\n').replace(&end, &format!("&lt;/{tag}"));
+    marked.push_str(&format!(">\n{text}\n{end}>"));
     Cow::Owned(marked)
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::item::{EffectClass, Item};
 use crate::prices::Prices;
+use crate::prompts::Prompts;
 
 /// What a session runs with: the resolved form of an agent's manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,7 +20,7 @@ pub struct Configuration {
     pub model: ModelChoice,
     /// The working directory, absolute.
     pub directory: String,
-    /// Instructions of the agent's author, put before the built-in prompt's facts.
+    /// Instructions of the agent's author: a template, which the system prompt begins with.
     #[serde(default)]
     pub instructions: Option<String>,
     /// Which paths may be read and written.
@@ -34,6 +35,9 @@ pub struct Configuration {
     /// The model that summarises what leaves the context; `None`: the one that answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summariser: Option<Box<ModelChoice>>,
+    /// Templates of what Longhaul itself says to the model, where they are not the built-in ones.
+    #[serde(default, skip_serializing_if = "Prompts::is_empty")]
+    pub prompts: Prompts,
 }
 
 /// Which model answers.

@@ -180,8 +180,10 @@ pub enum Fact {
     Steering {
         /// A budget to wrap up for.
         budget: Option<BudgetKind>,
-        /// The objective was set or changed.
+        /// The objective was set, changed or removed.
         objective_changed: bool,
+        /// The goal was told again.
+        goal_recalled: bool,
     },
     /// The model answered. Content: what it said and asked for.
     ModelStep {

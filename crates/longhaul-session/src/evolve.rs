@@ -37,6 +37,8 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::Edited { .. } => {
             state.pending.clear();
             state.begin_turn(n, Origin::User);
+            // What told the model of its goal may be among what the edit drops.
+            state.steering_due.goal_recalled = state.goal.is_some();
         }
         Fact::Context { digest } => {
             state.context_digest = Some(*digest);
@@ -174,6 +176,7 @@ impl SessionState {
                     goal.used.continuations += 1;
                 }
                 self.steering_due.objective_changed = false;
+                self.steering_due.goal_recalled = false;
                 self.begin_turn(n, Origin::Continuation);
             }
             Next::Rest => self.rest(Status::Waiting),
@@ -348,8 +351,7 @@ impl SessionState {
         self.measured = None;
         self.pruned_to = 0;
         // What told the model of its goal may be before the boundary now.
-        self.steering_due.objective_changed |= self.mode == Mode::Default
-            && self.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active);
+        self.steering_due.goal_recalled |= self.goal.is_some();
         self.history_changed(n);
     }
 
@@ -416,7 +418,9 @@ impl SessionState {
         let pursued = |goal: Option<&Goal>| goal.is_some_and(|goal| goal.status == GoalStatus::Active);
         let woken = pursued(after) && !pursued(before);
         let busy = !self.status.is_resting() || !self.pending.is_empty();
-        self.steering_due.objective_changed |= (woken || !same) && (busy || next.is_some());
+        self.steering_due.objective_changed |= !same && (busy || next.is_some());
+        self.steering_due.goal_recalled =
+            after.is_some() && (self.steering_due.goal_recalled || woken || !same);
         self.goal = goal.cloned();
         if let Some(next) = next {
             self.go_on(n, next);

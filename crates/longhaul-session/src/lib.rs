@@ -19,6 +19,7 @@ pub mod log;
 pub mod media;
 pub mod owed;
 pub mod prices;
+pub mod prompts;
 pub mod state;
 pub mod steering;
 pub mod usage;

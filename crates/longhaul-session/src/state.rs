@@ -246,7 +246,15 @@ impl SessionState {
     /// Tells whether the model must be told something before it is called again.
     #[must_use]
     pub fn steering_is_due(&self) -> bool {
-        self.steering_due.objective_changed || self.budget_steering().is_some()
+        self.steering_due.objective_changed || self.recall_is_due() || self.budget_steering().is_some()
+    }
+
+    /// Tells whether the model must be told again what it works towards.
+    #[must_use]
+    pub fn recall_is_due(&self) -> bool {
+        self.steering_due.goal_recalled
+            && self.mode == Mode::Default
+            && self.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active)
     }
 
     /// Returns the budget to wrap up for: crossed, not told yet, and the goal still limited by it.

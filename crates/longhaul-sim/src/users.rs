@@ -12,6 +12,7 @@ use longhaul_session::entry::{Mode, Place};
 use longhaul_session::goal::Budget;
 use longhaul_session::id::{Digest, EntryNo, GoalId, SessionId};
 use longhaul_session::log::seal;
+use longhaul_session::prompts::{Prompt, Prompts};
 use longhaul_session::state::SessionState;
 use longhaul_store::RequestId;
 
@@ -346,6 +347,7 @@ fn configuration(world: &World) -> Configuration {
         instructions: Some("Simulate.".to_owned()),
         scope: Vec::new(),
         tools: tools::settings(),
+        prompts: prompts(),
         limits: Limits {
             max_steps: world.plan.max_steps,
             max_crashes: 3,
@@ -357,6 +359,18 @@ fn configuration(world: &World) -> Configuration {
         },
         summariser: world.plan.summariser.then(|| Box::new(ModelChoice::new("sim", "summariser"))),
     }
+}
+
+/// Short ones, as the contexts are: the built-in prompts alone would fill them.
+fn prompts() -> Prompts {
+    let mut prompts = Prompts::default();
+    for prompt in [Prompt::Continuation, Prompt::BudgetSpent, Prompt::ObjectiveChanged, Prompt::GoalRecalled]
+    {
+        let template =
+            "Goal: {{ objective }}{% for part in budget %}, {{ part.used }} {{ part.name }}{% endfor %}.";
+        prompts.set(prompt, template.to_owned()).expect("the template names what there is");
+    }
+    prompts
 }
 
 /// Where a message stands in a log: how often its text is there, and whether it may have been redacted.

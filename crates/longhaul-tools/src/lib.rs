@@ -6,12 +6,14 @@
 //! kept are decided elsewhere.
 
 mod builtin;
+pub mod context_files;
 mod files;
 mod guard;
 pub mod limits;
 pub mod output;
 mod process;
 pub mod scope;
+mod skills;
 pub mod tool;
 pub mod toolbox;
 pub mod tracker;

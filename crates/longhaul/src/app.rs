@@ -14,6 +14,7 @@ use longhaul_tools::toolbox::Toolbox;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{self, Options};
+use crate::environment;
 use crate::manifest;
 use crate::models::AllModels;
 use crate::recording::Hurried;
@@ -22,6 +23,8 @@ use crate::store::{self, Opened};
 
 /// The one place of sessions in a database that only this machine has.
 const LOCAL: &str = "local";
+/// Where a user keeps skills, below where configuration is kept.
+const SKILLS: &str = "longhaul/skills";
 /// How long the program waits for its store to close, in milliseconds.
 const CLOSE_MS: u64 = 2_000;
 /// The most sessions an ambiguous name lists.
@@ -68,6 +71,10 @@ impl App {
             Some(Tape::Record(_)) | None => Arc::new(SystemHost::new()),
         };
         let engine = Engine::new(store, host, models.clone(), Toolbox::builtin());
+        let engine = match environment::configuration_home() {
+            Some(home) => engine.with_skills(&home.join(SKILLS)),
+            None => engine,
+        };
         let named = options.place.clone();
         let place = named.unwrap_or_else(|| if shared { host_name() } else { LOCAL.to_owned() });
         App { options, kept_in, place, engine, models, ephemeral, hurried: AtomicBool::new(false) }

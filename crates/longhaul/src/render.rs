@@ -240,6 +240,16 @@ impl Renderer {
                 self.note("■", "interrupted")?;
             }
             Fact::Failed { results, .. } => self.results(results, items)?,
+            Fact::Context { .. } => {
+                for item in items {
+                    if let Item::ContextFile { path, .. } = item {
+                        self.note("→", &format!("the agent was shown {}", summary::one_line(path)))?;
+                    }
+                }
+            }
+            Fact::Steering { budget: None, objective_changed: false, .. } => {
+                self.note("→", "the agent was told its goal again")?;
+            }
             Fact::Steering { .. } => self.note("→", "the agent was told what changed")?,
             Fact::TurnFinished { .. } => self.settle()?,
             _ => {}

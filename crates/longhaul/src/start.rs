@@ -12,6 +12,7 @@ use longhaul_session::agent::{
 };
 use longhaul_session::command::{Command, First};
 use longhaul_session::id::{EntryNo, SessionId};
+use longhaul_session::prompts::Prompts;
 use longhaul_store::RequestId;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
@@ -212,6 +213,7 @@ pub(crate) fn with_model(mut model: ModelChoice, directory: &Path) -> anyhow::Re
         tools: Vec::new(),
         limits,
         summariser: None,
+        prompts: Prompts::default(),
     })
 }
 

@@ -136,6 +136,7 @@ fn configuration(directory: String) -> Configuration {
         tools: vec![asks("ask"), asks("demand")],
         limits: Limits { max_crashes: 1_000, ..Limits::default() },
         summariser: None,
+        prompts: longhaul_session::prompts::Prompts::default(),
     }
 }
 

@@ -24,6 +24,7 @@ mod retries;
 mod round_trips;
 mod service;
 mod shutdown;
+mod surroundings;
 mod turns;
 mod watching;
 mod wire;

@@ -11,6 +11,7 @@ use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::First;
 use longhaul_session::id::{Timestamp, WorkerId};
 use longhaul_session::item::EffectClass;
+use longhaul_session::prompts::Prompts;
 use longhaul_store::postgres::{Counters, Options};
 use longhaul_store::{Lease, PostgresStore, Store as _, WorkerInfo};
 use longhaul_test_postgres::{Database, leaves_out};
@@ -69,6 +70,7 @@ async fn cost(database: &Database, steps: usize) -> Counters {
         instructions: None,
         scope: Vec::new(),
         tools: Vec::new(),
+        prompts: Prompts::default(),
         limits: Limits::default(),
         summariser: None,
     };

@@ -17,6 +17,7 @@ use longhaul_session::entry::{Content, Entry};
 use longhaul_session::failure::Failure;
 use longhaul_session::id::{EntryNo, SessionId, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Item, Outcome, ToolResult};
+use longhaul_session::prompts::Prompts;
 use longhaul_session::state::SessionState;
 use longhaul_store::WorkerInfo;
 use longhaul_tools::tool::{CallContext, Tool, ToolOutput, function};
@@ -157,6 +158,7 @@ impl World {
             instructions: None,
             scope: Vec::new(),
             tools: Vec::new(),
+            prompts: Prompts::default(),
             limits: Limits::default(),
             summariser: None,
         }

@@ -109,6 +109,7 @@ impl Role {
             Item::Steering {
                 reason:
                     SteeringReason::ObjectiveChanged
+                    | SteeringReason::GoalRecalled
                     | SteeringReason::BudgetSpent(_)
                     | SteeringReason::Compaction
                     | SteeringReason::Hook,

@@ -86,7 +86,7 @@ pub(super) fn set_mode(draft: &mut Draft, mode: Mode) -> Result<(), Refusal> {
         return Err(Refusal::Invalid("the session is in this mode already"));
     }
     let after = SessionState { mode, ..draft.state.clone() };
-    let (next, told) = from_rest(&after);
+    let (next, told) = from_rest(draft, &after);
     draft.push_items(Fact::Mode { mode, next }, told.into_iter().collect())
 }
 
@@ -97,18 +97,18 @@ fn change(draft: &mut Draft, goal: Option<Goal>) -> Result<(), Refusal> {
     }
     let goal = goal.map(|goal| Goal { updated: draft.now, suppressed: false, ..goal });
     let after = SessionState { goal: goal.clone(), ..draft.state.clone() };
-    let (next, told) = from_rest(&after);
+    let (next, told) = from_rest(draft, &after);
     draft.push_items(Fact::Goal { goal, next }, told.into_iter().collect())
 }
 
 /// Decides what a session at rest does when its goal or mode has changed: as a finished turn, if the goal
 /// then continues; otherwise it stays as it is, so that changing a goal never starts what was queued.
-fn from_rest(after: &SessionState) -> (Option<Next>, Option<Item>) {
+fn from_rest(draft: &mut Draft, after: &SessionState) -> (Option<Next>, Option<Item>) {
     let at_rest = matches!(after.status, Status::Waiting | Status::Failed);
     if !(at_rest && after.goal_continues()) {
         return (None, None);
     }
-    let (next, told) = next(after);
+    let (next, told) = next(draft, after);
     (Some(next), told)
 }
 

@@ -5,9 +5,10 @@ use super::{Draft, after_turn, charge};
 use crate::command::{Basis, Cut, OwnerAction, Ran, Refusal, Step};
 use crate::entry::{CallFact, Charge, Content, Fact, FinishReason, ModelGoal, Payload, Place, TurnVerdict};
 use crate::failure::Failure;
-use crate::goal::{Goal, steering_text};
+use crate::goal::Goal;
 use crate::id::{CallId, EntryNo, Epoch, Timestamp};
 use crate::item::{Item, Outcome};
+use crate::prompts::Prompts;
 use crate::state::{MAX_CALLS, MAX_KEPT_MESSAGES, MAX_RESPONSE_ID_BYTES, Newest, Origin, PendingCall};
 use crate::steering::SteeringReason;
 use crate::usage::Spend;
@@ -225,9 +226,23 @@ fn commit_steering(draft: &mut Draft) -> Result<(), Refusal> {
     }
     let budget = draft.state.budget_steering();
     let objective_changed = draft.state.steering_due.objective_changed;
-    let text = steering_text(draft.state.goal.as_ref(), budget, objective_changed);
-    let reason = budget.map_or(SteeringReason::ObjectiveChanged, SteeringReason::BudgetSpent);
-    let fact = Fact::Steering { budget, objective_changed };
+    let goal_recalled = draft.state.recall_is_due();
+    let (goal, mut texts) = (draft.state.goal.clone(), Vec::new());
+    match &goal {
+        Some(goal) if objective_changed => texts.push(draft.say(|prompts| prompts.objective_changed(goal))),
+        Some(goal) if goal_recalled => texts.push(draft.say(|prompts| prompts.goal_recalled(goal))),
+        Some(_) => {}
+        None => texts.push(draft.say(Prompts::goal_removed)),
+    }
+    if let (Some(kind), Some(goal)) = (budget, &goal) {
+        texts.push(draft.say(|prompts| prompts.budget_spent(goal, kind)));
+    }
+    let reason = match budget {
+        Some(kind) => SteeringReason::BudgetSpent(kind),
+        None if objective_changed => SteeringReason::ObjectiveChanged,
+        None => SteeringReason::GoalRecalled,
+    };
+    let (fact, text) = (Fact::Steering { budget, objective_changed, goal_recalled }, texts.join("\n\n"));
     draft.push_items(fact, vec![Item::Steering { reason, text }])
 }
 
@@ -263,7 +278,7 @@ fn finish_turn(draft: &mut Draft, reason: FinishReason, spend: Spend) -> Result<
     }
     let charge = charge(&draft.state, spend);
     let verdict = verdict(draft);
-    let (limited, next, told) = after_turn(&draft.state, &charge, &verdict);
+    let (limited, next, told) = after_turn(draft, &charge, &verdict);
     let fact = Fact::TurnFinished { reason, charge, verdict, limited, next };
     draft.push_items(fact, told.into_iter().collect())
 }

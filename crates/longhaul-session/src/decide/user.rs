@@ -1,5 +1,7 @@
 //! What people, programs and claiming workers may ask: everything that needs no proof of ownership.
 
+use std::sync::Arc;
+
 use super::{Draft, after_turn};
 use crate::agent::Configuration;
 use crate::command::{Answer, First, Ran, Refusal};
@@ -19,6 +21,7 @@ pub(super) fn create(
     first: First,
 ) -> Result<(), Refusal> {
     valid_name(name.as_deref())?;
+    draft.configuration = Some(Arc::from(configuration.clone()));
     let content = Payload::new(Content::Configuration { configuration });
     draft.push(Fact::Created { ephemeral, name }, Some(content))?;
     match first {
@@ -127,7 +130,7 @@ pub(super) fn finish_interruption(
     partial: Vec<Item>,
     charge: Charge,
 ) -> Result<(), Refusal> {
-    let (limited, next, told) = after_turn(&draft.state, &charge, &TurnVerdict::None);
+    let (limited, next, told) = after_turn(draft, &charge, &TurnVerdict::None);
     let (results, partial_kept) = (facts(&answers), !partial.is_empty());
     let fact = Fact::Interrupted { results, partial: partial_kept, charge, limited, next };
     draft.push_items(fact, items(answers).into_iter().chain(partial).chain(told).collect())

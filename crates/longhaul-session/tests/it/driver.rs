@@ -13,6 +13,7 @@ use longhaul_session::goal::{Budget, Goal};
 use longhaul_session::id::{CallId, Digest, EntryNo, GoalId, SessionId, Timestamp, WorkerId};
 use longhaul_session::item::{Attachment, EffectClass, Item, Message, Outcome, ToolCall, ToolResult};
 use longhaul_session::owed::{View, Work, owed};
+use longhaul_session::prompts::Prompts;
 use longhaul_session::state::{Owner, SessionState};
 use longhaul_session::usage::{Spend, Usage};
 use uuid::Uuid;
@@ -263,6 +264,7 @@ pub(crate) fn configuration() -> Configuration {
         instructions: None,
         scope: Vec::new(),
         tools: Vec::new(),
+        prompts: Prompts::default(),
         limits: Limits::default(),
         summariser: None,
     }

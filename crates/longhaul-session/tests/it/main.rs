@@ -8,6 +8,7 @@ mod golden;
 mod log;
 mod owed;
 mod prices;
+mod prompts;
 mod properties;
 mod random;
 mod search;

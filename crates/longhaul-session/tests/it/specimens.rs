@@ -56,7 +56,10 @@ fn beginning() -> Vec<Specimen> {
         (Fact::Promoted { message: 7 }, None),
         (Fact::Edited { message: 6 }, user()),
         (Fact::Context { digest: digest() }, Some(items([file]))),
-        (Fact::Steering { budget: Some(BudgetKind::Tokens), objective_changed: true }, Some(items([told]))),
+        (
+            Fact::Steering { budget: Some(BudgetKind::Tokens), objective_changed: true, goal_recalled: true },
+            Some(items([told])),
+        ),
     ]
 }
 

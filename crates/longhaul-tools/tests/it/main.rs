@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod bash;
+mod context_files;
 mod files;
 mod output;
 mod scope;

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use longhaul_model::scripted::ScriptedModel;
 use longhaul_session::agent::{Configuration, KeySource, Limits, ModelChoice, PromptCache, ToolPermission};
 use longhaul_session::prices::Rates;
+use longhaul_session::prompts::Prompt;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 use serde_json::json;
@@ -121,7 +122,7 @@ impl Found {
     }
 
     fn described(&self, path: &Path) -> String {
-        let Configuration { agent, directory, instructions, limits, .. } = &self.configuration;
+        let Configuration { agent, directory, instructions, limits, prompts, .. } = &self.configuration;
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
             // Writing to a string cannot fail.
@@ -139,6 +140,10 @@ impl Found {
             None => "the built-in one".to_owned(),
         };
         line("prompt", &prompt);
+        let own: Vec<&str> = prompts.own().map(Prompt::name).collect();
+        if !own.is_empty() {
+            line("prompts", &format!("{} of its own", own.join(", ")));
+        }
         line("scope", &self.scope);
         line("tools", &self.described_tools());
         line("limits", &described_limits(limits));

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::prompts::Template;
 use super::value::{Count, Period, Price, Size, Temperature, Threshold, TimeLimit, Tokens};
 use crate::providers::Provider;
 
@@ -26,6 +27,8 @@ pub(super) struct Manifest {
     pub(super) limits: Limits,
     /// When the context is compacted.
     pub(super) compaction: Compaction,
+    /// What Longhaul itself says to the model, in other words: templates.
+    pub(super) prompts: Prompts,
     /// Where sessions are kept, unless the command line or the environment says so.
     pub(super) store: Option<Store>,
 }
@@ -161,7 +164,7 @@ pub(super) struct Store {
 pub(super) struct Agent {
     /// The agent's name; `default` unless set.
     pub(super) name: Option<String>,
-    /// What the agent is told before anything else.
+    /// What the agent is told before anything else: a template.
     pub(super) prompt: Option<String>,
     /// The same in a file, relative to the manifest. Only one of the two.
     pub(super) prompt_file: Option<String>,
@@ -255,4 +258,26 @@ pub(super) struct Compaction {
     pub(super) retained_tokens: Option<Tokens>,
     /// Which model summarises what leaves the context; the one that answers unless set.
     pub(super) model: Option<Model>,
+}
+
+/// Templates in the place of the built-in ones. Each is a text, or a file, relative to the manifest.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Prompts {
+    /// The whole system prompt.
+    pub(super) system: Option<Template>,
+    /// The goal goes on in a new turn.
+    pub(super) continuation: Option<Template>,
+    /// A budget of the goal is used up.
+    pub(super) budget_spent: Option<Template>,
+    /// The objective was set or changed in the middle of a turn.
+    pub(super) objective_changed: Option<Template>,
+    /// The goal was removed in the middle of a turn.
+    pub(super) goal_removed: Option<Template>,
+    /// The goal is told again, since the context in which it was told may be gone.
+    pub(super) goal_recalled: Option<Template>,
+    /// The history is to be summarised.
+    pub(super) compaction: Option<Template>,
+    /// A check of the goal did not pass.
+    pub(super) check_failed: Option<Template>,
 }

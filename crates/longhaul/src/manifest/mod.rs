@@ -7,6 +7,7 @@ mod error;
 mod form;
 mod kept;
 mod offer;
+mod prompts;
 mod reader;
 mod resolve;
 mod source;

@@ -16,7 +16,7 @@ use super::error::{Fault, one_of, quoted, suggestion};
 use super::form::{Agent, Compaction, Consent, Key, Level, Manifest, Model, Rule};
 use super::source::{Source, is_variable};
 use super::value::Threshold;
-use super::{bytes, form, users_folder};
+use super::{form, users_folder};
 use crate::environment;
 use crate::facts::{self, ASSUMED_WINDOW_TOKENS, THRESHOLD_PERCENT};
 use crate::providers::{self, Provider};
@@ -36,7 +36,7 @@ pub(super) fn resolve(
     faults: &mut Vec<Fault>,
 ) -> Option<Configuration> {
     let mut resolver = Resolver::new(source, folder, faults);
-    let Manifest { model, agent, scope, tools: settings, limits, compaction, store } = manifest;
+    let Manifest { model, agent, scope, tools: settings, limits, compaction, prompts, store } = manifest;
     resolver.know_tools(tools);
     store.map(|store| resolver.store(store));
     let compact_above_tokens = resolver.compact_above(model.as_ref(), &compaction);
@@ -54,6 +54,7 @@ pub(super) fn resolve(
     let name = resolver.name(agent.name);
     let scope = resolver.scope(scope, directory.as_deref());
     let tools = settings.into_iter().map(|(name, tool)| setting(name, &tool)).collect();
+    let prompts = resolver.prompts(prompts);
     let directory = resolver.text(&["agent", "directory"], &directory?)?;
     Some(Configuration {
         agent: name,
@@ -64,6 +65,7 @@ pub(super) fn resolve(
         tools,
         limits,
         summariser,
+        prompts,
     })
 }
 
@@ -345,38 +347,6 @@ impl<'a> Resolver<'a> {
             self.wrong(&["agent", "name"], "this cannot be the agent's name", hint);
         }
         name
-    }
-
-    fn instructions(&mut self, agent: &Agent) -> Option<String> {
-        let (at, text) = match (&agent.prompt, &agent.prompt_file) {
-            (Some(_), Some(_)) => {
-                let what = "there are two prompts: `prompt` and `prompt_file`";
-                self.wrong_key(&["agent", "prompt_file"], what, "remove one of them");
-                return None;
-            }
-            (Some(text), None) => (["agent", "prompt"], text.clone()),
-            (None, Some(file)) => {
-                let at = ["agent", "prompt_file"];
-                let path = self.existing(&at, file)?;
-                let read = bytes(&path).and_then(|bytes| {
-                    let not_text = |_| ("it is not UTF-8".to_owned(), "save it as UTF-8");
-                    String::from_utf8(bytes).map_err(not_text)
-                });
-                match read {
-                    Ok(text) => (at, text),
-                    Err((what, hint)) => {
-                        self.wrong(&at, format!("{} cannot be the prompt: {what}", path.display()), hint);
-                        return None;
-                    }
-                }
-            }
-            (None, None) => return None,
-        };
-        if text.trim().is_empty() {
-            let hint = "write what the agent is to know, or remove the key: there is a prompt for all";
-            self.wrong(&at, "the prompt is empty", hint);
-        }
-        Some(text)
     }
 
     /// Returns the working directory: the manifest's folder unless set. The user's own manifest is for

@@ -7,6 +7,7 @@ use longhaul_model::Model;
 use longhaul_session::agent::{Configuration, Limits, ModelChoice, ToolPermission, ToolSetting};
 use longhaul_session::command::First;
 use longhaul_session::failure::{Failure, FailureClass};
+use longhaul_session::prompts::Prompts;
 
 use longhaul_tools::toolbox::Toolbox;
 use rustix::process::Signal;
@@ -364,6 +365,7 @@ fn asking(world: &World) -> String {
         instructions: None,
         scope: Vec::new(),
         tools: vec![setting],
+        prompts: Prompts::default(),
         limits: Limits::default(),
         summariser: None,
     };

@@ -21,6 +21,8 @@ fn faults(cases: &[(&str, &str)]) -> String {
     let world = World::new();
     world.write("work/file", "x");
     world.write("work/empty.md", " \n");
+    world.write("work/broken.md", "Summarise.\n{% for file in files %}{{ fil }}\n");
+    world.write("work/unknown.md", "You are {{ agent }}.\nIt is {{ time }}.\n");
     std::os::unix::fs::symlink("gone", world.path("work/dangling")).unwrap();
     let mut said = String::new();
     for (name, manifest) in cases {
@@ -217,6 +219,29 @@ fn an_agent_that_cannot_work_is_refused() {
         ("a name of two lines", with_model("[agent]\nname = \"a\\nb\"\n")),
     ];
     check_all("agent", &cases);
+}
+
+#[test]
+fn a_template_that_cannot_be_used_is_told_with_its_place() {
+    let cases = [
+        (
+            "inline",
+            with_model(
+                "[prompts]\ncontinuation = \"\"\"\nGo on: {{ objective }}\nfor {{ objektive }}\"\"\"\n",
+            ),
+        ),
+        ("in a file", with_model("[prompts]\ncompaction = { file = \"work/broken.md\" }\n")),
+        ("instructions", with_model("[agent]\nprompt = \"You are {{ nam }}.\"\n")),
+        ("instructions in a file", with_model("[agent]\nprompt_file = \"work/unknown.md\"\n")),
+        ("without the objective", with_model("[prompts]\ngoal_recalled = \"Go on.\"\n")),
+        ("no such prompt", with_model("[prompts]\ncontinuatoin = \"Go on.\"\n")),
+        ("a file that is not there", with_model("[prompts]\nsystem = { file = \"gone.md\" }\n")),
+        ("an empty file", with_model("[prompts]\nsystem = { file = \"work/empty.md\" }\n")),
+        ("no file", with_model("[prompts]\nsystem = {}\n")),
+        ("another key", with_model("[prompts]\nsystem = { path = \"work/file\" }\n")),
+        ("no text", with_model("[prompts]\nsystem = 1\n")),
+    ];
+    check_all("templates", &cases);
 }
 
 #[test]

@@ -87,6 +87,57 @@ fn a_provider_has_its_usual_place_and_the_usual_variable_of_its_key() {
     assert_eq!(azure.as_deref(), Some("AZURE_OPENAI_API_KEY"));
 }
 
+#[test]
+fn templates_are_kept_as_they_were_when_the_session_began() {
+    let world = World::new();
+    world.write("own.md", "Before all else: {{ directory }}, for {{ agent }}.");
+    world.write("script.toml", "[[turn]]\n[[turn.step]]\ntext = \"Done.\"\n");
+    let manifest = "[model]\nprovider = \"scripted\"\nscript = \"script.toml\"\n[agent]\ndirectory = \"work\"\n\
+        [prompts]\nsystem = { file = \"own.md\" }\ngoal_removed = \"Stop: {{ 1 + 1 }}.\"\n";
+    world.write("longhaul.toml", manifest);
+    let kept = found(&world, ".", &[])["configuration"]["prompts"].clone();
+    let own = "Before all else: {{ directory }}, for {{ agent }}.";
+    assert_eq!(kept, json!({ "system": own, "goal_removed": "Stop: {{ 1 + 1 }}." }));
+    let described = check_in(&world, ".", &[], &[]).stdout;
+    assert!(described.contains("\nprompts    system, goal_removed of its own\n"), "{described}");
+    let session = world.succeed(&["run", "--manifest", "longhaul.toml", "--detach", "go"]).trim().to_owned();
+    world.write("own.md", "Changed afterwards.");
+    assert_eq!(world.run(&["resume", &session]).code, 0);
+    let system = world.log(&session).into_iter().find(|entry| entry["record"]["fact"]["kind"] == "prepared");
+    let system = system.unwrap()["content"]["system"].as_str().unwrap().to_owned();
+    assert_eq!(system, format!("Before all else: {}, for default.", world.path("work").display()));
+}
+
+#[test]
+fn agents_files_and_skills_are_shown_to_the_agent_and_on_the_screen() {
+    let world = World::new();
+    world.write("work/AGENTS.md", "Be kind.");
+    std::fs::create_dir_all(world.path(".config/longhaul/skills/tidy")).unwrap();
+    world.write(
+        ".config/longhaul/skills/tidy/SKILL.md",
+        "---\nname: tidy\ndescription: Tidies up.\n---\nSweep.\n",
+    );
+    let skill = world.path(".config/longhaul/skills/tidy/SKILL.md");
+    let script = format!(
+        "[[turn]]\n[[turn.step]]\n[[turn.step.call]]\ntool = \"read\"\narguments = {{ path = \"{}\" }}\n\
+         [[turn.step]]\ntext = \"Done.\"\n",
+        skill.display()
+    );
+    world.write("script.toml", &script);
+    let ran = world.run(&["run", "--script", "script.toml", "--dir", "work", "tidy up"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let shown = format!("the agent was shown {}", world.work("AGENTS.md").display());
+    let screen = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(screen.contains(&shown) && screen.contains("the agent was shown skills"), "{screen}");
+    let log = world.log("@last");
+    let of = |kind: &str| {
+        log.iter().find(|entry| entry["record"]["fact"]["kind"] == kind).unwrap()["content"].clone()
+    };
+    assert_eq!(of("context")["items"][0]["text"], "Be kind.");
+    assert!(of("context")["items"][1]["text"].as_str().unwrap().contains("- tidy: Tidies up."));
+    assert!(of("tool_step")["items"][0]["output"].as_str().unwrap().contains("Sweep."));
+}
+
 const EVERYTHING: &str = r#"
 [model]
 provider = "openai-chat"

@@ -219,13 +219,13 @@ fn steering(world: &mut World, before: &SessionState, fact: &Fact) {
             let woken = active(goal.as_ref()) && !active(before.goal.as_ref());
             world.untold |= woken || objective(before.goal.as_ref()) != objective(goal.as_ref());
         }
-        Fact::Compacted { .. } | Fact::Cleared => {
-            let pursued = |goal: &&Goal| goal.status == GoalStatus::Active && before.mode == Mode::Default;
-            let active = before.goal.as_ref().filter(pursued);
-            world.untold |= active.is_some_and(|goal| !shows(world, &goal.objective));
+        Fact::Compacted { .. } | Fact::Cleared | Fact::Edited { .. } => {
+            let goal = before.goal.as_ref();
+            world.untold |= goal.is_some_and(|goal| !shows(world, &goal.objective));
         }
         // The model knows the goal that it set itself.
         Fact::Steering { objective_changed: true, .. }
+        | Fact::Steering { goal_recalled: true, .. }
         | Fact::ToolStep { goal: Some(ModelGoal::Created(_)), .. }
         | Fact::TurnFinished { next: Next::Continue, .. }
         | Fact::Interrupted { next: Next::Continue, .. }

@@ -2,7 +2,7 @@
 //! here stands only what a driver must keep to, which is the engine's part of the bargain.
 
 use longhaul_session::command::{Command, Cut, OwnerAction, Refusal, Step};
-use longhaul_session::entry::{FinishReason, ModelGoal, Place};
+use longhaul_session::entry::{FinishReason, Mode, ModelGoal, Place};
 use longhaul_session::failure::{FailureClass, Retry};
 use longhaul_session::goal::{Budget, Goal};
 use longhaul_session::id::{CallId, Digest, Timestamp};
@@ -55,7 +55,8 @@ pub(super) fn ask(world: &mut World, slot: usize, size: Size, scenario: &Scenari
             begin(world, slot, Task::Tools(planned.chain(lost).collect()));
         }
         Work::CallModel => {
-            let forgotten = world.untold && goal_is_active(&world.state);
+            let pursued = goal_is_active(&world.state) && world.state.mode == Mode::Default;
+            let forgotten = world.untold && pursued;
             let what = || "the model is called before it is told of its objective".to_owned();
             hold(!forgotten, "Steering", what)?;
             let early = world.state.retry.is_some_and(|retry| retry.not_before > world.now);

@@ -9,6 +9,7 @@ use longhaul_session::decide::decide;
 use longhaul_session::goal::Budget;
 use longhaul_session::id::{CallId, EntryNo, Epoch, GoalId, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Outcome};
+use longhaul_session::prompts::Prompts;
 use longhaul_session::state::SessionState;
 use longhaul_session::usage::Usage;
 
@@ -270,6 +271,7 @@ fn configuration() -> Configuration {
         instructions: None,
         scope: Vec::new(),
         tools: Vec::new(),
+        prompts: Prompts::default(),
         limits: Limits::default(),
         summariser: None,
     }
