@@ -97,6 +97,7 @@ pub(crate) fn configuration(folder: &Path, provider: &str, model: &str) -> Confi
         scope: Vec::new(),
         tools: Vec::new(),
         limits,
+        goal: longhaul_session::goal::Terms::default(),
     }
 }
 

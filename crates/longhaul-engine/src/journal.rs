@@ -139,6 +139,11 @@ impl Journal {
         Ok(patiently(&*self.host, &self.patience, || self.store.entries(self.session, first..=last)).await?)
     }
 
+    /// Reads one entry; `None`: there is none of this number.
+    pub(crate) async fn entry(&self, n: EntryNo) -> Result<Option<Entry>, Error> {
+        Ok(open_all(&self.entries(n, n).await?)?.pop())
+    }
+
     /// Reads the entries that others appended and folds them. Returns whether there were any.
     pub(crate) async fn catch_up(&mut self) -> Result<bool, Error> {
         let missed = self.entries(self.state.head + 1, EntryNo::MAX / 2).await?;

@@ -6,9 +6,11 @@
 //! carried out. The engine names no database and no provider.
 
 mod background;
+mod checks;
 mod compaction;
 mod engine;
 mod episode;
+mod goal_tools;
 mod host;
 mod journal;
 mod lease;
@@ -27,6 +29,7 @@ use longhaul_session::id::SessionId;
 
 pub use engine::{Created, Done, Engine, Models, NewSession, Snapshot};
 pub use episode::{EpisodeKey, Live};
+pub use goal_tools::with_goal_tools;
 pub use host::{Host, SystemHost};
 pub use service::{Service, Told};
 pub use stop::Grace;

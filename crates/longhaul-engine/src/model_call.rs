@@ -26,7 +26,7 @@ pub(crate) enum Attempt {
     Answered(Response, Timing),
     /// With a failure.
     Failed(longhaul_model::Error),
-    /// It was obsolete, the worker stops, or its lease is over; this is what there was.
+    /// It was obsolete, the worker stops, its lease or the time of a hard budget is over; this is what there was.
     Cut(Leftover),
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum Attempt {
 enum End {
     /// It failed.
     Failed(longhaul_model::Error),
-    /// The worker stops, or its lease is over.
+    /// The worker stops, its lease is over, or a hard budget leaves no more time.
     Stopped,
     /// Nobody wants its answer any more.
     Obsolete,
@@ -97,8 +97,10 @@ impl Runner {
         let (mut first_part_ms, mut named) = (None, false);
         let limit_ms = self.limits().model_call_ms;
         let time_is_up = host.sleep_ms(limit_ms);
+        let hard_limit_ms = self.hard_time_left_ms();
+        let budget_is_up = host.sleep_ms(hard_limit_ms.unwrap_or_default());
         let told_to_cut = stop.cuts_models(&*host);
-        tokio::pin!(time_is_up, told_to_cut);
+        tokio::pin!(time_is_up, budget_is_up, told_to_cut);
         let end = loop {
             tokio::select! {
                 biased;
@@ -107,6 +109,7 @@ impl Runner {
                 () = self.hinted() => if self.look(basis).await? == News::Obsolete {
                     break End::Obsolete;
                 },
+                () = &mut budget_is_up, if hard_limit_ms.is_some() => break End::Stopped,
                 () = &mut time_is_up => {
                     let message = format!("the model did not finish within {} s", limit_ms / 1_000);
                     break End::Failed(longhaul_model::Error::new(FailureClass::Timeout, message));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::goal::Terms;
 use crate::item::{EffectClass, Item};
 
 /// What a session runs with: the resolved form of an agent's manifest.
@@ -30,6 +31,9 @@ pub struct Configuration {
     /// Limits of turns, crashes and retries.
     #[serde(default)]
     pub limits: Limits,
+    /// What its goals are held to besides what is said when they are set.
+    #[serde(default, skip_serializing_if = "Terms::is_empty")]
+    pub goal: Terms,
 }
 
 /// Which model answers.
@@ -209,6 +213,8 @@ pub struct Limits {
     pub model_first_part_ms: u64,
     /// How long a provider may pause within its answer, in milliseconds.
     pub model_idle_ms: u64,
+    /// How long one check of a goal may take, in milliseconds.
+    pub check_ms: u64,
 }
 
 impl Default for Limits {
@@ -223,6 +229,7 @@ impl Default for Limits {
             model_call_ms: 30 * 60 * 1_000,
             model_first_part_ms: 5 * 60 * 1_000,
             model_idle_ms: 2 * 60 * 1_000,
+            check_ms: 10 * 60 * 1_000,
         }
     }
 }

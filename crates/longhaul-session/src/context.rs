@@ -139,7 +139,7 @@ impl Context {
                 self.system.clone_from(system);
                 self.tools = Arc::new(tools.clone());
             }
-            Some(Content::Items { .. }) | None => {}
+            Some(Content::Items { .. } | Content::Guarded { .. }) | None => {}
         }
     }
 
@@ -304,7 +304,7 @@ fn items_of(entry: &Entry) -> Vec<Item> {
     if let Some(payload) = &entry.content {
         return match &payload.content {
             Content::Items { items } => items.clone(),
-            Content::Configuration { .. } | Content::Prepared { .. } => Vec::new(),
+            Content::Configuration { .. } | Content::Prepared { .. } | Content::Guarded { .. } => Vec::new(),
         };
     }
     if entry.record.content.is_none() {
@@ -340,7 +340,9 @@ fn items_of(entry: &Entry) -> Vec<Item> {
             };
             results.iter().map(result).collect()
         }
-        Fact::Created { .. } | Fact::Configured | Fact::Prepared => Vec::new(),
+        Fact::Created { .. } | Fact::Configured | Fact::Prepared | Fact::Goal { next: None, .. } => {
+            Vec::new()
+        }
         _ => vec![Item::Redacted],
     }
 }

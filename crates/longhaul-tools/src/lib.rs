@@ -6,8 +6,10 @@
 //! kept are decided elsewhere.
 
 mod builtin;
+pub mod check;
 mod files;
 mod guard;
+pub mod guarded;
 pub mod limits;
 pub mod output;
 mod process;

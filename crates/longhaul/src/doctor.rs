@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use longhaul_engine::Models as _;
+use longhaul_engine::{Models as _, with_goal_tools};
 use longhaul_store::{Filter, Page};
 use longhaul_tools::toolbox::Toolbox;
 use tokio_util::sync::CancellationToken;
@@ -103,7 +103,8 @@ fn of_model() -> Finding {
         let said = "no longhaul.toml here or above: `longhaul run` needs --manifest, --model or --script";
         return Finding { what: "model", good: true, said: said.to_owned() };
     };
-    let looked = manifest::load(&path, &Toolbox::builtin()).map_err(|error| error.to_string());
+    let looked =
+        manifest::load(&path, &with_goal_tools(Toolbox::builtin())).map_err(|error| error.to_string());
     let looked = looked.and_then(|configuration| {
         let choice = providers::with_usual_key(configuration.model);
         let model = AllModels::default().model(&choice, &configuration.limits);

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::cli;
+use crate::goal;
 use crate::line::Line;
 use crate::summary;
 
@@ -65,7 +66,9 @@ fn overview(snapshot: &Snapshot, owned: bool) -> serde_json::Value {
         "turn": state.turn.number,
         "queue": state.queue.len(),
         "ledger": state.ledger,
+        "mode": state.mode,
         "goal": state.goal,
+        "goal_rests": summary::why_goal_rests(state),
         "last_error": state.last_error,
     })
 }
@@ -130,10 +133,11 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
         );
     }
     if let Some(goal) = &state.goal {
-        line("goal", format!("{:?}: {}", goal.status, summary::one_line(&goal.objective)));
+        text.push_str(&goal::described(goal, state));
     }
     if !owned && state.claimable_at().is_some() {
-        line("next", format!("longhaul resume {}", summary::short_id(row.session)));
+        // Writing to a string cannot fail.
+        writeln!(text, "{:<10} longhaul resume {}", "next", summary::short_id(row.session)).ok();
     }
     text
 }

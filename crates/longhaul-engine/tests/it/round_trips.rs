@@ -69,6 +69,7 @@ async fn cost(database: &Database, steps: usize) -> Counters {
         scope: Vec::new(),
         tools: Vec::new(),
         limits: Limits::default(),
+        goal: longhaul_session::goal::Terms::default(),
     };
     let new = NewSession {
         configuration,

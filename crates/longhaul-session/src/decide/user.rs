@@ -5,10 +5,10 @@ use crate::agent::Configuration;
 use crate::command::{Answer, First, Ran, Refusal};
 use crate::context::UserMessage;
 use crate::entry::{Charge, Content, Fact, Payload, Place, ResultFact, TurnVerdict};
-use crate::goal::GoalStatus;
+use crate::goal::{BudgetKind, GoalStatus};
 use crate::id::{CallId, EntryNo, WorkerId};
 use crate::item::{Item, Outcome, ToolResult};
-use crate::state::{MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, Owner, PendingCall, Status};
+use crate::state::{MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, Owner, PendingCall, SessionState, Status};
 use crate::usage::Usage;
 
 pub(super) fn create(
@@ -24,9 +24,7 @@ pub(super) fn create(
     match first {
         First::Nothing => Ok(()),
         First::Message(text) => message(draft, Fact::Message, text),
-        First::Goal { id, objective, budget, checks } => {
-            super::goal::set(draft, id, &objective, budget, checks)
-        }
+        First::Goal { id, objective, terms } => super::goal::set(draft, id, &objective, terms),
     }
 }
 
@@ -124,7 +122,7 @@ pub(super) fn finish_interruption(
     partial: Vec<Item>,
     charge: Charge,
 ) -> Result<(), Refusal> {
-    let (limited, next, told) = after_turn(&draft.state, &charge, &TurnVerdict::None);
+    let (limited, next, told) = after_turn(&draft.state, &charge, &TurnVerdict::None, None);
     let (results, partial_kept) = (facts(&answers), !partial.is_empty());
     let fact = Fact::Interrupted { results, partial: partial_kept, charge, limited, next };
     draft.push_items(fact, items(answers).into_iter().chain(partial).chain(told).collect())
@@ -221,7 +219,18 @@ pub(super) fn acquire(
     }
     let estimate = if lost.is_some() { estimate } else { Usage::default() };
     let epoch = draft.state.epoch + 1;
-    draft.push(Fact::Acquired { worker, epoch, lost: lost.is_some(), estimate }, None)
+    let crossed = crossed_by_loss(&draft.state, &estimate);
+    draft.push(Fact::Acquired { worker, epoch, lost: lost.is_some(), estimate, crossed }, None)
+}
+
+/// Returns the budget that a lost attempt uses up, if it has cost what it may have.
+fn crossed_by_loss(state: &SessionState, estimate: &Usage) -> Option<BudgetKind> {
+    let paying = state.pays_for_loss();
+    let goal =
+        state.goal.as_ref().filter(|goal| paying == Some(goal.id) && goal.status == GoalStatus::Active)?;
+    let mut used = goal.used;
+    used.add_estimate(estimate);
+    goal.budget.reached(&used).filter(|kind| *kind != BudgetKind::Continuations)
 }
 
 /// Answers all these calls without running any.

@@ -9,7 +9,7 @@ use longhaul_session::decide::decide;
 use longhaul_session::entry::{CallFact, Entry, Fact, FinishReason, Measured, Place, Record, Timing};
 use longhaul_session::evolve::evolve;
 use longhaul_session::failure::{Failure, FailureClass, Retry};
-use longhaul_session::goal::{Budget, Goal};
+use longhaul_session::goal::{Budget, Goal, Terms};
 use longhaul_session::id::{CallId, Digest, EntryNo, GoalId, SessionId, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Item, Outcome, ToolCall, ToolResult};
 use longhaul_session::owed::{View, Work, owed};
@@ -260,6 +260,7 @@ pub(crate) fn configuration() -> Configuration {
         scope: Vec::new(),
         tools: Vec::new(),
         limits: Limits::default(),
+        goal: Terms::default(),
     }
 }
 
@@ -283,11 +284,12 @@ pub(crate) fn acquire(lost: Option<Owner>) -> Command {
 }
 
 pub(crate) fn set_goal(id: u128, objective: &str, budget: Budget) -> Command {
-    Command::SetGoal { id: goal_id(id), objective: objective.to_owned(), budget, checks: Vec::new() }
+    let terms = Terms { budget, ..Terms::default() };
+    Command::SetGoal { id: goal_id(id), objective: objective.to_owned(), terms }
 }
 
 pub(crate) fn edit_budget(budget: Budget) -> Command {
-    Command::EditGoal { objective: None, budget: Some(budget), checks: None }
+    Command::EditGoal { objective: None, budget: Some(budget), checks: None, protected: None }
 }
 
 pub(crate) fn token_budget(tokens: u64) -> Budget {

@@ -3,6 +3,7 @@
 
 mod bash;
 mod files;
+mod guarded;
 mod output;
 mod scope;
 mod search;

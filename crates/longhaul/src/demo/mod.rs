@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use longhaul_session::command::First;
 
 use crate::app::App;
 use crate::cli::{self, Options};
@@ -35,7 +36,7 @@ async fn play(app: &App, options: &Options, crash: bool, project: &Project) -> a
     introduce(&mut renderer, project)?;
     let name = Some("demo".to_owned());
     let message = project.message.to_owned();
-    let session = start::create(app, configuration, name, message, None).await?.session;
+    let session = start::create(app, configuration, name, First::Message(message), None).await?.session;
     let code = if crash {
         crash::run(app, session, project, &mut renderer).await?
     } else {

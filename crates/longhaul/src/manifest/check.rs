@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use longhaul_engine::with_goal_tools;
 use longhaul_model::scripted::ScriptedModel;
 use longhaul_session::agent::{Configuration, KeySource, Limits, ModelChoice, ToolPermission};
+use longhaul_session::goal::Terms;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 use serde_json::json;
@@ -15,6 +17,7 @@ use serde_json::json;
 use crate::cli::Options;
 use crate::keys::{self, Mask};
 use crate::providers::{self, Provider};
+use crate::summary;
 
 /// Prints what a manifest comes to: the one named, or the one that would be found from here.
 pub(crate) fn check(options: &Options, file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
@@ -31,7 +34,7 @@ pub(crate) fn check(options: &Options, file: Option<PathBuf>) -> anyhow::Result<
             })?
         }
     };
-    let tools = Toolbox::builtin();
+    let tools = with_goal_tools(Toolbox::builtin());
     let mut out = anstream::stdout();
     let configuration = match super::load(&path, &tools) {
         Ok(configuration) => configuration,
@@ -113,7 +116,7 @@ impl Found {
     }
 
     fn described(&self, path: &Path) -> String {
-        let Configuration { agent, directory, instructions, limits, .. } = &self.configuration;
+        let Configuration { agent, directory, instructions, limits, goal, .. } = &self.configuration;
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
             // Writing to a string cannot fail.
@@ -133,6 +136,9 @@ impl Found {
         line("tools", &self.described_tools());
         line("limits", &described_limits(limits));
         line("compaction", &format!("above {} tokens", limits.compact_above_tokens));
+        if !goal.is_empty() {
+            line("goals", &described_goal(goal));
+        }
         for warning in &self.warnings {
             line("warning", warning);
         }
@@ -165,6 +171,25 @@ impl Found {
         });
         tools.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Says what goals are held to.
+fn described_goal(goal: &Terms) -> String {
+    let budget = &goal.budget;
+    let counts = [(goal.checks.len(), "check"), (goal.protected.len(), "protected path")];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let mut parts: Vec<String> = [
+        budget.tokens.map(|tokens| format!("{tokens} tokens")),
+        budget.active_ms.map(time),
+        budget.cost_micros.map(summary::money),
+        budget.continuations.map(|turns| summary::count(turns, "turn")),
+        budget.hard.then(|| "hard".to_owned()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    parts.extend(counts.map(|(count, what)| summary::count(*count as u64, what)));
+    parts.join(", ")
 }
 
 /// Says why a script cannot be played; `None` when it can, or there is none.

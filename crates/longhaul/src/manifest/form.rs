@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::value::{Count, Period, Size, Temperature, Threshold, TimeLimit, Tokens};
+use super::value::{
+    Count, Money, Period, Size, Temperature, Threshold, TimeLimit, TokenBudget, Tokens, WorkTime,
+};
 use crate::providers::Provider;
 
 /// What an agent runs with. Only `[model]` is needed.
@@ -26,6 +28,8 @@ pub(super) struct Manifest {
     pub(super) limits: Limits,
     /// When the context is compacted.
     pub(super) compaction: Compaction,
+    /// What goals are held to, besides what is said when they are set.
+    pub(super) goal: Goal,
 }
 
 /// Which model answers.
@@ -190,4 +194,27 @@ pub(super) struct Compaction {
     /// How large a request may be before the context is compacted: a part of the model's window, or
     /// tokens; 80 % unless set.
     pub(super) threshold: Option<Threshold>,
+}
+
+/// What goals are held to, besides what is said when they are set.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Goal {
+    /// The most tokens, uncached input and output.
+    pub(super) tokens: Option<TokenBudget>,
+    /// The longest it may be worked on.
+    pub(super) time: Option<WorkTime>,
+    /// The most it may cost, in US dollars.
+    pub(super) cost: Option<Money>,
+    /// How many turns it may take; 100 unless set.
+    pub(super) continuations: Option<Count>,
+    /// Whether nothing is begun that could cross a limit.
+    pub(super) hard: Option<bool>,
+    /// Commands that must pass before a goal is complete.
+    pub(super) checks: Vec<String>,
+    /// How long one of them may take; 10 minutes unless set.
+    pub(super) check_time: Option<TimeLimit>,
+    /// Paths and patterns of files that must stay as they are for a check to count, relative to the working
+    /// directory.
+    pub(super) protected: Vec<String>,
 }

@@ -7,6 +7,10 @@ use longhaul_session::agent::{
     Configuration, KeySource, Limits, ModelChoice, Permission, ScopeEffect, ScopeRule, ToolPermission,
     ToolSetting,
 };
+use longhaul_session::goal::{
+    Budget, MAX_CHECK_BYTES, MAX_CHECKS, MAX_PROTECTED, MAX_PROTECTED_BYTES, Terms,
+};
+use longhaul_tools::guarded::Guarded;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 use serde_json::Value;
@@ -38,7 +42,7 @@ pub(super) fn resolve(
     faults: &mut Vec<Fault>,
 ) -> Option<Configuration> {
     let mut resolver = Resolver { source, folder, faults };
-    let Manifest { model, agent, scope, tools: settings, limits, compaction } = manifest;
+    let Manifest { model, agent, scope, tools: settings, limits, compaction, goal } = manifest;
     resolver.know_tools(tools);
     let compact_above_tokens = resolver.compact_above(model.as_ref(), &compaction);
     let model = resolver.model(model);
@@ -47,9 +51,11 @@ pub(super) fn resolve(
     let name = resolver.name(agent.name);
     let scope = resolver.scope(scope, directory.as_deref());
     let tools = settings.into_iter().map(|(name, tool)| setting(name, &tool)).collect();
-    let limits = Limits { compact_above_tokens, ..bounds(&limits) };
+    let check_ms = goal.check_time.map_or(Limits::default().check_ms, |limit| limit.0);
+    let limits = Limits { compact_above_tokens, check_ms, ..bounds(&limits) };
+    let goal = resolver.goal(goal, directory.as_deref());
     let directory = resolver.text(&["agent", "directory"], &directory?)?;
-    Some(Configuration { agent: name, model: model?, directory, instructions, scope, tools, limits })
+    Some(Configuration { agent: name, model: model?, directory, instructions, scope, tools, limits, goal })
 }
 
 pub(super) struct Resolver<'a> {
@@ -439,6 +445,36 @@ impl Resolver<'_> {
         };
         // A window has at most a thousand million tokens.
         (window * percent / 100).max(1)
+    }
+
+    /// Resolves what goals are held to. Whether the files are there is asked when a goal is set.
+    fn goal(&mut self, goal: form::Goal, directory: Option<&Path>) -> Terms {
+        let form::Goal { tokens, time, cost, continuations, hard, checks, check_time: _, protected } = goal;
+        let fits = |text: &String, most: usize| !text.trim().is_empty() && text.len() <= most;
+        if checks.len() > MAX_CHECKS || !checks.iter().all(|check| fits(check, MAX_CHECK_BYTES)) {
+            let what = format!("there are at most {MAX_CHECKS} checks, of 1 to {MAX_CHECK_BYTES} bytes each");
+            self.wrong(&["goal", "checks"], what, "put more into a script, and name that");
+        }
+        if protected.len() > MAX_PROTECTED || !protected.iter().all(|path| fits(path, MAX_PROTECTED_BYTES)) {
+            let what = format!(
+                "there are at most {MAX_PROTECTED} protected paths, of 1 to {MAX_PROTECTED_BYTES} bytes each"
+            );
+            self.wrong(
+                &["goal", "protected"],
+                what,
+                "name a directory, or a pattern such as \"tests/**/*.py\"",
+            );
+        } else if let Err(error) = Guarded::new(&protected, directory.unwrap_or(Path::new("/"))) {
+            self.wrong(&["goal", "protected"], error.to_string(), "correct it");
+        }
+        let budget = Budget {
+            tokens: tokens.map(|tokens| tokens.0),
+            active_ms: time.map(|time| time.0),
+            cost_micros: cost.map(|cost| cost.0),
+            continuations: continuations.map(|count| count.0.into()),
+            hard: hard.unwrap_or_default(),
+        };
+        Terms { budget, checks, protected }
     }
 
     fn know_tools(&mut self, tools: &Toolbox) {

@@ -365,6 +365,7 @@ fn asking(world: &World) -> String {
         scope: Vec::new(),
         tools: vec![setting],
         limits: Limits::default(),
+        goal: longhaul_session::goal::Terms::default(),
     };
     let new = NewSession {
         configuration,
