@@ -11,6 +11,7 @@ use longhaul_session::failure::{Failure, FailureClass, Retry, retry_delay_ms};
 use longhaul_session::goal::GoalStatus;
 use longhaul_session::id::{CallId, Digest, GoalId};
 use longhaul_session::item::{EffectClass, Item};
+use longhaul_session::prices::Prices;
 use longhaul_session::usage::Usage;
 use tokio::sync::mpsc;
 
@@ -28,6 +29,27 @@ pub(crate) enum Attempt {
     Failed(longhaul_model::Error),
     /// It was obsolete, the worker stops, its lease or the time of a hard budget is over; this is what there was.
     Cut(Leftover),
+}
+
+impl Attempt {
+    /// States what the attempt cost, where its provider did not.
+    fn priced(self, prices: Option<&Prices>) -> Self {
+        let Some(prices) = prices else { return self };
+        match self {
+            Attempt::Answered(response, timing) => {
+                let usage = prices.priced(response.usage);
+                Attempt::Answered(Response { usage, ..response }, timing)
+            }
+            Attempt::Failed(error) => {
+                let usage = error.usage.map(|usage| prices.priced(usage));
+                Attempt::Failed(longhaul_model::Error { usage, ..error })
+            }
+            Attempt::Cut(leftover) => {
+                let usage = prices.priced(leftover.usage);
+                Attempt::Cut(Leftover { usage, ..leftover })
+            }
+        }
+    }
 }
 
 /// Why an attempt ends before its answer is whole.
@@ -69,8 +91,19 @@ impl Runner {
         Ok(Request { previous, ..request })
     }
 
-    /// Makes one attempt. Its parts go to readers as they come.
+    /// Makes one attempt. Its parts go to readers as they come, and what it cost is stated in it.
     pub(crate) async fn attempt(
+        &mut self,
+        equipment: &Equipment,
+        request: Arc<Request>,
+        basis: Basis,
+        opening: Live,
+    ) -> Result<Attempt, Error> {
+        let attempt = self.try_once(equipment, request, basis, opening).await?;
+        Ok(attempt.priced(equipment.prices.as_ref()))
+    }
+
+    async fn try_once(
         &mut self,
         equipment: &Equipment,
         request: Arc<Request>,
@@ -95,10 +128,9 @@ impl Runner {
         });
         let mut parts = stream(Arc::clone(&equipment.model), call, tenure.clone());
         let (mut first_part_ms, mut named) = (None, false);
-        let limit_ms = self.limits().model_call_ms;
-        let time_is_up = host.sleep_ms(limit_ms);
-        let hard_limit_ms = self.hard_time_left_ms();
-        let budget_is_up = host.sleep_ms(hard_limit_ms.unwrap_or_default());
+        let (limit_ms, hard_ms) = (self.limits().model_call_ms, self.hard_time_left_ms());
+        let (time_is_up, budget_is_up) =
+            (host.sleep_ms(limit_ms), host.sleep_ms(hard_ms.unwrap_or_default()));
         let told_to_cut = stop.cuts_models(&*host);
         tokio::pin!(time_is_up, budget_is_up, told_to_cut);
         let end = loop {
@@ -109,7 +141,7 @@ impl Runner {
                 () = self.hinted() => if self.look(basis).await? == News::Obsolete {
                     break End::Obsolete;
                 },
-                () = &mut budget_is_up, if hard_limit_ms.is_some() => break End::Stopped,
+                () = &mut budget_is_up, if hard_ms.is_some() => break End::Stopped,
                 () = &mut time_is_up => {
                     let message = format!("the model did not finish within {} s", limit_ms / 1_000);
                     break End::Failed(longhaul_model::Error::new(FailureClass::Timeout, message));

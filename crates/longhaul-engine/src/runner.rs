@@ -15,6 +15,7 @@ use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::id::{CallId, EntryNo, Epoch, GoalId, SessionId, Timestamp};
 use longhaul_session::item::{FileSeen, Item};
 use longhaul_session::owed::{View, Work, owed};
+use longhaul_session::prices::Prices;
 use longhaul_session::state::{SessionState, Status};
 use longhaul_session::usage::{Spend, Usage};
 use longhaul_store::Hint;
@@ -74,6 +75,7 @@ pub(crate) enum Ended {
 pub(crate) struct Equipment {
     pub(crate) configured_at: EntryNo,
     pub(crate) model: Arc<dyn Model>,
+    pub(crate) prices: Option<Prices>,
     /// Its answers can be picked up again.
     pub(crate) resumable: bool,
     /// Its provider keeps the conversation.
@@ -558,8 +560,9 @@ impl Runner {
             toolbox = Arc::clone(&desk).registered_in(toolbox);
         }
         let toolbox = toolbox.configured(&configuration.tools).masked_by(mask);
+        let prices = configuration.model.prices.clone();
         let (resumable, chained) = (configuration.model.resumable, configuration.model.chain);
         let workspace = Arc::new(workspace);
-        Ok(Equipment { configured_at, model, resumable, chained, toolbox, desk, workspace })
+        Ok(Equipment { configured_at, model, prices, resumable, chained, toolbox, desk, workspace })
     }
 }

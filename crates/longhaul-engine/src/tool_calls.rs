@@ -96,10 +96,7 @@ impl Runner {
             }
             Some(Broken::TimeUp) => {
                 self.reap(&mut batch, 0).await;
-                let lost: Vec<CallId> = batch.unfinished();
-                batch.finished.extend(lost.into_iter().map(unknown_result));
-                let epoch = self.epoch;
-                batch.finished.extend(batch.waiting.drain(..).map(|call| unbegun_result(call, epoch)));
+                batch.close(self.epoch);
                 self.commit_results(&mut batch).await?;
                 Ok(None)
             }
@@ -327,6 +324,14 @@ impl Batch {
             self.lone_since_ms.get_or_insert(now_ms);
         }
         self.finished.push(ran);
+    }
+
+    /// Gives each call that has no result one: there is no time for them any more.
+    fn close(&mut self, epoch: Epoch) {
+        let lost = self.unfinished().into_iter().map(unknown_result);
+        let unbegun = self.waiting.drain(..).map(|call| unbegun_result(call, epoch));
+        let closed: Vec<Ran> = lost.chain(unbegun).collect();
+        self.finished.extend(closed);
     }
 
     /// Takes what a call found that is to become of the goal. Such a call is alone in its step.

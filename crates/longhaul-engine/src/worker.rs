@@ -255,10 +255,12 @@ fn lost_attempt(journal: &Journal, now: Timestamp) -> Usage {
     let lost = called && !waited && state.response_id.is_none();
     let context = journal.loaded_context().filter(|_| lost);
     let hard = state.works_for().is_some() && state.goal.as_ref().is_some_and(|goal| goal.budget.hard);
-    match context {
+    let estimate = match context {
         // A hard budget holds also if the lost attempt has cost all that it can.
-        Some(context) if hard => bound::next_call(state, context),
+        Some(context) if hard => return bound::next_call(state, context),
         Some(context) => Usage { input: context.estimated_tokens(state.measured), ..Usage::default() },
         None => Usage::default(),
-    }
+    };
+    let prices = context.and_then(|context| context.configuration()?.model.prices.as_ref());
+    prices.map_or(estimate, |prices| prices.priced(estimate))
 }

@@ -10,6 +10,7 @@
 pub mod anthropic;
 mod array;
 mod body;
+pub mod catalogue;
 pub mod codec;
 mod conversation;
 pub mod error;
@@ -21,6 +22,7 @@ mod measure;
 pub mod openai_chat;
 pub mod openai_responses;
 pub mod part;
+pub mod recording;
 pub mod response;
 pub mod scripted;
 pub mod secret;

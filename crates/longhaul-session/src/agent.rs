@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::goal::Terms;
 use crate::item::{EffectClass, Item};
+use crate::prices::Prices;
 
 /// What a session runs with: the resolved form of an agent's manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,6 +79,15 @@ pub struct ModelChoice {
     /// up again (OpenAI Responses).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resumable: bool,
+    /// How many tokens it can take in all; `None` where that is not known and only assumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_tokens: Option<u64>,
+    /// What its tokens cost; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<Prices>,
+    /// A file with certificates (PEM) to trust besides the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
 }
 
 /// The form of an answer: a JSON document under a schema.
@@ -108,6 +118,9 @@ impl ModelChoice {
             output: None,
             chain: false,
             resumable: false,
+            window_tokens: None,
+            prices: None,
+            ca_file: None,
         }
     }
 }

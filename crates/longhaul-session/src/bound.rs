@@ -1,7 +1,7 @@
 //! What the next model call can use at most: a hard budget asks before the call is made.
 //!
 //! What was measured is taken as it was, as if none of it were cached; of what came since, each byte counts
-//! as a token, as no tokenizer makes more of a text. What it may cost is left to whoever knows prices.
+//! as a token, as no tokenizer makes more of a text.
 
 use std::io::{self, Write};
 
@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::item::Item;
+use crate::prices::Prices;
 use crate::state::SessionState;
 use crate::usage::Usage;
 
@@ -29,12 +30,32 @@ pub fn next_call(state: &SessionState, context: &Context) -> Usage {
     let new = context.items().iter().filter(|(n, _)| *n >= since);
     let items: u64 = new.map(|(_, item)| item_tokens(item)).sum();
     let before = measured.map_or_else(|| unmeasured(context), |measured| measured.input_tokens);
-    let said = context.configuration().and_then(|configuration| configuration.model.max_output_tokens);
-    Usage {
+    let model = context.configuration().map(|configuration| &configuration.model);
+    let said = model.and_then(|model| model.max_output_tokens);
+    let most = Usage {
         input: before.saturating_add(items),
         output: said.unwrap_or(MAX_OUTPUT_TOKENS),
         ..Usage::default()
+    };
+    match model.and_then(|model| model.prices.as_ref()) {
+        Some(prices) => Usage { cost_micros: dearest(prices, &most), ..most },
+        None => most,
     }
+}
+
+/// Returns what a call costs at most: a prompt may be cheaper the longer it is, and dearer where it is written to
+/// a cache.
+fn dearest(prices: &Prices, most: &Usage) -> u64 {
+    let sizes = prices
+        .tiers
+        .iter()
+        .flat_map(|tier| [tier.above_prompt_tokens, tier.above_prompt_tokens.saturating_add(1)]);
+    let sizes = sizes.filter(|size| *size < most.input).chain([most.input]);
+    let costs = sizes.flat_map(|input| {
+        let plain = Usage { input, ..*most };
+        [prices.cost_micros(&plain), prices.cost_micros(&Usage { cache_write: input, ..plain })]
+    });
+    costs.max().unwrap_or(u64::MAX)
 }
 
 /// Counts what every request carries besides its items.

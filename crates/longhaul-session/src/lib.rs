@@ -18,6 +18,7 @@ pub mod id;
 pub mod item;
 pub mod log;
 pub mod owed;
+pub mod prices;
 pub mod state;
 pub mod steering;
 pub mod usage;

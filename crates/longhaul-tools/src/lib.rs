@@ -18,3 +18,5 @@ pub mod tool;
 pub mod toolbox;
 pub mod tracker;
 pub mod workspace;
+
+pub use process::is_secret;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use longhaul_model::recording::Tape;
 
 use crate::amount::{self, Limit};
 use crate::providers::Provider;
@@ -33,7 +34,7 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "DIRECTORY")]
     pub(crate) home: Option<PathBuf>,
     /// The database sessions are kept in: a path, sqlite:PATH, or postgres://user:password@host/database
-    /// [default: $LONGHAUL_STORE, else a file in the home]
+    /// [default: $LONGHAUL_STORE, else what the manifest says, else a file in the home]
     #[arg(long, global = true, value_name = "STORE", conflicts_with = "home")]
     pub(crate) store: Option<String>,
     /// The name under which this machine's directories are known to workers
@@ -46,6 +47,9 @@ pub(crate) struct Options {
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
     pub(crate) color: When,
+    /// Where what goes to and from providers is written to, or comes from.
+    #[arg(skip)]
+    pub(crate) tape: Option<Tape>,
 }
 
 /// When to use colours.
@@ -132,8 +136,19 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Watch what is going on: busy sessions, workers and their load
     Top(Top),
+    /// Run a command and write what goes between it and the model's provider to a file
+    #[command(after_help = "The file holds no key. Example:\n  \
+        longhaul record run.jsonl -- run \"make the tests pass\"")]
+    Record(Record),
+    /// Run a command again with the recorded answers: no key, no network; tools run as always
+    #[command(after_help = "It fails where the run asks something else than was recorded, and shows the \
+        difference. Examples:\n  longhaul replay run.jsonl\n  \
+        longhaul replay run.jsonl -- run \"make the tests pass\"")]
+    Replay(Replay),
     /// Say what works here and what does not
-    Doctor,
+    ///
+    /// The model's provider is asked as well, by at most two tiny calls; what they may cost is said before.
+    Doctor(Doctor),
     /// Print a script that completes commands in a shell
     #[command(
         after_help = "Example: longhaul completions bash > ~/.local/share/bash-completion/completions/longhaul"
@@ -327,21 +342,10 @@ pub(crate) struct Run {
     /// The manifest of the agent [default: longhaul.toml here or in a directory above, else the user's own]
     #[arg(long, value_name = "FILE", conflicts_with = "script")]
     pub(crate) manifest: Option<PathBuf>,
-    /// Who serves the model, such as anthropic, gemini, openai-responses, openrouter or ollama
-    /// [default: the manifest's, else openai-chat]
-    #[arg(long, value_name = "NAME", conflicts_with = "script", requires = "model", value_parser = Provider::served)]
-    pub(crate) provider: Option<Provider>,
-    /// The model, as its provider calls it, in place of the manifest's
-    #[arg(long, value_name = "NAME", conflicts_with = "script")]
-    pub(crate) model: Option<String>,
-    /// Where the provider is, such as http://localhost:8080/v1
-    #[arg(long, value_name = "URL", conflicts_with = "script")]
-    pub(crate) base_url: Option<String>,
-    /// The variable of the environment that holds the key for it
-    #[arg(long, value_name = "VARIABLE", conflicts_with = "script")]
-    pub(crate) key_env: Option<String>,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// Play a script (TOML) instead of asking a model; no language model is involved
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["provider", "model", "base_url", "key_env"])]
     pub(crate) script: Option<PathBuf>,
     /// The directory the agent works in [default: the manifest's, else this one]
     #[arg(long, value_name = "DIRECTORY")]
@@ -367,6 +371,24 @@ pub(crate) struct Run {
     /// Keep the log in memory only: the session is gone when the program ends
     #[arg(long)]
     pub(crate) ephemeral: bool,
+}
+
+/// Which model is asked, and where, in place of what a manifest says.
+#[derive(Debug, Args)]
+pub(crate) struct Choice {
+    /// Who serves the model, such as anthropic, gemini, openai-responses, openrouter or ollama
+    /// [default: the manifest's, else openai-chat]
+    #[arg(long, value_name = "NAME", requires = "model", value_parser = Provider::served)]
+    pub(crate) provider: Option<Provider>,
+    /// The model, as its provider calls it, in place of the manifest's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Where the provider is, such as http://localhost:8080/v1
+    #[arg(long, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+    /// The variable of the environment that holds the key for it
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) key_env: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -678,6 +700,33 @@ pub(crate) struct Diff {
     pub(crate) one: String,
     /// Another
     pub(crate) other: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    /// The file to write; it must not exist yet
+    pub(crate) file: PathBuf,
+    /// What to run, such as: run "make the tests pass"
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The recording
+    pub(crate) file: PathBuf,
+    /// What to run [default: what was recorded]
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    /// Do not ask the provider
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 #[derive(Debug, Args)]

@@ -203,8 +203,12 @@ fn conclude(
         return Ok(ExitCode::from(code));
     }
     let usage = state.ledger.measured;
+    let cost = match usage.cost_micros {
+        0 => String::new(),
+        micros => format!(", {}", summary::dollars(micros)),
+    };
     let spent = format!(
-        "{} in, {} out, {} of work",
+        "{} in, {} out{cost}, {} of work",
         summary::tokens(usage.input),
         summary::tokens(usage.output),
         summary::duration(state.ledger.active_ms)

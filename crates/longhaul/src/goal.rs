@@ -208,10 +208,10 @@ fn holdable(budget: &Budget, configuration: &Configuration) -> anyhow::Result<()
     if !budget.hard {
         return Ok(());
     }
-    if budget.cost_micros.is_some() {
+    if budget.cost_micros.is_some() && configuration.model.prices.is_none() {
         bail!(
-            "a hard budget cannot be held to a cost: what the tokens of {} cost is not known before a call; set a \
-             token budget with --budget, or leave --hard out",
+            "a hard budget cannot be held to a cost: what the tokens of {} cost is not known; set [model.prices] in the \
+             manifest, or a token budget instead",
             configuration.model.name
         );
     }
@@ -307,7 +307,7 @@ pub(crate) fn described(goal: &Goal, state: &SessionState) -> String {
         ),
     );
     if budget.cost_micros.is_some() || used.cost_micros > 0 {
-        line("cost", of(summary::money(used.cost_micros), budget.cost_micros.map(summary::money)));
+        line("cost", of(summary::dollars(used.cost_micros), budget.cost_micros.map(summary::dollars)));
     }
     for check in &goal.checks {
         line("check", summary::one_line(check));

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use longhaul_engine::{Event, Snapshot};
-use longhaul_session::entry::Entry;
+use longhaul_session::entry::{Content, Entry};
 use longhaul_session::id::SessionId;
 use longhaul_store::{Filter, Page};
 use serde_json::json;
@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::cli;
 use crate::goal;
 use crate::line::Line;
+use crate::providers::Provider;
 use crate::summary;
 
 /// Entries read at once.
@@ -83,11 +84,33 @@ pub(crate) async fn show(app: &App, args: cli::Show) -> anyhow::Result<ExitCode>
         writeln!(out, "{}", overview(&snapshot, owned))?;
         return Ok(ExitCode::SUCCESS);
     }
-    out.write_all(described(app, &snapshot, owned).as_bytes())?;
+    let cost = cost(app, &snapshot).await?;
+    out.write_all(described(app, &snapshot, owned, cost.as_deref()).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
+/// Says what a session has cost; `None` for one that plays a script.
+async fn cost(app: &App, snapshot: &Snapshot) -> anyhow::Result<Option<String>> {
+    let (session, at) = (snapshot.row.session, snapshot.state.configured_at);
+    let micros = snapshot.state.ledger.measured.cost_micros;
+    let entries = if at == 0 { Vec::new() } else { app.engine.entries(session, at..=at).await? };
+    let content = entries.first().and_then(|entry| entry.content.as_ref());
+    let (scripted, priced) = match content.map(|payload| &payload.content) {
+        Some(Content::Configuration { configuration }) => {
+            (configuration.model.provider == Provider::Scripted.name(), configuration.model.prices.is_some())
+        }
+        Some(Content::Items { .. } | Content::Prepared { .. } | Content::Guarded { .. }) | None => {
+            (false, false)
+        }
+    };
+    Ok(match (micros, scripted, priced) {
+        (0, true, _) => None,
+        (0, false, false) => Some("cost unknown".to_owned()),
+        (micros, _, _) => Some(summary::dollars(micros)),
+    })
+}
+
+fn described(app: &App, snapshot: &Snapshot, owned: bool, cost: Option<&str>) -> String {
     let (row, state) = (&snapshot.row, &snapshot.state);
     let now = app.engine.host().now();
     let mut text = String::new();
@@ -124,7 +147,9 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
     let ledger = &state.ledger;
     let (input, output) = (ledger.measured.input, ledger.measured.output);
     let work = summary::duration(ledger.active_ms);
-    line("spent", format!("{} in, {} out, {work} of work", summary::tokens(input), summary::tokens(output)));
+    let cost = cost.map(|cost| format!(", {cost}")).unwrap_or_default();
+    let (input, output) = (summary::tokens(input), summary::tokens(output));
+    line("spent", format!("{input} in, {output} out{cost}, {work} of work"));
     let lost = ledger.estimated.input + ledger.estimated.output;
     if lost > 0 {
         line(

@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod drive;
 mod environment;
+mod facts;
 mod goal;
 mod inspect;
 mod keys;
@@ -16,6 +17,7 @@ mod manage;
 mod manifest;
 mod models;
 mod providers;
+mod recording;
 mod render;
 mod start;
 mod store;
@@ -76,7 +78,7 @@ async fn dispatch(cli: Cli, app: &OnceLock<App>) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&options, args).await,
         Command::Agent(Agent::Check { file }) => manifest::check::check(&options, file),
         Command::Agent(Agent::Schema) => manifest::check::schema(),
-        Command::Run(args) => start::run(keep(App::for_run(options, args.ephemeral).await)?, args).await,
+        Command::Run(args) => start::run(keep(App::for_run(options, &args).await)?, args).await,
         Command::Resume(args) => start::resume(open(options).await?, args).await,
         Command::Goal(args) => goal::goal(open(options).await?, args).await,
         Command::Mode(args) => goal::mode(open(options).await?, args).await,
@@ -98,7 +100,9 @@ async fn dispatch(cli: Cli, app: &OnceLock<App>) -> anyhow::Result<ExitCode> {
         Command::Import(args) => transfer::import(open(options).await?, args).await,
         Command::Diff(args) => compare::diff(open(options).await?, args).await,
         Command::Top(args) => top::top(open(options).await?, args).await,
-        Command::Doctor => doctor::doctor(options).await,
+        Command::Record(args) => recording::record(options, args, app).await,
+        Command::Replay(args) => recording::replay(options, args, app).await,
+        Command::Doctor(args) => doctor::doctor(options, args).await,
         Command::Completions(args) => {
             let (mut command, mut script) = (<Cli as clap::CommandFactory>::command(), Vec::new());
             clap_complete::generate(args.shell, &mut command, "longhaul", &mut script);

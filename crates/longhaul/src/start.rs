@@ -21,6 +21,7 @@ use longhaul_tools::toolbox::Toolbox;
 use crate::app::{App, check_name, path_text};
 use crate::cli;
 use crate::drive::{LOOK_MS, Wanted, drive, drive_to};
+use crate::facts;
 use crate::goal;
 use crate::line::Line;
 use crate::manifest;
@@ -111,7 +112,8 @@ fn header(configuration: &Configuration) -> String {
         return format!("scripted model {} (no language model is involved)\n  in {directory}", model.name);
     }
     let place = model.base_url.as_deref().map(|url| format!(" at {url}")).unwrap_or_default();
-    format!("{}{place}\n  in {directory}", model.name)
+    let unknown = facts::unknown(model).map(|unknown| format!("\n  {unknown}")).unwrap_or_default();
+    format!("{}{place}\n  in {directory}{unknown}", model.name)
 }
 
 /// Puts together what a session runs with: a script, or a manifest with what the command line changes.
@@ -153,11 +155,15 @@ fn directory(wanted: &Path) -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
+/// Returns the manifest that is named, or the one for the directory.
+pub(crate) fn manifest_for(args: &cli::Run) -> Option<PathBuf> {
+    args.manifest.clone().or_else(|| manifest::find(args.dir.as_deref().unwrap_or(Path::new("."))))
+}
+
 /// Reads the manifest that is named or found; a model on the command line needs none.
 fn from_manifest(args: &cli::Run) -> anyhow::Result<Configuration> {
     let here = directory(args.dir.as_deref().unwrap_or(Path::new(".")))?;
-    let found = args.manifest.clone().or_else(|| manifest::find(&here));
-    let mut configuration = match (found, &args.model) {
+    let mut configuration = match (manifest_for(args), &args.choice.model) {
         (Some(path), _) => manifest::load(&path, &with_goal_tools(Toolbox::builtin()))?,
         (None, Some(model)) => with_model(ModelChoice::new(Provider::OpenaiChat.name(), model), &here)?,
         (None, None) => bail!(
@@ -165,24 +171,38 @@ fn from_manifest(args: &cli::Run) -> anyhow::Result<Configuration> {
              --script is given; `longhaul run --help` has examples"
         ),
     };
-    let choice = &mut configuration.model;
-    if let Some(name) = &args.model {
+    choose(&mut configuration, &args.choice);
+    Ok(configuration)
+}
+
+/// Chooses another model, another place, or another key, in place of what the configuration says, and adds
+/// what is known of the model and where its key usually is.
+pub(crate) fn choose(configuration: &mut Configuration, wanted: &cli::Choice) {
+    let mut choice = configuration.model.clone();
+    // What is known or stated of one model, or costs in one place, does not hold for another.
+    if let Some(name) = &wanted.model {
         let scripted = choice.provider == Provider::Scripted.name();
-        let provider = args.provider.or(scripted.then_some(Provider::OpenaiChat));
+        let provider = wanted.provider.or(scripted.then_some(Provider::OpenaiChat));
         match provider.filter(|provider| provider.name() != choice.provider) {
             // What is said of one provider, its key before all, is not for another.
-            Some(provider) => *choice = ModelChoice::new(provider.name(), name),
+            Some(provider) => choice = ModelChoice::new(provider.name(), name),
             None => choice.name.clone_from(name),
         }
+        (choice.window_tokens, choice.prices) = (None, None);
     }
-    if args.base_url.is_some() {
-        choice.base_url.clone_from(&args.base_url);
+    if wanted.base_url.is_some() {
+        choice.base_url.clone_from(&wanted.base_url);
+        choice.prices = None;
     }
-    if let Some(variable) = &args.key_env {
+    if let Some(variable) = &wanted.key_env {
         choice.key = Some(KeySource::Env(variable.clone()));
     }
-    configuration.model = providers::with_usual_key(configuration.model);
-    Ok(configuration)
+    facts::complete(&mut choice);
+    if wanted.model.is_some() {
+        let above_tokens = &mut configuration.limits.compact_above_tokens;
+        *above_tokens = facts::compact_above_tokens(&choice).min(*above_tokens);
+    }
+    configuration.model = providers::with_usual_key(choice);
 }
 
 /// Denies tools, in place of what the configuration says of them.
@@ -208,13 +228,15 @@ pub(crate) fn scripted(script: &Path, directory: &Path) -> anyhow::Result<Config
 }
 
 /// Makes the configuration of an agent about which nothing but its model and its directory is said.
-fn with_model(model: ModelChoice, directory: &Path) -> anyhow::Result<Configuration> {
+pub(crate) fn with_model(mut model: ModelChoice, directory: &Path) -> anyhow::Result<Configuration> {
+    facts::complete(&mut model);
     let scope = ScopeRule {
         effect: ScopeEffect::Allow,
         target: ".".to_owned(),
         permission: Permission::Write,
         recursive: true,
     };
+    let limits = Limits { compact_above_tokens: facts::compact_above_tokens(&model), ..Limits::default() };
     Ok(Configuration {
         agent: "default".to_owned(),
         model,
@@ -222,7 +244,7 @@ fn with_model(model: ModelChoice, directory: &Path) -> anyhow::Result<Configurat
         instructions: None,
         scope: vec![scope],
         tools: Vec::new(),
-        limits: Limits::default(),
+        limits,
         goal: Terms::default(),
     })
 }

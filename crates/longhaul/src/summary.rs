@@ -44,9 +44,20 @@ pub(crate) fn tokens(count: u64) -> String {
     }
 }
 
-/// Writes an amount of money, given in millionths of a US dollar.
-pub(crate) fn money(micros: u64) -> String {
-    format!("${}.{:02}", micros / 1_000_000, micros % 1_000_000 / 10_000)
+/// Writes millionths of a US dollar: to the cent from a dollar on, and as exactly as it takes below.
+pub(crate) fn dollars(micros: u64) -> String {
+    let (unit, places) = match micros {
+        1_000_000.. => (10_000, 2),
+        10_000.. => (100, 4),
+        0.. => (1, 6),
+    };
+    // Halves are rounded up, which cannot overflow: the largest unit is far below the largest number.
+    let rounded = micros / unit + u64::from(micros % unit * 2 >= unit && unit > 1);
+    let per_dollar = 1_000_000 / unit;
+    let text = format!("${}.{:0places$}", rounded / per_dollar, rounded % per_dollar);
+    let short = text.trim_end_matches('0');
+    let cents = text.find('.').map_or(text.len(), |dot| dot + 3);
+    text[..short.len().max(cents)].to_owned()
 }
 
 /// Names the status of a goal.
@@ -89,7 +100,7 @@ pub(crate) fn goal_meter(goal: &Goal, columns: usize) -> String {
     let limits = [
         budget.tokens.map(|limit| (used.tokens, limit, tokens as fn(u64) -> String)),
         budget.active_ms.map(|limit| (used.active_ms, limit, duration as fn(u64) -> String)),
-        budget.cost_micros.map(|limit| (used.cost_micros, limit, money as fn(u64) -> String)),
+        budget.cost_micros.map(|limit| (used.cost_micros, limit, dollars as fn(u64) -> String)),
     ];
     let share = |used: u64, limit: u64| u128::from(used) * 1_000 / u128::from(limit.max(1));
     let nearest = limits.into_iter().flatten().max_by_key(|(used, limit, _)| share(*used, *limit));
@@ -123,7 +134,7 @@ pub(crate) fn one_line(text: &str) -> String {
 /// Says what a tool call is about: its one telling argument, else all of them.
 pub(crate) fn call(arguments: &str) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(arguments).ok();
-    let telling = ["command", "path", "pattern"]
+    let telling = ["command", "path", "pattern", "objective", "status"]
         .iter()
         .find_map(|name| parsed.as_ref().and_then(|value| value.get(*name)).and_then(|value| value.as_str()));
     one_line(telling.unwrap_or(if arguments == "{}" { "" } else { arguments }))
@@ -277,7 +288,8 @@ mod tests {
 
     #[test]
     fn the_meter_shows_the_limit_that_is_nearest_and_fits_a_narrow_screen() {
-        let used = GoalUsage { tokens: 90_500, active_ms: 5_400_000, continuations: 3, ..GoalUsage::default() };
+        let used =
+            GoalUsage { tokens: 90_500, active_ms: 5_400_000, continuations: 3, ..GoalUsage::default() };
         let free = goal(Budget::default(), used);
         assert_eq!(goal_meter(&free, 80), "turn 3/100 90.5k tokens");
         let budget = Budget { tokens: Some(200_000), active_ms: Some(7_200_000), ..Budget::default() };
@@ -288,11 +300,6 @@ mod tests {
         assert!(console::measure_text_width(&goal_meter(&tokens_only, 40)) <= 36);
         let over = goal(budget, GoalUsage { tokens: 900_000, ..used });
         assert_eq!(goal_meter(&over, 80), "turn 3/100 ▓▓▓▓▓▓▓▓▓▓ 900.0k of 200.0k");
-    }
-
-    #[test]
-    fn money_is_written_in_dollars_and_cents() {
-        assert_eq!((money(5_000_000), money(509_999), money(1)), ("$5.00".into(), "$0.50".into(), "$0.00".into()));
     }
 
     #[test]
@@ -308,10 +315,28 @@ mod tests {
         assert!(suppressed.is_some_and(|why| why.contains("called no tool")));
         assert!(rests(|state| state.mode = Mode::Plan).is_some_and(|why| why.contains("plan mode")));
         let blocked = |state: &mut SessionState| {
-            for goal in &mut state.goal {
+            if let Some(goal) = &mut state.goal {
                 (goal.status, goal.reason) = (GoalStatus::Blocked, Some("no key".to_owned()));
             }
         };
         assert_eq!(rests(blocked).as_deref(), Some("no key"));
+    }
+
+    #[test]
+    fn money_is_written_as_exactly_as_it_takes() {
+        for (micros, written) in [
+            (0, "$0.00"),
+            (1, "$0.000001"),
+            (600, "$0.0006"),
+            (42_700, "$0.0427"),
+            (10_050, "$0.0101"),
+            (999_999, "$1.00"),
+            (1_004_999, "$1.00"),
+            (1_005_000, "$1.01"),
+            (3_000_000, "$3.00"),
+            (u64::MAX, "$18446744073709.55"),
+        ] {
+            assert_eq!(dollars(micros), written, "{micros}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 mod anthropic_conversation;
 mod anthropic_decoder;
 mod anthropic_request;
+mod catalogue;
 mod chat_decoder;
 mod chat_request;
 mod classify;

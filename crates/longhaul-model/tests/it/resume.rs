@@ -1,11 +1,13 @@
 //! Answers made in the background, over connections that break; and the program `decode`, over the same
 //! kind of server.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use longhaul_model::http::Limits;
+use longhaul_model::http::{Connections, Limits};
 use longhaul_model::openai_responses::Options;
+use longhaul_model::recording::{Head, Recorder, Recording, Tape};
 use longhaul_model::{Error, Model, ModelCall, Part, Response, openai_responses};
 use longhaul_session::failure::FailureClass;
 use serde_json::{Value, json};
@@ -170,6 +172,38 @@ async fn an_answer_that_is_streamed_no_more_is_asked_for_until_it_is_whole() {
     let server = Server::new(replies).await;
     assert_eq!(text_of(&answered(&server, None).await.items), "one two three");
     assert_eq!(server.asked()[2..], [GET, GET, GET]);
+}
+
+#[tokio::test]
+async fn what_is_asked_to_pick_an_answer_up_and_to_cancel_it_is_recorded_and_replayed() {
+    let refused = reply("400 Bad Request", r#"{"error":{"message":"No longer streamed"}}"#);
+    let document = |status| reply("200 OK", &answer(status).to_string());
+    let replies = vec![
+        stream(&events()[..2]),
+        reply("503 Busy", ""),
+        refused,
+        document("in_progress"),
+        document("completed"),
+        document("cancelled"),
+    ];
+    let server = Server::new(replies).await;
+    let run = async |tape| {
+        let connections = Connections::with_tape(1_000, None, Some(tape));
+        let model =
+            openai_responses(Options { connections, ..options(&server.url, true) }).expect("it can be asked");
+        let (parts, error) = timeout(WITHIN, play(&model, call(&[user("Go.")], 0))).await.unwrap();
+        assert_eq!(error, None);
+        timeout(WITHIN, model.cancel("resp_1")).await.unwrap().unwrap();
+        parts
+    };
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("recording");
+    let recorder = Recorder::create(&file, Head::new(Vec::new(), BTreeMap::new()), &[]).unwrap();
+    let recorded = run(Tape::Record(recorder.clone())).await;
+    assert_eq!((recorder.finish().unwrap(), server.asked().len()), (6, 6));
+    let replay = Recording::read(&file).unwrap().replay(&BTreeMap::new());
+    assert_eq!(run(Tape::Replay(replay.clone())).await, recorded);
+    assert_eq!((replay.finish(), server.asked().len()), (Ok(6), 6), "nobody was asked again");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod goals;
 mod golden;
 mod log;
 mod owed;
+mod prices;
 mod properties;
 mod random;
 mod search;

@@ -10,11 +10,14 @@ use longhaul_engine::with_goal_tools;
 use longhaul_model::scripted::ScriptedModel;
 use longhaul_session::agent::{Configuration, KeySource, Limits, ModelChoice, ToolPermission};
 use longhaul_session::goal::Terms;
+use longhaul_session::prices::Rates;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 use serde_json::json;
 
+use super::Kept;
 use crate::cli::Options;
+use crate::facts;
 use crate::keys::{self, Mask};
 use crate::providers::{self, Provider};
 use crate::summary;
@@ -44,7 +47,7 @@ pub(crate) fn check(options: &Options, file: Option<PathBuf>) -> anyhow::Result<
         }
         Err(error) => return Err(error.into()),
     };
-    let found = Found::new(configuration, &tools)?;
+    let found = Found::new(configuration, super::kept(&path)?, &tools)?;
     let text = if options.json { format!("{}\n", found.json(&path)) } else { found.described(&path) };
     out.write_all(found.mask.text(&text).as_bytes())?;
     Ok(if found.problem.is_none() { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -59,6 +62,7 @@ pub(crate) fn schema() -> anyhow::Result<ExitCode> {
 /// What a manifest comes to, on this machine and now.
 struct Found {
     configuration: Configuration,
+    kept: Option<Kept>,
     /// What the agent may do with which tool, by name.
     tools: Vec<(String, ToolPermission)>,
     scope: String,
@@ -72,7 +76,7 @@ struct Found {
 }
 
 impl Found {
-    fn new(mut configuration: Configuration, tools: &Toolbox) -> anyhow::Result<Self> {
+    fn new(mut configuration: Configuration, kept: Option<Kept>, tools: &Toolbox) -> anyhow::Result<Self> {
         configuration.model = providers::with_usual_key(configuration.model);
         let mut warnings = Vec::new();
         let source = configuration.model.key.as_ref();
@@ -97,6 +101,7 @@ impl Found {
             problem: unplayable(&configuration.model),
             mask: Mask::new(key.and_then(Result::ok)),
             configuration,
+            kept,
         })
     }
 
@@ -107,8 +112,10 @@ impl Found {
             "manifest": path,
             "ok": self.problem.is_none(),
             "configuration": self.configuration,
+            "store": self.kept.as_ref().map(Kept::to_string),
             "tools": tools,
             "scope": self.scope,
+            "unknown": facts::unknown(&self.configuration.model),
             "key_is_there": self.key_is_there,
             "warnings": self.warnings,
             "errors": self.problem.iter().map(|what| json!({ "what": what })).collect::<Vec<_>>(),
@@ -125,6 +132,8 @@ impl Found {
         line("manifest", &path.display().to_string());
         line("agent", agent);
         line("model", &described_model(&self.configuration.model));
+        line("window", &described_window(&self.configuration.model));
+        line("cost", &described_prices(&self.configuration.model));
         line("key", &self.described_key());
         line("directory", directory);
         let prompt = match instructions {
@@ -138,6 +147,9 @@ impl Found {
         line("compaction", &format!("above {} tokens", limits.compact_above_tokens));
         if !goal.is_empty() {
             line("goals", &described_goal(goal));
+        }
+        if let Some(kept) = &self.kept {
+            line("store", &kept.to_string());
         }
         for warning in &self.warnings {
             line("warning", warning);
@@ -181,7 +193,7 @@ fn described_goal(goal: &Terms) -> String {
     let mut parts: Vec<String> = [
         budget.tokens.map(|tokens| format!("{tokens} tokens")),
         budget.active_ms.map(time),
-        budget.cost_micros.map(summary::money),
+        budget.cost_micros.map(summary::dollars),
         budget.continuations.map(|turns| summary::count(turns, "turn")),
         budget.hard.then(|| "hard".to_owned()),
     ]
@@ -206,7 +218,7 @@ pub(crate) fn described_model(model: &ModelChoice) -> String {
         return format!("scripted, {} (no language model is involved)", model.name);
     }
     let mut text = format!("{}, {}", model.provider, model.name);
-    if let Some(url) = model.base_url.as_deref().or(provider.and_then(Provider::url)) {
+    if let Some(url) = providers::address(model) {
         text.push_str(&format!(", at {url}"));
     }
     if let Some(tokens) = model.max_output_tokens {
@@ -240,6 +252,38 @@ pub(crate) fn described_model(model: &ModelChoice) -> String {
             let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
             text.push_str(&format!(", {kind} {}", names.join(", ")));
         }
+    }
+    text
+}
+
+fn described_window(model: &ModelChoice) -> String {
+    match model.window_tokens {
+        Some(tokens) if facts::is_unverified(model) => format!("{tokens} tokens (unverified)"),
+        Some(tokens) => format!("{tokens} tokens"),
+        None => format!("not known; {} tokens are assumed", facts::ASSUMED_WINDOW_TOKENS),
+    }
+}
+
+fn described_prices(model: &ModelChoice) -> String {
+    let Some(prices) = &model.prices else {
+        return match model.provider == Provider::Scripted.name() {
+            true => "none".to_owned(),
+            false => "not known; [model.prices] says what a million tokens cost".to_owned(),
+        };
+    };
+    let Rates { input, cached_input, cache_write, output } = prices.rates;
+    let kinds = [
+        (Some(input), "input"),
+        (cached_input, "cached input"),
+        (cache_write, "cache write"),
+        (Some(output), "output"),
+    ];
+    let kinds =
+        kinds.iter().filter_map(|(rate, kind)| Some(format!("{} {kind}", summary::dollars((*rate)?))));
+    let mut text = format!("{} for a million tokens", kinds.collect::<Vec<_>>().join(", "));
+    let bounds = prices.tiers.iter().map(|tier| tier.above_prompt_tokens).min();
+    if let Some(bound) = bounds {
+        text.push_str(&format!("; other prices above {bound} tokens of prompt"));
     }
     text
 }

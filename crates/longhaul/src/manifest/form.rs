@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::value::{
-    Count, Money, Period, Size, Temperature, Threshold, TimeLimit, TokenBudget, Tokens, WorkTime,
+    Count, Money, Period, Price, Size, Temperature, Threshold, TimeLimit, TokenBudget, Tokens, WorkTime,
 };
 use crate::providers::Provider;
 
@@ -30,6 +30,8 @@ pub(super) struct Manifest {
     pub(super) compaction: Compaction,
     /// What goals are held to, besides what is said when they are set.
     pub(super) goal: Goal,
+    /// Where sessions are kept, unless the command line or the environment says so.
+    pub(super) store: Option<Store>,
 }
 
 /// Which model answers.
@@ -54,10 +56,15 @@ pub(super) struct Model {
     pub(super) base_url: Option<String>,
     /// Where the key is found. A key itself never stands in a manifest.
     pub(super) key: Option<Key>,
-    /// How many tokens the model can take in all. Without it, 128000 are assumed.
+    /// How many tokens the model can take in all. Without it, what is known of the model counts; of one
+    /// nobody knows, 128000 are assumed.
     pub(super) window_tokens: Option<Tokens>,
     /// The most tokens one answer may have.
     pub(super) max_output_tokens: Option<Tokens>,
+    /// What the model's tokens cost, in place of what is known of the model.
+    pub(super) prices: Option<Prices>,
+    /// A file with certificates (PEM) to trust besides the system's, relative to the manifest, or `~/…`.
+    pub(super) ca_file: Option<String>,
     /// How much chance there is in the answers.
     pub(super) temperature: Option<Temperature>,
     /// Whether answers are streamed; true unless set.
@@ -75,6 +82,20 @@ pub(super) struct Model {
     /// Whether the provider makes answers in the background, so that one a worker's death cut off is picked
     /// up again. Only `openai-responses`.
     pub(super) resumable: Option<bool>,
+}
+
+/// What a model's tokens cost: US dollars for a million tokens.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Prices {
+    /// Of the prompt.
+    pub(super) input: Price,
+    /// Of the prompt, where it is read from a cache; as `input` unless set.
+    pub(super) cached_input: Option<Price>,
+    /// Of the prompt, where it is written to a cache; as `input` unless set.
+    pub(super) cache_write: Option<Price>,
+    /// Of the answer, reasoning included.
+    pub(super) output: Price,
 }
 
 /// The form of an answer. Exactly one of `schema` and `schema_file`.
@@ -98,6 +119,20 @@ pub(super) struct Key {
     pub(super) env: Option<String>,
     /// In this file, relative to the manifest, or `~/…`.
     pub(super) file: Option<String>,
+}
+
+/// Where sessions are kept: exactly one of the three.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub(super) struct Store {
+    /// In this file, relative to the manifest, or `~/…`.
+    pub(super) path: Option<String>,
+    /// In the Postgres database at this address, which holds no password.
+    #[schemars(extend("examples" = ["postgres://longhaul@db.example.com/longhaul"]))]
+    pub(super) url: Option<String>,
+    /// In the database that this variable of the environment names.
+    pub(super) env: Option<String>,
 }
 
 /// Who the agent is and where it works.

@@ -10,6 +10,7 @@ use longhaul_session::agent::{
 use longhaul_session::goal::{
     Budget, MAX_CHECK_BYTES, MAX_CHECKS, MAX_PROTECTED, MAX_PROTECTED_BYTES, Terms,
 };
+use longhaul_session::prices::{Prices, Rates};
 use longhaul_tools::guarded::Guarded;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
@@ -21,12 +22,9 @@ use super::source::{Source, is_variable};
 use super::value::Threshold;
 use super::{bytes, form, users_folder};
 use crate::environment;
+use crate::facts::{self, ASSUMED_WINDOW_TOKENS, THRESHOLD_PERCENT};
 use crate::providers::Provider;
 
-/// The tokens a model is taken to have room for, if nothing is said.
-const WINDOW_TOKENS: u64 = 128_000;
-/// The part of the window, in hundredths, above which the context is compacted, if nothing is said.
-const THRESHOLD_PERCENT: u64 = 80;
 /// The longest name of an agent, in characters.
 const MAX_NAME: usize = 100;
 /// Headers that hold a key. Headers are kept in the log, and a key never is.
@@ -41,9 +39,10 @@ pub(super) fn resolve(
     tools: &Toolbox,
     faults: &mut Vec<Fault>,
 ) -> Option<Configuration> {
-    let mut resolver = Resolver { source, folder, faults };
-    let Manifest { model, agent, scope, tools: settings, limits, compaction, goal } = manifest;
+    let mut resolver = Resolver::new(source, folder, faults);
+    let Manifest { model, agent, scope, tools: settings, limits, compaction, store, goal } = manifest;
     resolver.know_tools(tools);
+    store.map(|store| resolver.store(store));
     let compact_above_tokens = resolver.compact_above(model.as_ref(), &compaction);
     let model = resolver.model(model);
     let directory = resolver.directory(&agent);
@@ -65,7 +64,11 @@ pub(super) struct Resolver<'a> {
     faults: &'a mut Vec<Fault>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    pub(super) fn new(source: &'a Source<'a>, folder: PathBuf, faults: &'a mut Vec<Fault>) -> Self {
+        Resolver { source, folder, faults }
+    }
+
     pub(super) fn wrong(&mut self, at: &[&str], what: impl Into<String>, hint: impl Into<String>) {
         self.faults.push(Fault { span: self.source.value(at), what: what.into(), hint: hint.into() });
     }
@@ -87,7 +90,7 @@ impl Resolver<'_> {
     }
 
     /// Makes a path absolute: `~/` is the user's home, the rest is relative to the manifest.
-    fn path(&mut self, at: &[&str], written: &str) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, at: &[&str], written: &str) -> Option<PathBuf> {
         if written.is_empty() {
             self.wrong(at, "this path is empty", "name a path, or remove the key");
             return None;
@@ -148,6 +151,8 @@ impl Resolver<'_> {
             "base_url",
             "key",
             "max_output_tokens",
+            "prices",
+            "ca_file",
             "temperature",
             "stream",
             "headers",
@@ -199,7 +204,8 @@ impl Resolver<'_> {
         self.headers(model.headers.keys());
         let output = model.output.and_then(|output| self.output(output));
         let key = model.key.and_then(|key| self.key(key));
-        Some(ModelChoice {
+        let ca_file = model.ca_file.as_deref().and_then(|file| self.certificates(file));
+        let mut choice = ModelChoice {
             base_url: model.base_url,
             key,
             max_output_tokens: model.max_output_tokens.map(|tokens| tokens.0),
@@ -211,8 +217,19 @@ impl Resolver<'_> {
             output,
             chain: model.chain.unwrap_or_default(),
             resumable: model.resumable.unwrap_or_default(),
+            window_tokens: model.window_tokens.map(|tokens| tokens.0),
+            prices: model.prices.as_ref().map(prices),
+            ca_file,
             ..ModelChoice::new(provider?.name(), name?)
-        })
+        };
+        facts::complete(&mut choice);
+        Some(choice)
+    }
+
+    fn certificates(&mut self, file: &str) -> Option<String> {
+        let at = ["model", "ca_file"];
+        let path = self.existing(&at, file)?;
+        self.text(&at, &path)
     }
 
     fn outputs_fit(&mut self, model: &Model) {
@@ -427,7 +444,8 @@ impl Resolver<'_> {
 
     fn compact_above(&mut self, model: Option<&Model>, compaction: &Compaction) -> u64 {
         let stated = model.and_then(|model| model.window_tokens).map(|tokens| tokens.0);
-        let window = stated.unwrap_or(WINDOW_TOKENS);
+        let known = || facts::window_tokens(model?.name.as_deref()?);
+        let window = stated.or_else(known).unwrap_or(ASSUMED_WINDOW_TOKENS);
         let percent = match compaction.threshold {
             Some(Threshold::Tokens(tokens)) => {
                 if stated.is_some_and(|window| tokens >= window) {
@@ -517,6 +535,16 @@ fn setting(name: String, tool: &form::Tool) -> ToolSetting {
         max_output_bytes: tool.max_output.map(|size| size.0),
         time_limit_ms: tool.time_limit.map(|limit| limit.0),
     }
+}
+
+fn prices(set: &form::Prices) -> Prices {
+    let rates = Rates {
+        input: set.input.0,
+        cached_input: set.cached_input.map(|price| price.0),
+        cache_write: set.cache_write.map(|price| price.0),
+        output: set.output.0,
+    };
+    Prices { rates, tiers: Vec::new() }
 }
 
 fn bounds(set: &form::Limits) -> Limits {

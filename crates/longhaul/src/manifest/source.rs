@@ -53,6 +53,15 @@ impl<'t> Source<'t> {
         key.map_or_else(|| self.value(path), |(key, _)| key.span())
     }
 
+    /// Takes out all keys but one.
+    pub(super) fn keep_only(&mut self, key: &str) {
+        if let DeValue::Table(table) = self.root.get_mut() {
+            let kept = table.remove_entry(key);
+            table.clear();
+            table.extend(kept);
+        }
+    }
+
     /// Takes out what is refused as a whole, and says why.
     pub(super) fn refuse(&mut self) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -105,7 +114,11 @@ impl<'t> Source<'t> {
         let headers = self.table(&["model", "headers"]).into_iter().flat_map(DeTable::values);
         let has_name = |url: &&Node<'_>| url.get_ref().as_str().is_some_and(|url| url.contains('@'));
         let url = self.node(&["model", "base_url"]).filter(has_name);
-        key.into_iter().chain(in_key).chain(headers).chain(url).map(Spanned::span).collect()
+        // An address or what is meant to be a variable's name: either may hold a password.
+        let store = self.table(&["store"]).into_iter().flatten();
+        let store = store.filter(|(name, node)| !is_place(name.get_ref(), node) && name.get_ref() != "path");
+        let store = store.map(|(_, node)| node);
+        key.into_iter().chain(in_key).chain(headers).chain(url).chain(store).map(Spanned::span).collect()
     }
 }
 

@@ -27,6 +27,8 @@ const MAX_SIZE_BYTES: u64 = longhaul_tools::limits::MAX_WHOLE_BYTES as u64;
 
 /// Far more tokens than any model takes.
 const MAX_TOKENS: i64 = 1_000_000_000;
+/// Far more dollars than a million tokens cost anywhere.
+const MAX_PRICE: f64 = 1e6;
 
 /// How long something goes on, in milliseconds; may be nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,10 @@ pub(super) struct Money(pub(super) u64);
 /// How much chance there is in answers; not negative.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Temperature(pub(super) f64);
+
+/// What a million tokens cost, in millionths of a US dollar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Price(pub(super) u64);
 
 /// How full a context may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +124,19 @@ macro_rules! scalar_values {
     )*};
 }
 
-scalar_values!(Period, TimeLimit, Size, Count, Tokens, Temperature, Threshold, TokenBudget, WorkTime, Money);
+scalar_values!(
+    Period,
+    TimeLimit,
+    Size,
+    Count,
+    Tokens,
+    Temperature,
+    Price,
+    Threshold,
+    TokenBudget,
+    WorkTime,
+    Money
+);
 
 impl FromScalar for Period {
     const HINT: &'static str =
@@ -298,6 +316,31 @@ impl FromScalar for Money {
             ],
             "examples": ["5usd", 0.5],
         })
+    }
+}
+
+impl FromScalar for Price {
+    const HINT: &'static str = "write US dollars for a million tokens, such as 3.00, without quotes";
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be from 0 to a million times a million"
+    )]
+    fn from_scalar(scalar: Scalar) -> Result<Self, String> {
+        let dollars = match scalar {
+            Scalar::Number(number) => number,
+            Scalar::Whole(number) => i32::try_from(number).map_or(f64::INFINITY, f64::from),
+            Scalar::Text(_) | Scalar::Other(_) => return Err(scalar.is_no("price")),
+        };
+        if !(0.0..=MAX_PRICE).contains(&dollars) {
+            return Err("this is out of range".to_owned());
+        }
+        Ok(Price((dollars * 1e6).round() as u64))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "number", "minimum": 0, "maximum": MAX_PRICE })
     }
 }
 

@@ -9,6 +9,8 @@ mod crash_limit;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod endpoint;
 #[cfg(test)]
 mod forks;
@@ -31,9 +33,13 @@ mod manifest;
 #[cfg(test)]
 mod manifest_check;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod plain;
 #[cfg(test)]
 mod provider;
+#[cfg(test)]
+mod recording;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

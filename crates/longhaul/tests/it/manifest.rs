@@ -113,6 +113,11 @@ fn a_value_of_the_wrong_type_or_out_of_range_says_what_to_write() {
         ("no percent", with_model("[compaction]\nthreshold = \"most\"\n")),
         ("counts", with_model("[limits]\nmax_steps = \"5\"\nmax_crashes = 0\n")),
         ("tokens", with_model("window_tokens = 0\nmax_output_tokens = 10_000_000_000\ntemperature = -0.1\n")),
+        (
+            "prices",
+            with_model("prices = { input = -1, cached_input = \"0.30\", cache_write = 1e9, output = 1 }\n"),
+        ),
+        ("half of the prices", with_model("prices = { input = 3.00 }\nca_file = \"gone.pem\"\n")),
         ("a number that is too large", with_model("max_output_tokens = 99999999999999999999\n")),
         (
             "no room",
@@ -234,6 +239,25 @@ fn a_key_in_a_manifest_is_refused_and_never_shown() {
     let said = faults(&cases);
     assert!(!said.contains("0123"), "{said}");
     insta::assert_snapshot!("keys", said);
+}
+
+#[test]
+fn a_store_has_one_place_and_its_password_is_neither_kept_nor_shown() {
+    let cases = [
+        ("no place", with_model("[store]\n")),
+        ("an empty path", with_model("[store]\npath = \"\"\n")),
+        ("two places", with_model("[store]\npath = \"a.db\"\nurl = \"postgres://host/SECRET\"\n")),
+        ("no address", with_model("[store]\nurl = \"mysql://SECRET@host/db\"\n")),
+        ("a password", with_model("[store]\nurl = \"postgres://me:SECRET@host/db\"\n")),
+        ("an option", with_model("[store]\nurl = \"postgres://host/db?password=SECRET\"\n")),
+        ("in the place of a name", with_model("[store]\nenv = \"postgres://me:SECRET@host/db\"\n")),
+        ("no text", with_model("[store]\npath = 1\n")),
+        ("another key", with_model("[store]\nurn = \"postgres://me:SECRET@host/db\"\n")),
+    ];
+    let cases = cases.map(|(name, text)| (name, text.replace("SECRET", "hush-0123")));
+    let said = faults(&cases.each_ref().map(|(name, text)| (*name, text.as_str())));
+    assert!(!said.contains("0123"), "{said}");
+    insta::assert_snapshot!("store", said);
 }
 
 #[test]

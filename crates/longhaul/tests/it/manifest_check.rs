@@ -94,6 +94,8 @@ base_url = "http://localhost:8080/v1"
 key = { env = "MY_KEY" }
 window_tokens = 10_000
 max_output_tokens = 512
+prices = { input = 3, cached_input = 0.30, cache_write = 3.75, output = 15.00 }
+ca_file = "prompt.md"
 temperature = 0
 stream = false
 headers = { X-Title = "longhaul" }
@@ -152,7 +154,12 @@ fn every_setting_reaches_the_configuration() {
             "provider": "openai-chat", "name": "m", "base_url": "http://localhost:8080/v1",
             "key": { "env": "MY_KEY" }, "max_output_tokens": 512, "temperature": 0.0, "stream": false,
             "headers": { "X-Title": "longhaul" },
-            "parameters": { "reasoning": { "effort": "low" }, "stop": ["a", 1, 0.5, true] }
+            "parameters": { "reasoning": { "effort": "low" }, "stop": ["a", 1, 0.5, true] },
+            "window_tokens": 10_000,
+            "prices": { "rates": {
+                "input": 3_000_000, "cached_input": 300_000, "cache_write": 3_750_000, "output": 15_000_000
+            } },
+            "ca_file": "ROOT/prompt.md"
         },
         "directory": "ROOT/work",
         "instructions": "Be brief.\n",
@@ -194,6 +201,55 @@ fn what_a_manifest_comes_to_can_be_read() {
     let ran = check_in(&world, ".", &[("MY_KEY", "0123456789")], &[]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     insta::assert_snapshot!("readable", ran.stdout.replace(&*world.root().to_string_lossy(), "ROOT"));
+}
+
+#[test]
+fn a_model_that_is_known_needs_no_window_and_no_prices() {
+    let world = World::new();
+    let of_model = |name: &str, rest: &str| {
+        world.write(
+            "longhaul.toml",
+            &format!("[model]\nprovider = \"openai-chat\"\nname = \"{name}\"\n{rest}"),
+        );
+        let found = found(&world, ".", &[]);
+        let model = &found["configuration"]["model"];
+        let above = found["configuration"]["limits"]["compact_above_tokens"].clone();
+        (
+            model["window_tokens"].clone(),
+            above,
+            model["prices"]["rates"]["input"].clone(),
+            found["unknown"].clone(),
+        )
+    };
+    let mini = of_model("gpt-5-mini", "");
+    assert_eq!(mini, (json!(400_000), json!(320_000), json!(250_000), Value::Null));
+    let elsewhere = of_model("gpt-5-mini", "base_url = \"http://localhost:8080/v1\"\n");
+    assert_eq!(
+        (&elsewhere.0, &elsewhere.2),
+        (&json!(400_000), &Value::Null),
+        "who serves it asks its own price"
+    );
+    assert!(elsewhere.3.as_str().unwrap().starts_with("what its tokens cost is not known"), "{elsewhere:?}");
+    let stated = of_model("gpt-5-mini", "window_tokens = 1000\nprices = { input = 1, output = 2 }\n");
+    assert_eq!(stated, (json!(1_000), json!(800), json!(1_000_000), Value::Null));
+    let unknown = of_model("nobody-knows-it", "");
+    assert_eq!((&unknown.0, &unknown.1, &unknown.2), (&Value::Null, &json!(102_400), &Value::Null));
+    assert!(unknown.3.as_str().unwrap().contains("128000 tokens are assumed"), "{unknown:?}");
+}
+
+#[test]
+fn a_window_that_nobody_looked_up_is_shown_as_such() {
+    let world = World::new();
+    for (name, rest, shown) in [
+        ("gemini-2.5-pro", "", "1048576 tokens (unverified)\n"),
+        ("gemini-2.5-pro", "window_tokens = 1000\n", "1000 tokens\n"),
+        ("gpt-5-mini", "", "400000 tokens\n"),
+    ] {
+        let model = format!("[model]\nprovider = \"openai-chat\"\nname = \"{name}\"\n{rest}");
+        world.write("longhaul.toml", &model);
+        let ran = check_in(&world, ".", &[], &[]);
+        assert!(ran.stdout.contains(&format!("window     {shown}")), "{}", ran.stdout);
+    }
 }
 
 #[test]
