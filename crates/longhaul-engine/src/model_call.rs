@@ -121,13 +121,12 @@ impl Runner {
         let host = Arc::clone(&self.engine.host);
         let (started, stop) = (host.monotonic_ms(), self.stop.clone());
         let (epoch, history_at) = (self.epoch, basis.history_at);
-        let mut made = 0_u32;
+        let (mut made, mut first_part_ms, mut named) = (0_u32, None, false);
         let mut answer = Accumulator::new(move || {
             made += 1;
             CallId(format!("call_{history_at}_{epoch}_{made}"))
         });
         let mut parts = stream(Arc::clone(&equipment.model), call, tenure.clone());
-        let (mut first_part_ms, mut named) = (None, false);
         let (limit_ms, hard_ms) = (self.limits().model_call_ms, self.hard_time_left_ms());
         let (time_is_up, budget_is_up) =
             (host.sleep_ms(limit_ms), host.sleep_ms(hard_ms.unwrap_or_default()));
