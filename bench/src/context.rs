@@ -113,7 +113,7 @@ impl Run {
     fn go(&mut self) -> anyhow::Result<()> {
         let next_request_tokens = self.context.outlook().estimate.tokens;
         let (epoch, now) = (self.state.epoch, Timestamp(1_800_000_000_000));
-        let view = View { epoch, now, context_digest: None, next_request_tokens };
+        let view = View { epoch, now, context_digest: None, next_request_tokens, without_room: None };
         let basis = Basis { history_at: self.state.history_at, attempt: self.state.attempt };
         let spend = Spend::default();
         let action = match owed(&self.state, &view, &self.limits) {
@@ -147,6 +147,7 @@ impl Run {
             | Work::RejectCalls(_)
             | Work::AwaitAction
             | Work::CommitSteering
+            | Work::GuardFiles
             | Work::CommitContext) => anyhow::bail!("this is not owed here: {other:?}"),
         };
         self.ask(Command::Owned { epoch, action })

@@ -100,6 +100,7 @@ pub(crate) fn configuration(folder: &Path, provider: &str, model: &str) -> Confi
         prompts: Prompts::default(),
         limits,
         summariser: None,
+        goal: longhaul_session::goal::Terms::default(),
     }
 }
 

@@ -153,6 +153,11 @@ impl Journal {
         Ok(patiently(&*self.host, &self.patience, || self.store.entries(self.session, first..=last)).await?)
     }
 
+    /// Reads one entry; `None`: there is none of this number.
+    pub(crate) async fn entry(&self, n: EntryNo) -> Result<Option<Entry>, Error> {
+        Ok(open_all(&self.entries(n, n).await?)?.pop())
+    }
+
     /// Reads the entries that others appended and folds them. Returns whether there were any.
     pub(crate) async fn catch_up(&mut self) -> Result<bool, Error> {
         let missed = self.entries(self.state.head + 1, EntryNo::MAX / 2).await?;
@@ -237,7 +242,7 @@ impl Journal {
         let content = entries.into_iter().next().and_then(|entry| entry.content);
         Ok(content.and_then(|payload| match payload.content {
             Content::Configuration { configuration } => Some(Arc::from(configuration)),
-            Content::Items { .. } | Content::Prepared { .. } => None,
+            Content::Items { .. } | Content::Prepared { .. } | Content::Guarded { .. } => None,
         }))
     }
 

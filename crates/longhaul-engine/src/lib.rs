@@ -7,9 +7,11 @@
 
 mod attachments;
 mod background;
+mod checks;
 mod compaction;
 mod engine;
 mod episode;
+mod goal_tools;
 mod host;
 mod journal;
 mod lease;
@@ -30,6 +32,7 @@ use longhaul_session::id::SessionId;
 pub use attachments::{GivenFile, UnfitFile};
 pub use engine::{Created, Done, Engine, Fullness, Models, NewSession, Snapshot};
 pub use episode::{EpisodeKey, Live};
+pub use goal_tools::with_goal_tools;
 pub use host::{Host, SystemHost};
 pub use limits::MAX_ATTACHMENT_BYTES;
 pub use service::{Service, Told};

@@ -10,6 +10,10 @@ pub(crate) const MAX_LOST_RACES: u32 = 1_000;
 pub(crate) const MAX_PARALLEL_CALLS: usize = 8;
 /// How long a finished `once` result waits for the rest of its batch before it is committed alone.
 pub(crate) const LONE_RESULT_MS: u64 = 2_000;
+/// Characters of what a model may note about its goal.
+pub(crate) const MAX_NOTE_CHARS: usize = 2_000;
+/// Protected files that are named when they have changed.
+pub(crate) const MAX_CHANGES_TOLD: usize = 20;
 /// How long a cancelled effect has to end before it is abandoned.
 pub(crate) const REAP_MS: u64 = 10_000;
 /// How long a provider has to end an answer that nobody waits for any more.

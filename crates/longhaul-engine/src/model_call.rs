@@ -27,7 +27,7 @@ pub(crate) enum Attempt {
     Answered(Response, Timing),
     /// With a failure.
     Failed(longhaul_model::Error),
-    /// It was obsolete, the worker stops, or its lease is over; this is what there was.
+    /// It was obsolete, the worker stops, its lease or the time of a hard budget is over; this is what there was.
     Cut(Leftover),
 }
 
@@ -56,7 +56,7 @@ impl Attempt {
 enum End {
     /// It failed.
     Failed(longhaul_model::Error),
-    /// The worker stops, or its lease is over.
+    /// The worker stops, its lease is over, or a hard budget leaves no more time.
     Stopped,
     /// Nobody wants its answer any more.
     Obsolete,
@@ -129,17 +129,17 @@ impl Runner {
         let host = Arc::clone(&self.engine.host);
         let (started, stop) = (host.monotonic_ms(), self.stop.clone());
         let (epoch, history_at) = (self.epoch, basis.history_at);
-        let mut made = 0_u32;
+        let (mut made, mut first_part_ms, mut named) = (0_u32, None, false);
         let mut answer = Accumulator::new(move || {
             made += 1;
             CallId(format!("call_{history_at}_{epoch}_{made}"))
         });
         let mut parts = stream(Arc::clone(&equipment.model), call, tenure.clone());
-        let (mut first_part_ms, mut named) = (None, false);
-        let limit_ms = self.limits().model_call_ms;
-        let time_is_up = host.sleep_ms(limit_ms);
+        let (limit_ms, hard_ms) = (self.limits().model_call_ms, self.hard_time_left_ms());
+        let (time_is_up, budget_is_up) =
+            (host.sleep_ms(limit_ms), host.sleep_ms(hard_ms.unwrap_or_default()));
         let told_to_cut = stop.cuts_models(&*host);
-        tokio::pin!(time_is_up, told_to_cut);
+        tokio::pin!(time_is_up, budget_is_up, told_to_cut);
         let end = loop {
             tokio::select! {
                 biased;
@@ -148,6 +148,7 @@ impl Runner {
                 () = self.hinted() => if self.look(basis).await? == News::Obsolete {
                     break End::Obsolete;
                 },
+                () = &mut budget_is_up, if hard_ms.is_some() => break End::Stopped,
                 () = &mut time_is_up => {
                     let message = format!("the model did not finish within {} s", limit_ms / 1_000);
                     break End::Failed(longhaul_model::Error::new(FailureClass::Timeout, message));

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use longhaul_model::Model;
 use longhaul_session::agent::{Configuration, Limits};
+use longhaul_session::bound;
 use longhaul_session::command::{Basis, Command, Cut, OwnerAction, Refusal};
-use longhaul_session::entry::Place;
+use longhaul_session::entry::{Content, FinishReason, Place};
 use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::id::{CallId, EntryNo, Epoch, GoalId, SessionId, Timestamp};
-use longhaul_session::item::Item;
+use longhaul_session::item::{FileSeen, Item};
 use longhaul_session::owed::{View, Work, owed};
 use longhaul_session::prices::Prices;
 use longhaul_session::prompts::Rendered;
@@ -25,8 +26,10 @@ use tokio::sync::broadcast;
 
 use crate::Error;
 use crate::attachments::Filled;
+use crate::checks;
 use crate::engine::{Engine, KnownKeys, StoredArtifacts};
 use crate::episode::{EpisodeKey, Stage};
+use crate::goal_tools::Desk;
 use crate::journal::{Committed, Journal, Patience};
 use crate::lease::Tenure;
 use crate::limits::{MAX_IDLE_ROUNDS, POLL_MS, PREPARE_TRIES, PREPARE_WAIT_MS};
@@ -85,6 +88,7 @@ pub(crate) struct Equipment {
     /// Its provider keeps the conversation.
     pub(crate) chained: bool,
     pub(crate) toolbox: Toolbox,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) workspace: Arc<Workspace>,
 }
 
@@ -198,12 +202,17 @@ impl Runner {
             }
             Work::AwaitAction => self.await_action().await?,
             Work::FinishTurn(reason) => {
+                // What was begun under a hard budget that is used up is not picked up again.
+                if matches!(reason, FinishReason::HardBudget(_)) {
+                    self.cancel_recorded().await?;
+                }
                 let spend = self.spend(Usage::default(), self.goal());
                 self.try_commit(OwnerAction::FinishTurn { reason, spend }).await?;
             }
             Work::Compact => self.compact().await?,
             Work::Prepare => self.prepare().await?,
             Work::CommitSteering => self.try_commit(OwnerAction::CommitSteering).await?,
+            Work::GuardFiles => self.guard_files().await?,
             Work::CommitContext => self.commit_context().await?,
             Work::CallModel if self.look_around().await? => {}
             Work::CallModel => self.call_model().await?,
@@ -212,13 +221,20 @@ impl Runner {
     }
 
     async fn owed(&mut self) -> Result<Work, Error> {
-        let told = self.journal.state.context_digest;
-        let next_request_tokens = self.journal.context().await?.outlook().estimate.tokens;
+        let (told, unpaid_ms) = (self.journal.state.context_digest, self.unpaid_ms());
+        self.journal.context().await?;
+        let (state, context) = (&self.journal.state, self.journal.loaded_context());
+        let next_request_tokens = context.map_or(0, |context| context.outlook().estimate.tokens);
+        let hard = state.goal.as_ref().is_some_and(|goal| goal.budget.hard);
+        // Asked only where it matters: it looks at the items themselves.
+        let most = context.filter(|_| hard).map(|context| bound::next_call(state, context));
+        let without_room = most.and_then(|most| state.without_room(&most, unpaid_ms));
         let view = View {
             epoch: self.epoch,
             now: self.engine.host.now(),
             context_digest: self.surroundings.as_ref().and_then(|seen| seen.digest(told)),
             next_request_tokens,
+            without_room,
         };
         Ok(owed(&self.journal.state, &view, &self.limits()))
     }
@@ -243,8 +259,19 @@ impl Runner {
         Basis { history_at: self.state().history_at, attempt: self.state().attempt }
     }
 
+    /// Returns the goal on whose account work begins now.
     pub(crate) fn goal(&self) -> Option<GoalId> {
-        self.state().goal.as_ref().map(|goal| goal.id)
+        self.state().works_for()
+    }
+
+    /// Returns the time since the last account, in milliseconds.
+    fn unpaid_ms(&self) -> u64 {
+        self.engine.host.monotonic_ms().saturating_sub(self.billed_ms)
+    }
+
+    /// Returns how long an effect may go on under a hard budget, in milliseconds.
+    pub(crate) fn hard_time_left_ms(&self) -> Option<u64> {
+        self.state().hard_time_left_ms(self.unpaid_ms())
     }
 
     /// Tells whether this runner may still act for the session.
@@ -347,6 +374,7 @@ impl Runner {
             if wait_ms == 0 {
                 return Ok(());
             }
+            let wait_ms = wait_ms.min(self.hard_time_left_ms().unwrap_or(u64::MAX));
             let host = Arc::clone(&self.engine.host);
             tokio::select! {
                 biased;
@@ -496,6 +524,35 @@ impl Runner {
         self.try_commit(OwnerAction::CommitContext { items, digest }).await
     }
 
+    /// Takes the digests of the files that the goal protects.
+    async fn guard_files(&mut self) -> Result<(), Error> {
+        let equipment = match self.equip().await? {
+            Ok(equipment) => equipment,
+            Err(failure) => return self.fail(failure, Usage::default()).await,
+        };
+        let goal = self.state().goal.as_ref();
+        let (id, protected) =
+            goal.map(|goal| (goal.id, goal.protected.clone())).expect("a goal is unguarded");
+        match checks::digests(protected, equipment.workspace.directory.clone()).await {
+            Ok(files) => self.try_commit(OwnerAction::GuardFiles { goal: id, files }).await,
+            Err(error) => {
+                let message = format!("the files that the goal protects cannot be digested: {error}");
+                self.fail(Failure { class: FailureClass::Preparation, message }, Usage::default()).await
+            }
+        }
+    }
+
+    /// Reads what the protected files were when they were digested; `None` where that was redacted.
+    pub(crate) async fn guarded_files(&mut self) -> Result<Option<Vec<FileSeen>>, Error> {
+        let guarded_at = self.state().goal.as_ref().map_or(0, |goal| goal.guarded_at);
+        if guarded_at == 0 {
+            return Ok(None);
+        }
+        let entry = self.journal.entry(guarded_at).await?;
+        let content = entry.and_then(|entry| entry.content).map(|payload| payload.content);
+        Ok(if let Some(Content::Guarded { files }) = content { Some(files) } else { None })
+    }
+
     /// Gets what the session needs to run, trying again for a while: a directory may be mounted late.
     pub(crate) async fn equip(&mut self) -> Result<Result<Arc<Equipment>, Failure>, Error> {
         let configured_at = self.state().configured_at;
@@ -554,10 +611,18 @@ impl Runner {
             }
         }
         let mask = Arc::new(KnownKeys(self.engine.models.clone()));
-        let toolbox = self.engine.tools.clone().configured(&configuration.tools).masked_by(mask);
+        let (terms, prompts) = (configuration.goal.clone(), configuration.prompts.clone());
+        let check_ms = configuration.limits.check_ms;
+        let desk = Arc::new(Desk::new(Arc::clone(&self.engine.host), terms, prompts, check_ms));
+        let mut toolbox = self.engine.tools.clone();
+        // All of them or none for the whole session: tools that came and went would spoil what is cached.
+        if !self.state().ephemeral {
+            toolbox = Arc::clone(&desk).registered_in(toolbox);
+        }
+        let toolbox = toolbox.configured(&configuration.tools).masked_by(mask);
         let prices = configuration.model.prices.clone();
         let (resumable, chained) = (configuration.model.resumable, configuration.model.chain);
         let workspace = Arc::new(workspace);
-        Ok(Equipment { configured_at, model, prices, resumable, chained, toolbox, workspace })
+        Ok(Equipment { configured_at, model, prices, resumable, chained, toolbox, desk, workspace })
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use longhaul_session::bound;
 use longhaul_session::command::Command;
 use longhaul_session::failure::Failure;
 use longhaul_session::id::{SessionId, Timestamp, WorkerId};
@@ -253,8 +254,13 @@ fn lost_attempt(journal: &Journal, now: Timestamp) -> Usage {
     let called = state.status == Status::Running && state.pending.is_empty() && state.prepared_at > 0;
     let lost = called && !waited && state.response_id.is_none();
     let context = journal.loaded_context().filter(|_| lost);
-    let input = context.map_or(0, |context| context.outlook().estimate.tokens);
-    let estimate = Usage { input, ..Usage::default() };
+    let hard = state.works_for().is_some() && state.goal.as_ref().is_some_and(|goal| goal.budget.hard);
+    let estimate = match context {
+        // A hard budget holds also if the lost attempt has cost all that it can.
+        Some(context) if hard => return bound::next_call(state, context),
+        Some(context) => Usage { input: context.outlook().estimate.tokens, ..Usage::default() },
+        None => Usage::default(),
+    };
     let prices = context.and_then(|context| context.configuration()?.model.prices.as_ref());
     prices.map_or(estimate, |prices| prices.priced(estimate))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::goal::Terms;
 use crate::item::{EffectClass, Item};
 use crate::prices::Prices;
 use crate::prompts::Prompts;
@@ -38,6 +39,9 @@ pub struct Configuration {
     /// Templates of what Longhaul itself says to the model, where they are not the built-in ones.
     #[serde(default, skip_serializing_if = "Prompts::is_empty")]
     pub prompts: Prompts,
+    /// What its goals are held to besides what is said when they are set.
+    #[serde(default, skip_serializing_if = "Terms::is_empty")]
+    pub goal: Terms,
 }
 
 /// Which model answers.
@@ -267,6 +271,8 @@ pub struct Limits {
     pub model_first_part_ms: u64,
     /// How long a provider may pause within its answer, in milliseconds.
     pub model_idle_ms: u64,
+    /// How long one check of a goal may take, in milliseconds.
+    pub check_ms: u64,
 }
 
 impl Default for Limits {
@@ -283,6 +289,7 @@ impl Default for Limits {
             model_call_ms: 30 * 60 * 1_000,
             model_first_part_ms: 5 * 60 * 1_000,
             model_idle_ms: 2 * 60 * 1_000,
+            check_ms: 10 * 60 * 1_000,
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::agent::{Configuration, ToolSpec};
 use crate::context::UserMessage;
-use crate::entry::{CallFact, FinishReason, Measured, Mode, Timing};
+use crate::entry::{CallFact, FinishReason, Measured, Mode, ModelGoal, Timing};
 use crate::failure::{Failure, Retry};
-use crate::goal::Budget;
+use crate::goal::{Budget, Terms};
 use crate::id::{CallId, Digest, EntryNo, Epoch, GoalId, SessionId, Timestamp, WorkerId};
-use crate::item::{Item, Message, ToolResult};
+use crate::item::{FileSeen, Item, Message, ToolResult};
 use crate::state::{Owner, Status};
 use crate::usage::{Spend, Usage};
 
@@ -87,10 +87,8 @@ pub enum Command {
         id: GoalId,
         /// The objective.
         objective: String,
-        /// The limits.
-        budget: Budget,
-        /// Commands that must pass.
-        checks: Vec<String>,
+        /// What it is held to.
+        terms: Terms,
     },
     /// Changes the goal there is.
     EditGoal {
@@ -100,6 +98,8 @@ pub enum Command {
         budget: Option<Budget>,
         /// The new checks.
         checks: Option<Vec<String>>,
+        /// The protected files, to be digested anew.
+        protected: Option<Vec<String>>,
     },
     /// Keeps the goal from going on.
     PauseGoal,
@@ -169,10 +169,8 @@ pub enum First {
         id: GoalId,
         /// Its objective.
         objective: String,
-        /// Its limits.
-        budget: Budget,
-        /// Commands that must pass.
-        checks: Vec<String>,
+        /// What it is held to.
+        terms: Terms,
     },
 }
 
@@ -239,6 +237,13 @@ pub enum OwnerAction {
     },
     /// Tells the model what it must be told.
     CommitSteering,
+    /// Keeps the digests of the files that the goal protects.
+    GuardFiles {
+        /// The goal.
+        goal: GoalId,
+        /// The files there are.
+        files: Vec<FileSeen>,
+    },
     /// Notes a hook's decision.
     RecordHook {
         /// The point of the turn.
@@ -347,8 +352,17 @@ pub enum Step {
         /// The results.
         results: Vec<Ran>,
         /// What the model made of its goal by one of them.
-        goal: Option<crate::entry::ModelGoal>,
+        goal: Option<GoalStep>,
     },
+}
+
+/// What the model made of its goal by a tool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GoalStep {
+    /// What the goal asked for when this was judged; `None`: there was none to judge.
+    pub terms: Option<Digest>,
+    /// What is to become of it.
+    pub change: ModelGoal,
 }
 
 /// A result, with when its call ran.
@@ -514,6 +528,7 @@ impl OwnerAction {
             OwnerAction::RecordResponse { .. } => "RecordResponse",
             OwnerAction::CommitContext { .. } => "CommitContext",
             OwnerAction::CommitSteering => "CommitSteering",
+            OwnerAction::GuardFiles { .. } => "GuardFiles",
             OwnerAction::RecordHook { .. } => "RecordHook",
             OwnerAction::Settle { .. } => "Settle",
             OwnerAction::BeginRetry { .. } => "BeginRetry",

@@ -181,7 +181,7 @@ impl Context {
             Some(Content::Prepared { system, tools }) => {
                 self.prepare(system.clone(), tools.clone());
             }
-            Some(Content::Items { .. }) | None => {}
+            Some(Content::Items { .. } | Content::Guarded { .. }) | None => {}
         }
     }
 
@@ -446,7 +446,7 @@ fn items_of(entry: &Entry) -> Vec<Item> {
     if let Some(payload) = &entry.content {
         return match &payload.content {
             Content::Items { items } => items.clone(),
-            Content::Configuration { .. } | Content::Prepared { .. } => Vec::new(),
+            Content::Configuration { .. } | Content::Prepared { .. } | Content::Guarded { .. } => Vec::new(),
         };
     }
     if entry.record.content.is_none() {
@@ -482,7 +482,9 @@ fn items_of(entry: &Entry) -> Vec<Item> {
             };
             results.iter().map(result).collect()
         }
-        Fact::Created { .. } | Fact::Configured | Fact::Prepared => Vec::new(),
+        Fact::Created { .. } | Fact::Configured | Fact::Prepared | Fact::Goal { next: None, .. } => {
+            Vec::new()
+        }
         _ => vec![Item::Redacted],
     }
 }

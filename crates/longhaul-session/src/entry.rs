@@ -9,7 +9,7 @@ use crate::agent::{Configuration, ToolSpec};
 use crate::failure::{Failure, Retry};
 use crate::goal::{BudgetKind, Goal};
 use crate::id::{CallId, Digest, EntryNo, Epoch, SessionId, Timestamp, WorkerId};
-use crate::item::{EffectClass, Item, Outcome, ToolResult};
+use crate::item::{EffectClass, FileSeen, Item, Outcome, ToolResult};
 use crate::usage::{Spend, Usage};
 
 /// One record of a session's log, with its content.
@@ -108,6 +108,11 @@ pub enum Content {
         system: String,
         /// The tools.
         tools: Vec<ToolSpec>,
+    },
+    /// The files that the goal protects, as they were.
+    Guarded {
+        /// By path.
+        files: Vec<FileSeen>,
     },
 }
 
@@ -310,7 +315,8 @@ pub enum Fact {
         /// What the failed work cost.
         charge: Charge,
     },
-    /// The goal was set, changed or removed by a person. Content: the continuation's text, if it goes on.
+    /// The goal was set, changed or removed by a person, or the files it protects were digested. Content: the
+    /// continuation's text, if it goes on; the digests.
     Goal {
         /// What it is now.
         goal: Option<Goal>,
@@ -362,6 +368,9 @@ pub enum Fact {
         lost: bool,
         /// What the lost attempt may have cost.
         estimate: Usage,
+        /// The budget of the goal it was for, which that used up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        crossed: Option<BudgetKind>,
     },
     /// The runner gave the session back.
     Released {
@@ -499,7 +508,7 @@ pub enum FinishReason {
     /// The turn has had all the model steps it may have.
     MaxSteps,
     /// A hard budget leaves no room for another call.
-    HardBudget,
+    HardBudget(BudgetKind),
     /// The turn was there for a compaction only.
     Compacted,
 }

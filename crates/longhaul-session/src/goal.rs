@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Digest, GoalId, Timestamp};
-use crate::usage::Spend;
+use crate::id::{Digest, EntryNo, GoalId, Timestamp};
+use crate::usage::{Spend, Usage};
 
 /// The longest objective, in characters after trimming.
 pub const MAX_OBJECTIVE_CHARS: usize = 4_000;
@@ -11,10 +11,21 @@ pub const MAX_OBJECTIVE_CHARS: usize = 4_000;
 pub const MAX_CHECKS: usize = 20;
 /// The longest check, in bytes.
 pub const MAX_CHECK_BYTES: usize = 1_000;
+/// The most protected paths and patterns of a goal.
+pub const MAX_PROTECTED: usize = 20;
+/// The longest of them, in bytes.
+pub const MAX_PROTECTED_BYTES: usize = 1_000;
 /// Continuation turns with the same calls and results that count as spinning.
 pub const SPIN_TURNS: usize = 3;
 /// Continuation turns a goal may have when it names no number.
 pub const DEFAULT_CONTINUATIONS: u64 = 100;
+
+/// The tool by which the model looks at its goal, which is no work on it.
+pub const GET_GOAL: &str = "get_goal";
+/// The tool by which the model sets a goal it was asked to set.
+pub const CREATE_GOAL: &str = "create_goal";
+/// The tool by which the model declares its goal complete or blocked.
+pub const UPDATE_GOAL: &str = "update_goal";
 
 /// A session's objective, with its budget, usage and status.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,6 +44,12 @@ pub struct Goal {
     pub used: GoalUsage,
     /// Commands that must pass before it may be complete.
     pub checks: Vec<String>,
+    /// Paths and patterns of files that must be unchanged for a check to count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protected: Vec<String>,
+    /// The entry that holds the digests of these files; 0 before a runner has taken them.
+    #[serde(default)]
+    pub guarded_at: EntryNo,
     /// The last continuation turn called no tool: the next one waits for a reason.
     pub suppressed: bool,
     /// Digests of the calls and results of the newest continuation turns, to find spinning.
@@ -104,6 +121,29 @@ pub struct Budget {
     pub hard: bool,
 }
 
+/// What a goal is held to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Terms {
+    /// Its limits.
+    #[serde(skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
+    /// Commands that must pass before it may be complete.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<String>,
+    /// Paths and patterns of files that must be unchanged for a check to count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protected: Vec<String>,
+}
+
+impl Terms {
+    /// Tells whether they say nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Terms::default()
+    }
+}
+
 /// What was spent on a goal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GoalUsage {
@@ -137,6 +177,30 @@ impl Budget {
         }
     }
 
+    /// Tells whether nothing is said of any limit.
+    #[must_use]
+    pub fn is_unlimited(&self) -> bool {
+        *self == Budget::default()
+    }
+
+    /// Returns the first limit that leaves no room for a call that may cost so much, after work of so many
+    /// milliseconds that is not in the usage yet.
+    #[must_use]
+    pub fn without_room(&self, used: &GoalUsage, most: &Usage, unpaid_ms: u64) -> Option<BudgetKind> {
+        let over = |limit: Option<u64>, used: u64, more: u64| {
+            limit.is_some_and(|limit| used.saturating_add(more) > limit)
+        };
+        if over(self.tokens, used.tokens, most.budget_tokens()) {
+            Some(BudgetKind::Tokens)
+        } else if over(self.active_ms, used.active_ms, unpaid_ms.saturating_add(1)) {
+            Some(BudgetKind::Time)
+        } else if over(self.cost_micros, used.cost_micros, most.cost_micros) {
+            Some(BudgetKind::Cost)
+        } else {
+            None
+        }
+    }
+
     /// Tells whether a limit is zero, which no budget may be.
     #[must_use]
     pub fn has_zero(&self) -> bool {
@@ -150,6 +214,14 @@ impl GoalUsage {
         self.tokens = self.tokens.saturating_add(spend.usage.budget_tokens());
         self.active_ms = self.active_ms.saturating_add(spend.active_ms);
         self.cost_micros = self.cost_micros.saturating_add(spend.usage.cost_micros);
+    }
+
+    /// Adds what a lost attempt may have cost.
+    pub fn add_estimate(&mut self, estimate: &Usage) {
+        let tokens = estimate.budget_tokens();
+        self.tokens = self.tokens.saturating_add(tokens);
+        self.estimated_tokens = self.estimated_tokens.saturating_add(tokens);
+        self.cost_micros = self.cost_micros.saturating_add(estimate.cost_micros);
     }
 }
 
@@ -165,6 +237,8 @@ impl Goal {
             budget,
             used: GoalUsage::default(),
             checks,
+            protected: Vec::new(),
+            guarded_at: 0,
             suppressed: false,
             recent_turns: Vec::new(),
             created: now,
@@ -176,6 +250,19 @@ impl Goal {
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         self.status != GoalStatus::Complete
+    }
+
+    /// Returns the digest of what it asks for: what is judged under one may not count under another.
+    #[must_use]
+    pub fn terms(&self) -> Digest {
+        let terms = (self.id, &self.objective, &self.checks, &self.protected, self.guarded_at);
+        Digest::of(&serde_json::to_vec(&terms).expect("ids and texts are JSON"))
+    }
+
+    /// Tells whether the files it protects are yet to be digested.
+    #[must_use]
+    pub fn is_unguarded(&self) -> bool {
+        self.is_unfinished() && !self.protected.is_empty() && self.guarded_at == 0
     }
 
     /// Tells whether a turn of this digest would be one too many of the same kind.

@@ -6,6 +6,7 @@
 //! stores hold the bytes, and the engine does the work.
 
 pub mod agent;
+pub mod bound;
 pub mod command;
 pub mod context;
 pub mod decide;

@@ -9,7 +9,7 @@ use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::{Answer, Command, First, Refusal};
 use longhaul_session::decide::decide;
 use longhaul_session::entry::{Mode, Place};
-use longhaul_session::goal::Budget;
+use longhaul_session::goal::{Budget, Terms};
 use longhaul_session::id::{Digest, EntryNo, GoalId, SessionId};
 use longhaul_session::log::seal;
 use longhaul_session::prompts::{Prompt, Prompts};
@@ -127,7 +127,8 @@ impl User {
         let world = &self.world;
         let tokens = world.happens(400).then(|| 1 + world.below(400));
         let active_ms = world.happens(200).then(|| 1 + world.below(20_000));
-        Budget { tokens, active_ms, continuations: Some(1 + world.below(6)), ..Budget::default() }
+        let (continuations, hard) = (Some(1 + world.below(6)), world.happens(150));
+        Budget { tokens, active_ms, continuations, hard, ..Budget::default() }
     }
 
     fn command(&self, action: &str, state: &SessionState) -> Option<Command> {
@@ -147,13 +148,13 @@ impl User {
             "user sets a goal" => Command::SetGoal {
                 id: self.goal_id(),
                 objective: format!("objective {}", world.below(3)),
-                budget: self.budget(),
-                checks: Vec::new(),
+                terms: Terms { budget: self.budget(), ..Terms::default() },
             },
             "user edits the goal" => Command::EditGoal {
                 objective: world.happens(500).then(|| format!("objective {}", world.below(3))),
                 budget: world.happens(500).then(|| self.budget()),
                 checks: None,
+                protected: None,
             },
             "user pauses the goal" => Command::PauseGoal,
             "user resumes the goal" => Command::ResumeGoal,
@@ -274,8 +275,7 @@ impl User {
             1 => First::Goal {
                 id: self.goal_id(),
                 objective: "objective 0".to_owned(),
-                budget: self.budget(),
-                checks: Vec::new(),
+                terms: Terms { budget: self.budget(), ..Terms::default() },
             },
             _ => First::Message(text.clone().into()),
         };
@@ -358,6 +358,7 @@ fn configuration(world: &World) -> Configuration {
             ..Limits::default()
         },
         summariser: world.plan.summariser.then(|| Box::new(ModelChoice::new("sim", "summariser"))),
+        goal: Terms::default(),
     }
 }
 

@@ -6,9 +6,11 @@
 //! kept are decided elsewhere.
 
 mod builtin;
+pub mod check;
 pub mod context_files;
 mod files;
 mod guard;
+pub mod guarded;
 pub mod limits;
 pub mod output;
 mod process;

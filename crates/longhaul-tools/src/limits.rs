@@ -89,6 +89,12 @@ pub(crate) const MAX_LIVE_LINE_BYTES: usize = 4 * 1024;
 /// How long a command may take when the call does not say.
 pub(crate) const COMMAND_TIME_LIMIT: Duration = Duration::from_secs(120);
 
+/// Output of one check of a goal that is shown: half from its beginning, half from its end.
+pub(crate) const MAX_CHECK_OUTPUT_BYTES: usize = 8 * 1024;
+
+/// Files that one goal may protect.
+pub const MAX_GUARDED_FILES: usize = 2_000;
+
 /// From TERM to KILL, for a process group that is to end.
 pub(crate) const TERM_GRACE: Duration = Duration::from_secs(2);
 

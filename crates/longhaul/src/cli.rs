@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use longhaul_model::recording::Tape;
 
+use crate::amount::{self, Limit};
 use crate::providers::Provider;
 
 const EXAMPLES: &str = "\
 Sessions are named by the first digits of their id, by their name, or @last.
 
 Exit codes: 0 complete, 1 error, 2 wrong usage, 3 budget used up, 4 goal blocked,
-5 waiting for an answer, 130 interrupted.";
+5 waiting for an answer, or a goal that rests, 130 interrupted.";
 
 /// The longest time that may be given.
 const MAX_TIME_MS: u64 = 24 * 3_600_000;
@@ -71,8 +72,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  longhaul run \"make the tests pass\"\n  \
         longhaul run --base-url http://localhost:8080/v1 --model qwen3 \"what is in this directory?\"\n  \
         longhaul run --provider anthropic --model claude-sonnet-4-5 \"make the tests pass\"\n  \
+        longhaul run --goal \"all tests pass\" --budget 200k --time 2h --check \"make test\" --protect tests\n  \
         longhaul run --script script.toml \"play a script\"")]
-    Run(Run),
+    Run(Box<Run>),
     /// See it work: a real run with real tools and a scripted model, offline, in a scratch directory
     Demo(Demo),
     /// Go on with a session: drive it until it rests, or watch the worker that does
@@ -81,6 +83,16 @@ pub(crate) enum Command {
     Send(Send),
     /// Stop what a session is doing; what is queued goes on afterwards
     Interrupt(Interrupt),
+    /// Set, look at and change the goal of a session
+    ///
+    /// A goal is worked towards turn after turn until it is reached, its budget is used up, or something
+    /// stands in the way.
+    #[command(subcommand)]
+    Goal(Goal),
+    /// Let a session plan, or work: while it plans, its goal is neither pursued nor charged
+    Mode(SetMode),
+    /// Summarise a session's history now, so that its context is small again
+    Compact(Compact),
     /// Watch a session without ever driving it
     Attach(Attach),
     /// Drive whatever sessions have work at this place, until told to stop
@@ -155,6 +167,154 @@ pub(crate) enum Command {
     Agent(Agent),
 }
 
+/// The commands about goals.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Goal {
+    /// Set a goal; the same objective updates the one there is, another one replaces it
+    #[command(
+        after_help = "Example: longhaul goal set @last \"all tests pass\" --budget 200k --check \"make test\""
+    )]
+    Set(SetGoal),
+    /// Show where the goal stands: its budget, its checks, and why it rests
+    Show(One),
+    /// Change the objective, the checks or the protected files of the goal
+    Edit(EditGoal),
+    /// Keep the goal from going on; the turn under way ends as it would
+    Pause(One),
+    /// Go on with a goal that is paused, blocked, limited or at rest
+    Resume(ResumeGoal),
+    /// Raise, lower or remove limits; what is not named stays as it is
+    #[command(after_help = "Examples:\n  longhaul goal budget @last --budget 500k\n  \
+        longhaul goal budget @last --time none --hard")]
+    Budget(BudgetGoal),
+    /// Remove the goal; the turn under way ends as it would
+    Clear(One),
+}
+
+/// The limits of a goal.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Budgets {
+    /// The most tokens it may use, uncached input and output: 50000, 200k, 1.5M, or none
+    #[arg(long, value_name = "TOKENS", value_parser = |text: &str| amount::limit(text, amount::tokens))]
+    pub(crate) budget: Option<Limit>,
+    /// The longest it may be worked on: 90s, 2h, 1h30m, or none
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| amount::limit(text, amount::time))]
+    pub(crate) time: Option<Limit>,
+    /// The most it may cost in US dollars, where prices are known: 5usd, $5, 0.50, or none
+    #[arg(long, value_name = "MONEY", value_parser = |text: &str| amount::limit(text, amount::money))]
+    pub(crate) cost: Option<Limit>,
+    /// How many turns it may take [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) continuations: Option<u64>,
+    /// Begin nothing that could cross a limit; otherwise the call in flight and a last one to wrap up may
+    #[arg(long)]
+    pub(crate) hard: bool,
+    /// Take --hard back
+    #[arg(long, conflicts_with = "hard")]
+    pub(crate) soft: bool,
+}
+
+/// What a goal is held to.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct GoalTerms {
+    #[command(flatten)]
+    pub(crate) budgets: Budgets,
+    /// A command that must pass before the goal is complete; may be given several times
+    #[arg(long = "check", value_name = "COMMAND", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) checks: Vec<String>,
+    /// A path or pattern of files that must stay as they are for checks to count; may be given several times
+    #[arg(long = "protect", value_name = "PATH", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) protected: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetGoal {
+    /// The session
+    pub(crate) session: String,
+    /// What is to be reached
+    pub(crate) objective: String,
+    #[command(flatten)]
+    pub(crate) terms: GoalTerms,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EditGoal {
+    /// The session
+    pub(crate) session: String,
+    /// The new objective [default: it stays]
+    pub(crate) objective: Option<String>,
+    /// The checks from now on, in place of those there are; may be given several times
+    #[arg(long = "check", value_name = "COMMAND", conflicts_with = "no_checks")]
+    pub(crate) checks: Vec<String>,
+    /// Without checks from now on
+    #[arg(long)]
+    pub(crate) no_checks: bool,
+    /// The protected files from now on, as they are now; may be given several times
+    #[arg(long = "protect", value_name = "PATH", conflicts_with = "no_protect")]
+    pub(crate) protected: Vec<String>,
+    /// Without protected files from now on
+    #[arg(long)]
+    pub(crate) no_protect: bool,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeGoal {
+    /// The session
+    #[arg(default_value = "@last")]
+    pub(crate) session: String,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BudgetGoal {
+    /// The session
+    pub(crate) session: String,
+    #[command(flatten)]
+    pub(crate) budgets: Budgets,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetMode {
+    /// The session
+    pub(crate) session: String,
+    /// What it is to do
+    #[arg(value_enum)]
+    pub(crate) mode: Mode,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+/// What a session does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Plan: a goal waits
+    Plan,
+    /// Work: a goal goes on
+    Work,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compact {
+    /// The session
+    #[arg(default_value = "@last")]
+    pub(crate) session: String,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
 /// The commands about manifests.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Agent {
@@ -172,8 +332,16 @@ pub(crate) struct Run {
     /// What the agent is to do
     pub(crate) message: String,
     /// A file to give with it: a picture, a PDF, a text; may be repeated
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "goal")]
     pub(crate) attach: Vec<PathBuf>,
+    /// Make it a goal: go on, turn after turn, until it is reached, blocked, or its budget is used up
+    #[arg(long, conflicts_with = "ephemeral")]
+    pub(crate) goal: bool,
+    #[command(flatten, next_help_heading = "Goal")]
+    pub(crate) terms: GoalTerms,
+    /// Begin in plan mode, in which a goal is not pursued; `longhaul mode` leaves it
+    #[arg(long, conflicts_with = "request_id")]
+    pub(crate) plan: bool,
     /// The manifest of the agent [default: longhaul.toml here or in a directory above, else the user's own]
     #[arg(long, value_name = "FILE", conflicts_with = "script")]
     pub(crate) manifest: Option<PathBuf>,
@@ -348,6 +516,48 @@ pub(crate) struct Worker {
     /// End when nothing is left to do
     #[arg(long)]
     pub(crate) until_idle: bool,
+}
+
+impl Cli {
+    /// Reads the command line; what cannot be used is told, and ends the program.
+    pub(crate) fn read() -> Self {
+        let cli = Cli::parse();
+        if let Command::Run(run) = &cli.command
+            && !run.goal
+            && let Some(option) = run.terms.first_given()
+        {
+            let what = format!("{option} is about a goal; say --goal to make the message one");
+            Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, what).exit();
+        }
+        cli
+    }
+}
+
+impl Budgets {
+    /// Tells whether nothing is said.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first_given().is_none()
+    }
+
+    fn first_given(&self) -> Option<&'static str> {
+        let given = [
+            (self.budget.is_some(), "--budget"),
+            (self.time.is_some(), "--time"),
+            (self.cost.is_some(), "--cost"),
+            (self.continuations.is_some(), "--continuations"),
+            (self.hard, "--hard"),
+            (self.soft, "--soft"),
+        ];
+        given.into_iter().find(|(is_given, _)| *is_given).map(|(_, name)| name)
+    }
+}
+
+impl GoalTerms {
+    fn first_given(&self) -> Option<&'static str> {
+        let others = [(!self.checks.is_empty(), "--check"), (!self.protected.is_empty(), "--protect")];
+        let other = || others.into_iter().find(|(is_given, _)| *is_given).map(|(_, name)| name);
+        self.budgets.first_given().or_else(other)
+    }
 }
 
 /// Reads a time with its unit.

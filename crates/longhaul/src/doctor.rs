@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use longhaul_engine::Models as _;
+use longhaul_engine::{Models as _, with_goal_tools};
 use longhaul_session::agent::{Configuration, ModelChoice};
 use longhaul_store::{Filter, Page};
 use longhaul_tools::toolbox::Toolbox;
@@ -138,7 +138,7 @@ fn of_model(models: &AllModels, args: &cli::Doctor) -> (Finding, Option<Configur
     }
     let looked = (|| -> anyhow::Result<(String, Configuration)> {
         let mut configuration = match (&found, &args.choice.model) {
-            (Some(path), _) => manifest::load(path, &Toolbox::builtin())?,
+            (Some(path), _) => manifest::load(path, &with_goal_tools(Toolbox::builtin()))?,
             (None, name) => {
                 let name = name.as_deref().unwrap_or_default();
                 let choice = ModelChoice::new(Provider::OpenaiChat.name(), name);

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::cli;
+use crate::goal;
 use crate::line::Line;
 use crate::providers::Provider;
 use crate::summary;
@@ -67,7 +68,9 @@ fn overview(snapshot: &Snapshot, owned: bool) -> serde_json::Value {
         "turn": state.turn.number,
         "queue": state.queue.len(),
         "ledger": state.ledger,
+        "mode": state.mode,
         "goal": state.goal,
+        "goal_rests": summary::why_goal_rests(state),
         "last_error": state.last_error,
     })
 }
@@ -106,7 +109,9 @@ async fn cost(app: &App, snapshot: &Snapshot) -> anyhow::Result<Option<String>> 
         Some(Content::Configuration { configuration }) => {
             (configuration.model.provider == Provider::Scripted.name(), configuration.model.prices.is_some())
         }
-        Some(Content::Items { .. } | Content::Prepared { .. }) | None => (false, false),
+        Some(Content::Items { .. } | Content::Prepared { .. } | Content::Guarded { .. }) | None => {
+            (false, false)
+        }
     };
     Ok(match (micros, scripted, priced) {
         (0, true, _) => None,
@@ -192,10 +197,11 @@ fn described(app: &App, shown: &Shown<'_>) -> String {
         );
     }
     if let Some(goal) = &state.goal {
-        line("goal", format!("{:?}: {}", goal.status, summary::one_line(&goal.objective)));
+        text.push_str(&goal::described(goal, state));
     }
     if !owned && state.claimable_at().is_some() {
-        line("next", format!("longhaul resume {}", summary::short_id(row.session)));
+        // Writing to a string cannot fail.
+        writeln!(text, "{:<10} longhaul resume {}", "next", summary::short_id(row.session)).ok();
     }
     text
 }

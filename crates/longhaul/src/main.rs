@@ -1,5 +1,6 @@
 //! The `longhaul` program: command line, terminal output, configuration, wiring.
 
+mod amount;
 mod app;
 mod attach;
 mod cli;
@@ -9,6 +10,7 @@ mod doctor;
 mod drive;
 mod environment;
 mod facts;
+mod goal;
 mod inspect;
 mod keys;
 mod line;
@@ -29,14 +31,13 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::cli::{Agent, Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     environment::set_up_tracing();
     environment::set_up_colours(cli.options.color);
     // One session gains nothing from a second thread, and waking it costs a tenth of a step; a worker has
@@ -78,8 +79,11 @@ async fn dispatch(cli: Cli, app: &OnceLock<App>) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&options, args).await,
         Command::Agent(Agent::Check { file }) => manifest::check::check(&options, file),
         Command::Agent(Agent::Schema) => manifest::check::schema(),
-        Command::Run(args) => start::run(keep(App::for_run(options, &args).await)?, args).await,
+        Command::Run(args) => start::run(keep(App::for_run(options, &args).await)?, *args).await,
         Command::Resume(args) => start::resume(open(options).await?, args).await,
+        Command::Goal(args) => goal::goal(open(options).await?, args).await,
+        Command::Mode(args) => goal::mode(open(options).await?, args).await,
+        Command::Compact(args) => manage::compact(open(options).await?, args).await,
         Command::Send(args) => start::send(open(options).await?, args).await,
         Command::Interrupt(args) => start::interrupt(open(options).await?, args).await,
         Command::Attach(args) => start::attach(open(options).await?, args).await,

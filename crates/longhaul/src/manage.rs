@@ -1,5 +1,5 @@
 //! The commands that change a session without giving it work by themselves, or that make another of it:
-//! `queue`, `edit`, `answer`, `fork`, `clear`, `rename`, `archive`, `delete`, `redact`.
+//! `queue`, `edit`, `answer`, `fork`, `clear`, `compact`, `rename`, `archive`, `delete`, `redact`.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -30,7 +30,7 @@ async fn change(app: &App, session: SessionId, command: Command, done: &str) -> 
     say(app, session, done)
 }
 
-fn say(app: &App, session: SessionId, done: &str) -> anyhow::Result<ExitCode> {
+pub(crate) fn say(app: &App, session: SessionId, done: &str) -> anyhow::Result<ExitCode> {
     let mut out = anstream::stdout();
     if app.options.json {
         writeln!(out, "{}", serde_json::json!({ "session": session, "done": done }))?;
@@ -177,6 +177,14 @@ fn usable_directory(directory: &Path) -> anyhow::Result<String> {
 pub(crate) async fn clear(app: &App, args: cli::One) -> anyhow::Result<ExitCode> {
     let session = app.find(&args.session).await?;
     change(app, session, Command::ClearContext, "the model's context starts anew; the log keeps all").await
+}
+
+/// Summarises the history now.
+pub(crate) async fn compact(app: &App, args: cli::Compact) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    let head = app.engine.snapshot(session).await?.row.head;
+    app.engine.command(session, Command::RequestCompaction, None).await??;
+    go_on(app, session, head, args.detach).await
 }
 
 /// Names a session.

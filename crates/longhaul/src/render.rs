@@ -9,9 +9,12 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longhaul_engine::Live;
 use longhaul_model::Part;
-use longhaul_session::entry::{Content, Fact, Record, ResultFact};
+use longhaul_session::entry::{Actor, Content, Fact, Next, Record, ResultFact};
+use longhaul_session::evolve::evolve;
+use longhaul_session::goal::{Goal, GoalStatus};
 use longhaul_session::id::{CallId, EntryNo};
 use longhaul_session::item::{Item, Outcome};
+use longhaul_session::state::SessionState;
 
 use crate::line::Line;
 use crate::summary;
@@ -46,6 +49,8 @@ pub(crate) struct Renderer {
     /// The last turn was ended by an interrupt.
     interrupted: bool,
     tokens: u64,
+    /// The session as of the newest entry shown, where that is known.
+    state: Option<SessionState>,
 }
 
 impl Renderer {
@@ -64,7 +69,23 @@ impl Renderer {
             queued: HashMap::new(),
             interrupted: false,
             tokens: 0,
+            state: None,
         }
+    }
+
+    /// Lets it know the session as of some entry; those after it are folded as they are shown.
+    pub(crate) fn follow(&mut self, state: SessionState) {
+        self.state = Some(state);
+    }
+
+    fn fold(&mut self, record: &Record) {
+        if let Some(state) = self.state.take_if(|state| state.head + 1 == record.n) {
+            self.state = Some(evolve(state, record));
+        }
+    }
+
+    fn goal(&self) -> Option<&Goal> {
+        self.state.as_ref()?.goal.as_ref()
     }
 
     /// Shows one event.
@@ -78,6 +99,7 @@ impl Renderer {
         }
         match line {
             Line::Entry { record, content } => {
+                self.fold(record);
                 self.judge(&record.fact)?;
                 self.entry(record, content.as_deref())?;
                 self.promoted(&record.fact)
@@ -217,7 +239,14 @@ impl Renderer {
                 self.answer(items)?;
             }
             Fact::ToolStep { results, .. } | Fact::Answered { results, .. } => {
-                self.results(results, items)?
+                self.results(results, items)?;
+                if let Fact::ToolStep { goal: Some(change), .. } = &record.fact {
+                    self.note("◎", &summary::model_goal(change))?;
+                }
+            }
+            // The digests of protected files are no news.
+            Fact::Goal { goal, .. } if record.by == Actor::User => {
+                self.note("◎", &summary::goal_change(goal.as_ref()))?;
             }
             Fact::Retry { failure, retry, .. } => {
                 let wait = summary::duration(retry.not_before.since_ms(record.at));
@@ -250,11 +279,28 @@ impl Renderer {
             Fact::Steering { budget: None, objective_changed: false, .. } => {
                 self.note("→", "the agent was told its goal again")?;
             }
+            Fact::Steering { budget: Some(kind), .. } => {
+                let what = format!("the {} budget is used up; the agent was told to wrap up", kind.name());
+                self.note("→", &what)?;
+            }
             Fact::Steering { .. } => self.note("→", "the agent was told what changed")?,
+            Fact::TurnFinished { next: Next::Continue, .. } => {
+                self.settle()?;
+                self.progress()?;
+            }
             Fact::TurnFinished { .. } => self.settle()?,
             _ => {}
         }
         Ok(())
+    }
+
+    /// Shows how far the goal has come, as its next turn begins.
+    fn progress(&mut self) -> std::io::Result<()> {
+        let columns = columns();
+        match self.goal().map(|goal| summary::goal_meter(goal, columns)) {
+            Some(meter) => self.note("⟲", &console::truncate_str(&meter, columns.saturating_sub(5), "…")),
+            None => Ok(()),
+        }
     }
 
     fn message(&mut self, items: &[Item], note: &str) -> std::io::Result<()> {
@@ -358,7 +404,10 @@ impl Renderer {
         }
         self.rest();
         message.clone_into(&mut self.waits_for);
-        if self.tokens > 0 {
+        if let Some(goal) = self.goal().filter(|goal| goal.status == GoalStatus::Active) {
+            let meter = summary::goal_meter(goal, columns());
+            self.waits_for.push_str(&format!(" · {meter}"));
+        } else if self.tokens > 0 {
             self.waits_for.push_str(&format!(" · {} tokens", summary::tokens(self.tokens)));
         }
         let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use longhaul_engine::{Created, Event, GivenFile, NewSession, Snapshot, Watcher};
+use longhaul_engine::{Created, Event, GivenFile, NewSession, Snapshot, Watcher, with_goal_tools};
 use longhaul_session::agent::{
     Configuration, KeySource, Limits, ModelChoice, Permission, ScopeEffect, ScopeRule, ToolPermission,
     ToolSetting,
 };
 use longhaul_session::command::{Command, First};
-use longhaul_session::id::{EntryNo, SessionId};
+use longhaul_session::entry::Mode;
+use longhaul_session::goal::{Terms, valid_objective};
+use longhaul_session::id::{EntryNo, GoalId, SessionId};
 use longhaul_session::prompts::Prompts;
 use longhaul_store::RequestId;
 use longhaul_tools::scope::Scope;
@@ -22,6 +24,7 @@ use crate::attach;
 use crate::cli;
 use crate::drive::{LOOK_MS, Wanted, drive, drive_to};
 use crate::facts;
+use crate::goal;
 use crate::line::Line;
 use crate::manifest;
 use crate::providers::{self, Provider};
@@ -36,11 +39,14 @@ pub(crate) async fn run(app: &App, args: cli::Run) -> anyhow::Result<ExitCode> {
     args.name.as_deref().map_or(Ok(()), check_name)?;
     let request = args.request_id.clone().map(RequestId::new).transpose()?;
     let configuration = configuration(&args)?;
+    let first = first(app, &args, &configuration)?;
     let files = attach::read(&args.attach, &configuration.model)?;
     app.check_model(&configuration.model, &configuration.limits)?;
     let head = header(&configuration);
-    let said = (args.message.as_str(), &files[..]);
-    let created = create(app, configuration, args.name, said, request.as_ref()).await?;
+    let created = match args.plan {
+        false => create(app, configuration, args.name, first, &files, request.as_ref()).await?,
+        true => create_planning(app, configuration, args.name, first, &files).await?,
+    };
     let session = created.session;
     if args.detach {
         let mut renderer = Renderer::new(false);
@@ -57,18 +63,61 @@ pub(crate) async fn run(app: &App, args: cli::Run) -> anyhow::Result<ExitCode> {
     drive(app, session, 0).await
 }
 
-/// Makes a session with a first message; the one that the same request made before, if there is one.
+/// Returns what a run begins with: a message, or a goal.
+fn first(app: &App, args: &cli::Run, configuration: &Configuration) -> anyhow::Result<First> {
+    if !args.goal {
+        return Ok(First::Message(args.message.as_str().into()));
+    }
+    let terms = goal::terms(configuration, &args.terms)?;
+    goal::check(&terms, configuration, true)?;
+    let Some(objective) = valid_objective(&args.message) else {
+        bail!("an objective has at most 4,000 characters; put the rest in a file and name it");
+    };
+    Ok(First::Goal { id: GoalId(app.engine.host().fresh_id()), objective, terms })
+}
+
+/// Makes a session that plans, and only then says what it is to do.
+async fn create_planning(
+    app: &App,
+    configuration: Configuration,
+    name: Option<String>,
+    first: First,
+    files: &[GivenFile],
+) -> anyhow::Result<Created> {
+    let created = create(app, configuration, name, First::Nothing, &[], None).await?;
+    app.engine.command(created.session, Command::SetMode(Mode::Plan), None).await??;
+    match first {
+        First::Nothing => {}
+        First::Message(message) => {
+            app.engine.send(created.session, &message.text, files, false, None).await??;
+        }
+        First::Goal { id, objective, terms } => {
+            let command = Command::SetGoal { id, objective, terms };
+            app.engine.command(created.session, command, None).await??;
+        }
+    }
+    Ok(created)
+}
+
+/// Makes a session that begins with something; the one that the same request made before, if there is one.
 pub(crate) async fn create(
     app: &App,
     configuration: Configuration,
     name: Option<String>,
-    (text, files): (&str, &[GivenFile]),
+    first: First,
+    files: &[GivenFile],
     request: Option<&RequestId>,
 ) -> anyhow::Result<Created> {
     let labels = BTreeMap::from([("directory".to_owned(), configuration.directory.clone())]);
-    let first = First::Nothing;
     let new = NewSession { configuration, place: app.place(), ephemeral: app.ephemeral, name, labels, first };
-    Ok(app.engine.create_with_files(new, text, files, request).await??)
+    let created = match &new.first {
+        First::Message(message) => {
+            let text = message.text.clone();
+            app.engine.create_with_files(new, &text, files, request).await?
+        }
+        First::Nothing | First::Goal { .. } => app.engine.create(new, request).await?,
+    };
+    Ok(created?)
 }
 
 /// Says which model and directory a session has. A script is called a script.
@@ -131,7 +180,7 @@ pub(crate) fn manifest_for(args: &cli::Run) -> Option<PathBuf> {
 fn from_manifest(args: &cli::Run) -> anyhow::Result<Configuration> {
     let here = directory(args.dir.as_deref().unwrap_or(Path::new(".")))?;
     let mut configuration = match (manifest_for(args), &args.choice.model) {
-        (Some(path), _) => manifest::load(&path, &Toolbox::builtin())?,
+        (Some(path), _) => manifest::load(&path, &with_goal_tools(Toolbox::builtin()))?,
         (None, Some(model)) => with_model(ModelChoice::new(Provider::OpenaiChat.name(), model), &here)?,
         (None, None) => bail!(
             "no model is chosen: there is no longhaul.toml here or above, and none of --manifest, --model and \
@@ -174,7 +223,7 @@ pub(crate) fn choose(configuration: &mut Configuration, wanted: &cli::Choice) {
 
 /// Denies tools, in place of what the configuration says of them.
 fn deny(configuration: &mut Configuration, names: &[String]) -> anyhow::Result<()> {
-    let tools = Toolbox::builtin();
+    let tools = with_goal_tools(Toolbox::builtin());
     if let Some(unknown) = names.iter().find(|name| tools.get(name).is_none()) {
         let names: Vec<String> = tools.specs().into_iter().map(|spec| spec.name).collect();
         bail!("--deny names no tool: {unknown:?}; the tools are {}", names.join(", "));
@@ -214,13 +263,21 @@ pub(crate) fn with_model(mut model: ModelChoice, directory: &Path) -> anyhow::Re
         limits,
         summariser: None,
         prompts: Prompts::default(),
+        goal: Terms::default(),
     })
 }
 
 /// Goes on with a session.
 pub(crate) async fn resume(app: &App, args: cli::Resume) -> anyhow::Result<ExitCode> {
     let session = app.find(&args.session).await?;
-    let head = app.engine.snapshot(session).await?.row.head;
+    let Snapshot { row, state } = app.engine.snapshot(session).await?;
+    let head = row.head;
+    if goal::is_held(&state)
+        && !state.archived
+        && let Some(code) = goal::resume(app, session).await?
+    {
+        return Ok(code);
+    }
     drive(app, session, args.after.map_or(head, |after| after.min(head))).await
 }
 
@@ -269,6 +326,7 @@ pub(crate) async fn watch(app: &App, session: SessionId, after: EntryNo) -> anyh
     let from = watcher.seen();
     // Listened to from here on: a key pressed while something is shown is not lost.
     let mut leave = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    renderer.follow(app.engine.snapshot(session).await?.state);
     loop {
         let snapshot = app.engine.snapshot(session).await?;
         if snapshot.state.status.is_resting() && watcher.seen() >= snapshot.row.head {

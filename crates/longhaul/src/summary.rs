@@ -1,6 +1,7 @@
 //! Short texts for people: calls, durations, token counts, entries.
 
-use longhaul_session::entry::{Content, Fact, Record, ResultFact};
+use longhaul_session::entry::{Content, Fact, Mode, ModelGoal, Record, ResultFact};
+use longhaul_session::goal::{DEFAULT_CONTINUATIONS, Goal, GoalStatus};
 use longhaul_session::id::{SessionId, Timestamp};
 use longhaul_session::item::{Attachment, Item, Outcome};
 use longhaul_session::state::{SessionState, Status};
@@ -74,6 +75,60 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
+/// Names the status of a goal.
+pub(crate) fn goal_status(status: GoalStatus) -> &'static str {
+    match status {
+        GoalStatus::Active => "active",
+        GoalStatus::Paused => "paused",
+        GoalStatus::Blocked => "blocked",
+        GoalStatus::BudgetLimited => "out of budget",
+        GoalStatus::UsageLimited => "out of quota",
+        GoalStatus::Complete => "complete",
+    }
+}
+
+/// Says why the goal of a session does not go on; `None`: there is none, it goes on, or it is complete.
+pub(crate) fn why_goal_rests(state: &SessionState) -> Option<String> {
+    let goal = state.goal.as_ref()?;
+    let reason = |otherwise: &str| Some(goal.reason.clone().unwrap_or_else(|| otherwise.to_owned()));
+    match goal.status {
+        GoalStatus::Complete => None,
+        GoalStatus::Paused => Some("it is paused".to_owned()),
+        GoalStatus::Blocked => reason("something stands in the way"),
+        GoalStatus::BudgetLimited => reason("its budget is used up"),
+        GoalStatus::UsageLimited => reason("the provider's quota is used up"),
+        GoalStatus::Active if state.mode == Mode::Plan => Some("the session is in plan mode".to_owned()),
+        GoalStatus::Active if goal.suppressed && state.status == Status::Waiting => {
+            Some("the last turn for it called no tool; say something, or resume it".to_owned())
+        }
+        GoalStatus::Active if state.status == Status::RequiresAction => {
+            Some("a call waits for an answer".to_owned())
+        }
+        GoalStatus::Active => None,
+    }
+}
+
+/// Shows how far a goal has come: its turn, and the limit it is nearest to.
+pub(crate) fn goal_meter(goal: &Goal, columns: usize) -> String {
+    let (budget, used) = (&goal.budget, &goal.used);
+    let turns = budget.continuations.unwrap_or(DEFAULT_CONTINUATIONS);
+    let limits = [
+        budget.tokens.map(|limit| (used.tokens, limit, tokens as fn(u64) -> String)),
+        budget.active_ms.map(|limit| (used.active_ms, limit, duration as fn(u64) -> String)),
+        budget.cost_micros.map(|limit| (used.cost_micros, limit, dollars as fn(u64) -> String)),
+    ];
+    let share = |used: u64, limit: u64| u128::from(used) * 1_000 / u128::from(limit.max(1));
+    let nearest = limits.into_iter().flatten().max_by_key(|(used, limit, _)| share(*used, *limit));
+    let turn = format!("turn {}/{turns}", used.continuations);
+    let Some((used, limit, write)) = nearest else {
+        return format!("{turn} {} tokens", tokens(used.tokens));
+    };
+    let cells = if columns < 60 { 6 } else { 10 };
+    let full = usize::try_from(share(used, limit).min(1_000)).unwrap_or(0) * cells / 1_000;
+    let bar: String = (0..cells).map(|cell| if cell < full { '▓' } else { '░' }).collect();
+    format!("{turn} {bar} {} of {}", write(used), write(limit))
+}
+
 /// Names a thing and how many there are of it.
 pub(crate) fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
@@ -94,7 +149,7 @@ pub(crate) fn one_line(text: &str) -> String {
 /// Says what a tool call is about: its one telling argument, else all of them.
 pub(crate) fn call(arguments: &str) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(arguments).ok();
-    let telling = ["command", "path", "pattern"]
+    let telling = ["command", "path", "pattern", "objective", "status"]
         .iter()
         .find_map(|name| parsed.as_ref().and_then(|value| value.get(*name)).and_then(|value| value.as_str()));
     one_line(telling.unwrap_or(if arguments == "{}" { "" } else { arguments }))
@@ -132,7 +187,28 @@ pub(crate) fn status(state: &SessionState, owned: bool) -> String {
         Status::RequiresAction => "needs an answer",
         Status::Failed => "failed",
     };
-    if state.archived { format!("archived, {name}") } else { name.to_owned() }
+    let name = match &state.goal {
+        Some(goal) => format!("{name}, goal {}", goal_status(goal.status)),
+        None => name.to_owned(),
+    };
+    if state.archived { format!("archived, {name}") } else { name }
+}
+
+/// Says what a person made of a session's goal.
+pub(crate) fn goal_change(goal: Option<&Goal>) -> String {
+    match goal {
+        Some(goal) => format!("goal {}: {}", goal_status(goal.status), one_line(&goal.objective)),
+        None => "goal removed".to_owned(),
+    }
+}
+
+/// Says what the model made of its goal.
+pub(crate) fn model_goal(change: &ModelGoal) -> String {
+    match change {
+        ModelGoal::Created(goal) => format!("goal set: {}", one_line(&goal.objective)),
+        ModelGoal::Completed => "goal complete".to_owned(),
+        ModelGoal::Blocked(reason) => format!("goal blocked: {}", one_line(reason)),
+    }
 }
 
 /// Says in one line what an entry is.
@@ -191,10 +267,14 @@ fn fact(fact: &Fact) -> String {
             let (input, output) = (tokens(usage.input), tokens(usage.output));
             format!("{input} in, {output} out, {}", duration(timing.total_ms))
         }
-        Fact::ToolStep { results, .. } => {
-            let ran: Vec<String> = results.iter().filter_map(ran).collect();
-            ran.join(", ")
+        Fact::ToolStep { results, goal, .. } => {
+            let mut parts: Vec<String> = results.iter().filter_map(ran).collect();
+            parts.extend(goal.as_ref().map(model_goal));
+            parts.join(", ")
         }
+        Fact::Goal { goal, .. } => goal_change(goal.as_ref()),
+        Fact::Mode { mode: Mode::Plan, .. } => "plan".to_owned(),
+        Fact::Mode { mode: Mode::Default, .. } => "work".to_owned(),
         Fact::Retry { failure, attempt, .. } => {
             format!("attempt {attempt} after {:?}: {}", failure.class, one_line(&failure.message))
         }
@@ -219,7 +299,51 @@ fn fact(fact: &Fact) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::dollars;
+    use longhaul_session::goal::{Budget, GoalUsage};
+    use longhaul_session::id::GoalId;
+
+    use super::*;
+
+    fn goal(budget: Budget, used: GoalUsage) -> Goal {
+        let id = GoalId(uuid::Uuid::from_u128(1));
+        Goal { used, ..Goal::new(id, "all is done".to_owned(), budget, Vec::new(), Timestamp(0)) }
+    }
+
+    #[test]
+    fn the_meter_shows_the_limit_that_is_nearest_and_fits_a_narrow_screen() {
+        let used =
+            GoalUsage { tokens: 90_500, active_ms: 5_400_000, continuations: 3, ..GoalUsage::default() };
+        let free = goal(Budget::default(), used);
+        assert_eq!(goal_meter(&free, 80), "turn 3/100 90.5k tokens");
+        let budget = Budget { tokens: Some(200_000), active_ms: Some(7_200_000), ..Budget::default() };
+        let limited = goal(budget, used);
+        assert_eq!(goal_meter(&limited, 80), "turn 3/100 ▓▓▓▓▓▓▓░░░ 1 h 30 min of 2 h 0 min");
+        let tokens_only = goal(Budget { active_ms: None, ..budget }, used);
+        assert_eq!(goal_meter(&tokens_only, 40), "turn 3/100 ▓▓░░░░ 90.5k of 200.0k");
+        assert!(console::measure_text_width(&goal_meter(&tokens_only, 40)) <= 36);
+        let over = goal(budget, GoalUsage { tokens: 900_000, ..used });
+        assert_eq!(goal_meter(&over, 80), "turn 3/100 ▓▓▓▓▓▓▓▓▓▓ 900.0k of 200.0k");
+    }
+
+    #[test]
+    fn a_goal_that_rests_says_why() {
+        let rests = |change: fn(&mut SessionState)| {
+            let goal = Some(goal(Budget::default(), GoalUsage::default()));
+            let mut state = SessionState { goal, ..SessionState::default() };
+            change(&mut state);
+            why_goal_rests(&state)
+        };
+        assert_eq!(rests(|_| {}), None);
+        let suppressed = rests(|state| state.goal.iter_mut().for_each(|goal| goal.suppressed = true));
+        assert!(suppressed.is_some_and(|why| why.contains("called no tool")));
+        assert!(rests(|state| state.mode = Mode::Plan).is_some_and(|why| why.contains("plan mode")));
+        let blocked = |state: &mut SessionState| {
+            if let Some(goal) = &mut state.goal {
+                (goal.status, goal.reason) = (GoalStatus::Blocked, Some("no key".to_owned()));
+            }
+        };
+        assert_eq!(rests(blocked).as_deref(), Some("no key"));
+    }
 
     #[test]
     fn money_is_written_as_exactly_as_it_takes() {

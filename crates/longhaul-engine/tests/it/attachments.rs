@@ -156,7 +156,7 @@ async fn a_fork_shares_the_files_before_it_and_keeps_those_it_names_itself() {
     let files = [other.clone()];
     world.engine.edit_with_files(editing, None, "this", &files, None).await.unwrap().unwrap();
     assert_eq!(world.run(editing).await, Driven::Waiting);
-    assert_eq!(*asked.lock().unwrap().last().unwrap()[1], whole(&other, b"words"));
+    assert_eq!(owned(asked.lock().unwrap().last().unwrap())[1..], [user("this"), whole(&other, b"words")]);
     for session in [session, sharing, editing] {
         world.sound(session).await;
     }

@@ -12,7 +12,7 @@ use longhaul_session::agent::{Configuration, Limits, ModelChoice, ToolPermission
 use longhaul_session::command::{Answer, Command, First};
 use longhaul_session::entry::{Actor, CallFact, Entry, Fact, KINDS, Mode};
 use longhaul_session::failure::FailureClass;
-use longhaul_session::goal::{Budget, GoalStatus};
+use longhaul_session::goal::{Budget, GoalStatus, Terms};
 use longhaul_session::id::{EntryNo, GoalId, SessionId};
 use longhaul_session::item::{EffectClass, Outcome};
 use longhaul_session::log::SealedEntry;
@@ -136,6 +136,7 @@ fn configuration(directory: String) -> Configuration {
         tools: vec![asks("ask"), asks("demand")],
         limits: Limits { max_crashes: 1_000, ..Limits::default() },
         summariser: None,
+        goal: Terms::default(),
         prompts: longhaul_session::prompts::Prompts::default(),
     }
 }
@@ -231,16 +232,16 @@ async fn compaction(stage: &mut Stage) {
 async fn goal(stage: &mut Stage) {
     let (id, objective) = (GoalId(Uuid::new_v4()), "make it work".to_owned());
     let budget = Budget { tokens: Some(50), ..Budget::default() };
-    begin(stage, First::Goal { id, objective, budget, checks: Vec::new() }).await;
+    begin(stage, First::Goal { id, objective, terms: Terms { budget, ..Terms::default() } }).await;
     waits(stage).await;
     let state = stage.observer.snapshot(stage.session).await.unwrap().state;
     assert_eq!(state.goal.unwrap().status, GoalStatus::BudgetLimited);
 
     let budget = Some(Budget { tokens: Some(1_000_000), ..Budget::default() });
-    stage.command(Command::EditGoal { objective: None, budget, checks: None }).await;
+    stage.command(Command::EditGoal { objective: None, budget, checks: None, protected: None }).await;
     stage.until_held().await;
     let objective = Some("make it work well".to_owned());
-    stage.command(Command::EditGoal { objective, budget: None, checks: None }).await;
+    stage.command(Command::EditGoal { objective, budget: None, checks: None, protected: None }).await;
     stage.open_gate();
     waits(stage).await;
     stage.command(Command::SetMode(Mode::Plan)).await;

@@ -73,6 +73,7 @@ async fn cost(database: &Database, steps: usize) -> Counters {
         prompts: Prompts::default(),
         limits: Limits::default(),
         summariser: None,
+        goal: longhaul_session::goal::Terms::default(),
     };
     let new = NewSession {
         configuration,

@@ -8,7 +8,7 @@ use longhaul_model::{Error, ModelCall, Part};
 use longhaul_session::agent::{Configuration, Request};
 use longhaul_session::command::{Command, First};
 use longhaul_session::entry::Mode;
-use longhaul_session::goal::{Budget, GoalStatus};
+use longhaul_session::goal::{Budget, GoalStatus, Terms};
 use longhaul_session::id::{GoalId, SessionId};
 use longhaul_session::item::{EffectClass, Item};
 use longhaul_session::prompts::{Prompt, Prompts};
@@ -150,7 +150,7 @@ async fn a_file_that_changes_all_the_time_does_not_keep_the_model_from_being_cal
 async fn pursuing(world: &World, prompts: Prompts) -> SessionId {
     let budget = Budget { tokens: Some(100_000), ..Budget::default() };
     let (id, objective) = (GoalId(Uuid::new_v4()), "make it work".to_owned());
-    let first = First::Goal { id, objective, budget, checks: Vec::new() };
+    let first = First::Goal { id, objective, terms: Terms { budget, ..Terms::default() } };
     world.create(Configuration { prompts, ..world.configuration() }, first).await
 }
 

@@ -15,6 +15,7 @@ use longhaul_session::agent::{Configuration, Limits, ModelChoice, ToolSpec};
 use longhaul_session::command::{Command, First};
 use longhaul_session::entry::{Content, Entry};
 use longhaul_session::failure::Failure;
+use longhaul_session::goal::Terms;
 use longhaul_session::id::{EntryNo, SessionId, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Item, Outcome, ToolResult};
 use longhaul_session::prompts::Prompts;
@@ -161,6 +162,7 @@ impl World {
             prompts: Prompts::default(),
             limits: Limits::default(),
             summariser: None,
+            goal: Terms::default(),
         }
     }
 
@@ -299,7 +301,9 @@ fn spoken(item: &Item) -> Option<String> {
 pub(crate) fn items_of(entry: &Entry) -> Vec<Item> {
     match entry.content.as_ref().map(|payload| &payload.content) {
         Some(Content::Items { items }) => items.clone(),
-        Some(Content::Configuration { .. } | Content::Prepared { .. }) | None => Vec::new(),
+        Some(Content::Configuration { .. } | Content::Prepared { .. } | Content::Guarded { .. }) | None => {
+            Vec::new()
+        }
     }
 }
 

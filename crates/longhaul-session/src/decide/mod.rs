@@ -85,6 +85,7 @@ pub fn may_tell(command: &Command) -> bool {
             | OwnerAction::CommitStep { .. }
             | OwnerAction::RecordResponse { .. }
             | OwnerAction::CommitContext { .. }
+            | OwnerAction::GuardFiles { .. }
             | OwnerAction::RecordHook { .. }
             | OwnerAction::Settle { .. }
             | OwnerAction::BeginRetry { .. }
@@ -134,10 +135,10 @@ fn apply(draft: &mut Draft, command: Command) -> Result<(), Refusal> {
         Command::Answer { call, answer, remember } => user::answer(draft, call, answer, remember),
         Command::RequestCompaction => user::request_compaction(draft),
         Command::ClearContext => draft.push(Fact::Cleared, None),
-        Command::SetGoal { id, objective, budget, checks } => {
-            goal::set(draft, id, &objective, budget, checks)
+        Command::SetGoal { id, objective, terms } => goal::set(draft, id, &objective, terms),
+        Command::EditGoal { objective, budget, checks, protected } => {
+            goal::edit(draft, objective, budget, checks, protected)
         }
-        Command::EditGoal { objective, budget, checks } => goal::edit(draft, objective, budget, checks),
         Command::PauseGoal => goal::pause(draft),
         Command::ResumeGoal => goal::resume(draft),
         Command::ClearGoal => goal::clear(draft),
@@ -235,6 +236,7 @@ fn permits_owner(action: &OwnerAction, status: Status) -> bool {
         | OwnerAction::RecordResponse { .. }
         | OwnerAction::CommitContext { .. }
         | OwnerAction::CommitSteering
+        | OwnerAction::GuardFiles { .. }
         | OwnerAction::RecordHook { .. }
         | OwnerAction::BeginRetry { .. }
         | OwnerAction::Compact { .. }
@@ -252,7 +254,9 @@ fn possible(standing: Standing) -> &'static str {
     match standing {
         Standing::Nothing => "it must be created first",
         Standing::Archived => "bring it back first, with `longhaul archive --undo`",
-        Standing::Is(Status::Waiting) => "send it a message or set a goal",
+        Standing::Is(Status::Waiting) => {
+            "send it a message with `longhaul send`, or set a goal with `longhaul goal set`"
+        }
         Standing::Is(Status::Running) => "wait for it, queue a message, or interrupt it",
         Standing::Is(Status::Interrupting) => "wait until it has stopped",
         Standing::Is(Status::RequiresAction) => "answer the open calls, or interrupt it",
@@ -331,18 +335,19 @@ fn charge(state: &SessionState, spend: Spend) -> Charge {
 }
 
 /// Decides how a turn that ends with this cost and verdict goes on: the budget that limits its goal,
-/// what comes next, and what the model is told.
+/// what comes next, and what the model is told. A hard budget limits it without being reached.
 fn after_turn(
     draft: &mut Draft,
     charge: &Charge,
     verdict: &TurnVerdict,
+    hard: Option<BudgetKind>,
 ) -> (Option<BudgetKind>, Next, Option<Item>) {
     let mut after = draft.state.clone();
     after.charge(charge);
     after.judge(verdict);
     let active = after.goal.as_ref().filter(|goal| goal.status == GoalStatus::Active);
-    let limited = active.and_then(|goal| goal.budget.reached(&goal.used));
-    after.limit(limited);
+    let limited = active.and_then(|goal| hard.or(goal.budget.reached(&goal.used)));
+    after.limit(limited, hard.is_some());
     let (next, told) = next(draft, &after);
     (limited, next, told)
 }

@@ -2,10 +2,10 @@
 
 use super::user::{answer_all, facts, finish_interruption, items};
 use super::{Draft, after_turn, charge};
-use crate::command::{Basis, Cut, OwnerAction, Ran, Refusal, Step};
+use crate::command::{Basis, Cut, GoalStep, OwnerAction, Ran, Refusal, Step};
 use crate::entry::{CallFact, Charge, Content, Fact, FinishReason, ModelGoal, Payload, Place, TurnVerdict};
 use crate::failure::Failure;
-use crate::goal::Goal;
+use crate::goal::{GoalStatus, valid_objective};
 use crate::id::{CallId, EntryNo, Epoch, Timestamp};
 use crate::item::{Item, Outcome};
 use crate::prompts::Prompts;
@@ -38,6 +38,7 @@ pub(super) fn apply(draft: &mut Draft, epoch: Epoch, action: OwnerAction) -> Res
             draft.push_items(Fact::Context { digest }, items)
         }
         OwnerAction::CommitSteering => commit_steering(draft),
+        OwnerAction::GuardFiles { goal, files } => super::goal::guard(draft, goal, files),
         OwnerAction::RecordHook { point, name, decision, items } => {
             if !items.is_empty() {
                 nothing_open(draft)?;
@@ -174,7 +175,7 @@ fn commit_tools(
     draft: &mut Draft,
     epoch: Epoch,
     mut results: Vec<Ran>,
-    goal: Option<ModelGoal>,
+    goal: Option<GoalStep>,
     charge: Charge,
 ) -> Result<(), Refusal> {
     if results.is_empty() {
@@ -190,24 +191,38 @@ fn commit_tools(
     }
     valid_model_goal(draft, goal.as_ref())?;
     results.sort_by_key(|ran| place(&ran.result.call));
+    let goal = goal.map(|step| step.change);
     let fact = Fact::ToolStep { results: facts(&results), charge, goal };
     draft.push_items(fact, items(results))
 }
 
-/// The model may set a goal where there is none to finish, and may end the one there is.
-fn valid_model_goal(draft: &Draft, change: Option<&ModelGoal>) -> Result<(), Refusal> {
-    let unfinished = draft.state.goal.as_ref().is_some_and(Goal::is_unfinished);
-    match change {
-        None => Ok(()),
-        Some(ModelGoal::Created(_)) if unfinished => Err(Refusal::Invalid("the goal there is is unfinished")),
-        Some(ModelGoal::Created(_)) if draft.state.ephemeral => {
+/// The model may set a goal where there is none to finish, and may end the one there is: the one it was told
+/// of and that was judged.
+fn valid_model_goal(draft: &Draft, step: Option<&GoalStep>) -> Result<(), Refusal> {
+    let Some(GoalStep { terms, change }) = step else { return Ok(()) };
+    let unfinished = draft.state.goal.as_ref().filter(|goal| goal.is_unfinished());
+    match (change, unfinished) {
+        (ModelGoal::Created(_), Some(_)) => Err(Refusal::Invalid("the goal there is is unfinished")),
+        (ModelGoal::Created(_), None) if draft.state.ephemeral => {
             Err(Refusal::Invalid("an ephemeral session cannot have a goal"))
         }
-        Some(ModelGoal::Created(_)) => Ok(()),
-        Some(ModelGoal::Completed | ModelGoal::Blocked(_)) if unfinished => Ok(()),
-        Some(ModelGoal::Completed | ModelGoal::Blocked(_)) => {
+        (ModelGoal::Created(goal), None) => {
+            let sound = valid_objective(&goal.objective).as_ref() == Some(&goal.objective);
+            let sound = sound && !goal.budget.has_zero() && goal.status == GoalStatus::Active;
+            if sound { Ok(()) } else { Err(Refusal::Invalid("the goal is not one that can be set")) }
+        }
+        (ModelGoal::Completed | ModelGoal::Blocked(_), None) => {
             Err(Refusal::Invalid("there is no unfinished goal"))
         }
+        (ModelGoal::Completed | ModelGoal::Blocked(_), Some(goal))
+            if *terms != Some(goal.terms()) || draft.state.steering_due.objective_changed =>
+        {
+            Err(Refusal::Invalid("the goal is no longer the one that was judged"))
+        }
+        (ModelGoal::Blocked(_), Some(goal)) if goal.status != GoalStatus::Active => {
+            Err(Refusal::Invalid("the goal is not being worked on"))
+        }
+        (ModelGoal::Completed | ModelGoal::Blocked(_), Some(_)) => Ok(()),
     }
 }
 
@@ -278,7 +293,8 @@ fn finish_turn(draft: &mut Draft, reason: FinishReason, spend: Spend) -> Result<
     }
     let charge = charge(&draft.state, spend);
     let verdict = verdict(draft);
-    let (limited, next, told) = after_turn(draft, &charge, &verdict);
+    let hard = if let FinishReason::HardBudget(kind) = reason { Some(kind) } else { None };
+    let (limited, next, told) = after_turn(draft, &charge, &verdict, hard);
     let fact = Fact::TurnFinished { reason, charge, verdict, limited, next };
     draft.push_items(fact, told.into_iter().collect())
 }

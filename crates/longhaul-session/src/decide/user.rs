@@ -7,10 +7,12 @@ use crate::agent::Configuration;
 use crate::command::{Answer, First, Ran, Refusal};
 use crate::context::UserMessage;
 use crate::entry::{Charge, Content, Fact, Payload, Place, ResultFact, TurnVerdict};
-use crate::goal::GoalStatus;
+use crate::goal::{BudgetKind, GoalStatus};
 use crate::id::{CallId, EntryNo, WorkerId};
 use crate::item::{Item, Message, Outcome, ToolResult};
-use crate::state::{MAX_FILES, MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, Owner, PendingCall, Status};
+use crate::state::{
+    MAX_FILES, MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, Owner, PendingCall, SessionState, Status,
+};
 use crate::usage::Usage;
 
 pub(super) fn create(
@@ -27,9 +29,7 @@ pub(super) fn create(
     match first {
         First::Nothing => Ok(()),
         First::Message(said) => say(draft, Fact::Message, said),
-        First::Goal { id, objective, budget, checks } => {
-            super::goal::set(draft, id, &objective, budget, checks)
-        }
+        First::Goal { id, objective, terms } => super::goal::set(draft, id, &objective, terms),
     }
 }
 
@@ -130,7 +130,7 @@ pub(super) fn finish_interruption(
     partial: Vec<Item>,
     charge: Charge,
 ) -> Result<(), Refusal> {
-    let (limited, next, told) = after_turn(draft, &charge, &TurnVerdict::None);
+    let (limited, next, told) = after_turn(draft, &charge, &TurnVerdict::None, None);
     let (results, partial_kept) = (facts(&answers), !partial.is_empty());
     let fact = Fact::Interrupted { results, partial: partial_kept, charge, limited, next };
     draft.push_items(fact, items(answers).into_iter().chain(partial).chain(told).collect())
@@ -227,7 +227,18 @@ pub(super) fn acquire(
     }
     let estimate = if lost.is_some() { estimate } else { Usage::default() };
     let epoch = draft.state.epoch + 1;
-    draft.push(Fact::Acquired { worker, epoch, lost: lost.is_some(), estimate }, None)
+    let crossed = crossed_by_loss(&draft.state, &estimate);
+    draft.push(Fact::Acquired { worker, epoch, lost: lost.is_some(), estimate, crossed }, None)
+}
+
+/// Returns the budget that a lost attempt uses up, if it has cost what it may have.
+fn crossed_by_loss(state: &SessionState, estimate: &Usage) -> Option<BudgetKind> {
+    let paying = state.pays_for_loss();
+    let goal =
+        state.goal.as_ref().filter(|goal| paying == Some(goal.id) && goal.status == GoalStatus::Active)?;
+    let mut used = goal.used;
+    used.add_estimate(estimate);
+    goal.budget.reached(&used).filter(|kind| *kind != BudgetKind::Continuations)
 }
 
 /// Answers all these calls without running any.

@@ -72,9 +72,10 @@ pub struct Setting {
 /// A check of a goal that keeps it from being complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckFailure<'a> {
-    /// The command; `None` when no command failed, but protected files have changed.
+    /// The command; `None` when no command failed: protected files have changed, or nothing could be run.
     pub command: Option<&'a str>,
-    /// How it ended, as the end of a sentence: `exit code 1`, `its time limit of 10 minutes`.
+    /// How it ended, as the end of a sentence: `exit code 1`, `its time limit of 10 minutes`. Where nothing
+    /// could be run, why.
     pub ended: &'a str,
     /// The end of what it wrote.
     pub output: &'a str,

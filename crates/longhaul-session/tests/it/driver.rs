@@ -9,7 +9,7 @@ use longhaul_session::decide::decide;
 use longhaul_session::entry::{CallFact, Entry, Fact, FinishReason, Measured, Place, Record, Timing};
 use longhaul_session::evolve::evolve;
 use longhaul_session::failure::{Failure, FailureClass, Retry};
-use longhaul_session::goal::{Budget, Goal};
+use longhaul_session::goal::{Budget, Goal, Terms};
 use longhaul_session::id::{CallId, Digest, EntryNo, GoalId, SessionId, Timestamp, WorkerId};
 use longhaul_session::item::{Attachment, EffectClass, Item, Message, Outcome, ToolCall, ToolResult};
 use longhaul_session::owed::{View, Work, owed};
@@ -267,6 +267,7 @@ pub(crate) fn configuration() -> Configuration {
         prompts: Prompts::default(),
         limits: Limits::default(),
         summariser: None,
+        goal: Terms::default(),
     }
 }
 
@@ -301,11 +302,12 @@ pub(crate) fn acquire(lost: Option<Owner>) -> Command {
 }
 
 pub(crate) fn set_goal(id: u128, objective: &str, budget: Budget) -> Command {
-    Command::SetGoal { id: goal_id(id), objective: objective.to_owned(), budget, checks: Vec::new() }
+    let terms = Terms { budget, ..Terms::default() };
+    Command::SetGoal { id: goal_id(id), objective: objective.to_owned(), terms }
 }
 
 pub(crate) fn edit_budget(budget: Budget) -> Command {
-    Command::EditGoal { objective: None, budget: Some(budget), checks: None }
+    Command::EditGoal { objective: None, budget: Some(budget), checks: None, protected: None }
 }
 
 pub(crate) fn token_budget(tokens: u64) -> Budget {

@@ -1,10 +1,10 @@
 //! Goals, as far as the rules alone hold them: who may change what, budgets, continuation, suspicion.
 
-use longhaul_session::command::{Command, Cut, First, OwnerAction, Refusal, Step};
+use longhaul_session::command::{Command, Cut, First, GoalStep, OwnerAction, Refusal, Step};
 use longhaul_session::entry::{Fact, FinishReason, Mode, ModelGoal, Next, Place};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::goal::{
-    Budget, BudgetKind, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, MAX_OBJECTIVE_CHARS, valid_objective,
+    Budget, BudgetKind, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, MAX_OBJECTIVE_CHARS, Terms, valid_objective,
 };
 use longhaul_session::item::{Item, Outcome};
 use longhaul_session::owed::Work;
@@ -46,7 +46,7 @@ fn an_objective_or_a_budget_that_is_not_acceptable_is_refused() {
         edit_budget(Budget { continuations: Some(0), ..Budget::default() }),
         edit_budget(Budget { active_ms: Some(0), ..Budget::default() }),
         edit_budget(Budget { cost_micros: Some(0), ..Budget::default() }),
-        Command::EditGoal { objective: Some(String::new()), budget: None, checks: None },
+        Command::EditGoal { objective: Some(String::new()), budget: None, checks: None, protected: None },
     ] {
         assert!(matches!(session.refusal(command), Refusal::Invalid(_)));
     }
@@ -55,8 +55,12 @@ fn an_objective_or_a_budget_that_is_not_acceptable_is_refused() {
 #[test]
 fn a_goal_has_a_bounded_number_of_checks_of_bounded_size() {
     let session = pursuing(Budget::default());
-    let with =
-        |checks: Vec<String>| Command::EditGoal { objective: None, budget: None, checks: Some(checks) };
+    let with = |checks: Vec<String>| Command::EditGoal {
+        objective: None,
+        budget: None,
+        checks: Some(checks),
+        protected: None,
+    };
     let longest = "x".repeat(MAX_CHECK_BYTES);
     let mut most = session.clone();
     most.run(with(vec![longest.clone(); MAX_CHECKS]));
@@ -79,8 +83,8 @@ fn what_changes_a_goal_is_refused_where_there_is_none() {
 #[test]
 fn a_session_can_begin_with_a_goal_and_works_on_it_at_once() {
     let mut session = Session::default();
-    let (objective, budget) = ("All tests pass".to_owned(), Budget::default());
-    session.run(create(First::Goal { id: goal_id(1), objective, budget, checks: vec![] }, false));
+    let (objective, terms) = ("All tests pass".to_owned(), Terms::default());
+    session.run(create(First::Goal { id: goal_id(1), objective, terms }, false));
     assert_eq!((session.state.status, session.state.turn.origin), (Status::Running, Origin::Continuation));
 }
 
@@ -107,8 +111,8 @@ fn the_same_objective_updates_the_goal_and_keeps_its_meter() {
     let mut session = pursuing(token_budget(100));
     let (set, checks) = (session.goal().updated, vec!["make check".to_owned()]);
     let objective = " All tests pass ".to_owned();
-    let again =
-        Command::SetGoal { id: goal_id(2), objective, budget: token_budget(200), checks: checks.clone() };
+    let terms = Terms { budget: token_budget(200), checks: checks.clone(), ..Terms::default() };
+    let again = Command::SetGoal { id: goal_id(2), objective, terms };
     session.model_for(&[], session.spend(30)).run(again);
     assert_eq!((session.goal().id, session.goal().used.tokens), (goal_id(1), 30));
     assert_eq!((session.goal().budget, &session.goal().checks), (token_budget(200), &checks));
@@ -499,7 +503,10 @@ fn the_model_may_end_only_an_unfinished_goal_and_set_one_only_where_none_is() {
 fn a_hard_budget_ends_the_turn_before_the_model_has_answered() {
     let mut session = pursuing(Budget { hard: true, ..token_budget(10) });
     session.refusal(session.owned(finish(Spend::default())));
-    let action = OwnerAction::FinishTurn { reason: FinishReason::HardBudget, spend: session.spend(10) };
+    let action = OwnerAction::FinishTurn {
+        reason: FinishReason::HardBudget(BudgetKind::Tokens),
+        spend: session.spend(10),
+    };
     session.own(action);
     assert_eq!((session.goal().status, session.state.status), (GoalStatus::BudgetLimited, Status::Waiting));
 }
@@ -551,6 +558,8 @@ impl Session {
 
 /// The open call `a` succeeds, and with it the model changes its goal.
 fn model_goal(session: &Session, change: ModelGoal) -> Command {
-    let step = Box::new(Step::Tools { results: vec![ran("a", Outcome::Ok)], goal: Some(change) });
+    let terms = session.state.goal.as_ref().map(|goal| goal.terms());
+    let goal = Some(GoalStep { terms, change });
+    let step = Box::new(Step::Tools { results: vec![ran("a", Outcome::Ok)], goal });
     session.owned(OwnerAction::CommitStep { basis: session.basis(), step, spend: session.spend(0) })
 }

@@ -1,5 +1,6 @@
 //! The tests of the session machine, one module for each thing it promises.
 
+mod budgets;
 mod commands;
 mod context;
 mod driver;

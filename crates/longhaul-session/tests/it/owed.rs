@@ -24,6 +24,7 @@ const LIMITS: Limits = Limits {
     model_call_ms: 0,
     model_first_part_ms: 1_000,
     model_idle_ms: 1_000,
+    check_ms: 1_000,
 };
 
 /// What is owed when the next request would have this size.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use longhaul_session::agent::Configuration;
 use longhaul_session::command::{Command, First, OwnerAction};
 use longhaul_session::decide::{Decision, decide_as};
-use longhaul_session::goal::{Budget, BudgetKind, Goal, GoalUsage};
+use longhaul_session::goal::{Budget, BudgetKind, Goal, GoalUsage, Terms};
 use longhaul_session::id::Timestamp;
 use longhaul_session::item::{Item, Outcome};
 use longhaul_session::prompts::template::{Fault, MAX_TEMPLATE_BYTES};
@@ -257,12 +257,8 @@ fn what_is_committed_is_worded_by_the_configuration() {
             );
         texts.collect::<Vec<_>>()
     };
-    let first = First::Goal {
-        id: goal_id(1),
-        objective: "All tests pass".to_owned(),
-        budget: Budget::default(),
-        checks: Vec::new(),
-    };
+    let first =
+        First::Goal { id: goal_id(1), objective: "All tests pass".to_owned(), terms: Terms::default() };
     let create = Command::Create {
         configuration: Box::new((*configuration).clone()),
         ephemeral: false,

@@ -138,7 +138,8 @@ fn people() -> Vec<Specimen> {
         name: "guard".to_owned(),
         decision: "add context".to_owned(),
     };
-    let acquired = Fact::Acquired { worker: worker(), epoch: 3, lost: true, estimate: usage() };
+    let acquired =
+        Fact::Acquired { worker: worker(), epoch: 3, lost: true, estimate: usage(), crossed: None };
     let added = Item::Steering { reason: SteeringReason::Hook, text: "Mind the gap.".to_owned() };
     vec![
         (Fact::Goal { goal: Some(goal()), next: Some(Next::Continue) }, None),

@@ -490,6 +490,7 @@ impl Walk {
             | Work::CancelAction
             | Work::RejectCalls(_)
             | Work::AwaitAction
+            | Work::GuardFiles
             | Work::CommitContext => unreachable!("nothing waits here: {work:?}"),
         };
         self.session.own(action);

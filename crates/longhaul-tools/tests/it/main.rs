@@ -4,6 +4,7 @@
 mod bash;
 mod context_files;
 mod files;
+mod guarded;
 mod output;
 mod scope;
 mod search;

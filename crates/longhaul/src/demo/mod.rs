@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use longhaul_session::command::First;
 
 use crate::app::App;
 use crate::cli::{self, Options};
@@ -34,8 +35,8 @@ async fn play(app: &App, options: &Options, crash: bool, project: &Project) -> a
     let mut renderer = Renderer::new(options.json);
     introduce(&mut renderer, project)?;
     let name = Some("demo".to_owned());
-    let said = (project.message, &[][..]);
-    let session = start::create(app, configuration, name, said, None).await?.session;
+    let first = First::Message(project.message.into());
+    let session = start::create(app, configuration, name, first, &[], None).await?.session;
     let code = if crash {
         crash::run(app, session, project, &mut renderer).await?
     } else {

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use longhaul_engine::with_goal_tools;
 use longhaul_model::scripted::ScriptedModel;
 use longhaul_session::agent::{Configuration, KeySource, Limits, ModelChoice, PromptCache, ToolPermission};
+use longhaul_session::goal::Terms;
 use longhaul_session::prices::Rates;
 use longhaul_session::prompts::Prompt;
 use longhaul_tools::scope::Scope;
@@ -36,7 +38,7 @@ pub(crate) fn check(options: &Options, file: Option<PathBuf>) -> anyhow::Result<
             })?
         }
     };
-    let tools = Toolbox::builtin();
+    let tools = with_goal_tools(Toolbox::builtin());
     let mut out = anstream::stdout();
     let configuration = match super::load(&path, &tools) {
         Ok(configuration) => configuration,
@@ -122,7 +124,7 @@ impl Found {
     }
 
     fn described(&self, path: &Path) -> String {
-        let Configuration { agent, directory, instructions, limits, prompts, .. } = &self.configuration;
+        let Configuration { agent, directory, instructions, limits, prompts, goal, .. } = &self.configuration;
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
             // Writing to a string cannot fail.
@@ -148,6 +150,9 @@ impl Found {
         line("tools", &self.described_tools());
         line("limits", &described_limits(limits));
         line("compaction", &described_compaction(&self.configuration));
+        if !goal.is_empty() {
+            line("goals", &described_goal(goal));
+        }
         if let Some(kept) = &self.kept {
             line("store", &kept.to_string());
         }
@@ -183,6 +188,25 @@ impl Found {
         });
         tools.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Says what goals are held to.
+fn described_goal(goal: &Terms) -> String {
+    let budget = &goal.budget;
+    let counts = [(goal.checks.len(), "check"), (goal.protected.len(), "protected path")];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let mut parts: Vec<String> = [
+        budget.tokens.map(|tokens| format!("{tokens} tokens")),
+        budget.active_ms.map(time),
+        budget.cost_micros.map(summary::dollars),
+        budget.continuations.map(|turns| summary::count(turns, "turn")),
+        budget.hard.then(|| "hard".to_owned()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    parts.extend(counts.map(|(count, what)| summary::count(*count as u64, what)));
+    parts.join(", ")
 }
 
 /// Says why a script cannot be played; `None` when it can, or there is none.

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::prompts::Template;
-use super::value::{Count, Period, Price, Size, Temperature, Threshold, TimeLimit, Tokens};
+use super::value::{
+    Count, Money, Period, Price, Size, Temperature, Threshold, TimeLimit, TokenBudget, Tokens, WorkTime,
+};
 use crate::providers::Provider;
 
 /// What an agent runs with. Only `[model]` is needed.
@@ -29,6 +31,8 @@ pub(super) struct Manifest {
     pub(super) compaction: Compaction,
     /// What Longhaul itself says to the model, in other words: templates.
     pub(super) prompts: Prompts,
+    /// What goals are held to, besides what is said when they are set.
+    pub(super) goal: Goal,
     /// Where sessions are kept, unless the command line or the environment says so.
     pub(super) store: Option<Store>,
 }
@@ -280,4 +284,27 @@ pub(super) struct Prompts {
     pub(super) compaction: Option<Template>,
     /// A check of the goal did not pass.
     pub(super) check_failed: Option<Template>,
+}
+
+/// What goals are held to, besides what is said when they are set.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Goal {
+    /// The most tokens, uncached input and output.
+    pub(super) tokens: Option<TokenBudget>,
+    /// The longest it may be worked on.
+    pub(super) time: Option<WorkTime>,
+    /// The most it may cost, in US dollars.
+    pub(super) cost: Option<Money>,
+    /// How many turns it may take; 100 unless set.
+    pub(super) continuations: Option<Count>,
+    /// Whether nothing is begun that could cross a limit.
+    pub(super) hard: Option<bool>,
+    /// Commands that must pass before a goal is complete.
+    pub(super) checks: Vec<String>,
+    /// How long one of them may take; 10 minutes unless set.
+    pub(super) check_time: Option<TimeLimit>,
+    /// Paths and patterns of files that must stay as they are for a check to count, relative to the working
+    /// directory.
+    pub(super) protected: Vec<String>,
 }

@@ -7,7 +7,11 @@ use longhaul_session::agent::{
     Configuration, KeySource, Limits, ModelChoice, Permission, PromptCache, ScopeEffect, ScopeRule,
     ToolPermission, ToolSetting,
 };
+use longhaul_session::goal::{
+    Budget, MAX_CHECK_BYTES, MAX_CHECKS, MAX_PROTECTED, MAX_PROTECTED_BYTES, Terms,
+};
 use longhaul_session::prices::{Prices, Rates};
+use longhaul_tools::guarded::Guarded;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 use serde_json::Value;
@@ -36,13 +40,15 @@ pub(super) fn resolve(
     faults: &mut Vec<Fault>,
 ) -> Option<Configuration> {
     let mut resolver = Resolver::new(source, folder, faults);
-    let Manifest { model, agent, scope, tools: settings, limits, compaction, prompts, store } = manifest;
+    let Manifest { model, agent, scope, tools: settings, limits, compaction, prompts, goal, store } =
+        manifest;
     resolver.know_tools(tools);
     store.map(|store| resolver.store(store));
     let compact_above_tokens = resolver.compact_above(model.as_ref(), &compaction);
     let usual = bounds(&limits);
     let limits = Limits {
         compact_above_tokens,
+        check_ms: goal.check_time.map_or(usual.check_ms, |limit| limit.0),
         retained_turns: compaction.retained_turns.map_or(usual.retained_turns, |count| count.0),
         retained_tokens: compaction.retained_tokens.map_or(usual.retained_tokens, |tokens| tokens.0),
         ..usual
@@ -55,6 +61,7 @@ pub(super) fn resolve(
     let scope = resolver.scope(scope, directory.as_deref());
     let tools = settings.into_iter().map(|(name, tool)| setting(name, &tool)).collect();
     let prompts = resolver.prompts(prompts);
+    let goal = resolver.goal(goal, directory.as_deref());
     let directory = resolver.text(&["agent", "directory"], &directory?)?;
     Some(Configuration {
         agent: name,
@@ -66,6 +73,7 @@ pub(super) fn resolve(
         limits,
         summariser,
         prompts,
+        goal,
     })
 }
 
@@ -466,6 +474,36 @@ impl<'a> Resolver<'a> {
         };
         // A window has at most a thousand million tokens.
         (window * percent / 100).max(1)
+    }
+
+    /// Resolves what goals are held to. Whether the files are there is asked when a goal is set.
+    fn goal(&mut self, goal: form::Goal, directory: Option<&Path>) -> Terms {
+        let form::Goal { tokens, time, cost, continuations, hard, checks, check_time: _, protected } = goal;
+        let fits = |text: &String, most: usize| !text.trim().is_empty() && text.len() <= most;
+        if checks.len() > MAX_CHECKS || !checks.iter().all(|check| fits(check, MAX_CHECK_BYTES)) {
+            let what = format!("there are at most {MAX_CHECKS} checks, of 1 to {MAX_CHECK_BYTES} bytes each");
+            self.wrong(&["goal", "checks"], what, "put more into a script, and name that");
+        }
+        if protected.len() > MAX_PROTECTED || !protected.iter().all(|path| fits(path, MAX_PROTECTED_BYTES)) {
+            let what = format!(
+                "there are at most {MAX_PROTECTED} protected paths, of 1 to {MAX_PROTECTED_BYTES} bytes each"
+            );
+            self.wrong(
+                &["goal", "protected"],
+                what,
+                "name a directory, or a pattern such as \"tests/**/*.py\"",
+            );
+        } else if let Err(error) = Guarded::new(&protected, directory.unwrap_or(Path::new("/"))) {
+            self.wrong(&["goal", "protected"], error.to_string(), "correct it");
+        }
+        let budget = Budget {
+            tokens: tokens.map(|tokens| tokens.0),
+            active_ms: time.map(|time| time.0),
+            cost_micros: cost.map(|cost| cost.0),
+            continuations: continuations.map(|count| count.0.into()),
+            hard: hard.unwrap_or_default(),
+        };
+        Terms { budget, checks, protected }
     }
 
     fn know_tools(&mut self, tools: &Toolbox) {

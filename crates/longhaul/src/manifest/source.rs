@@ -10,7 +10,7 @@ use super::error::Fault;
 use super::reader::Node;
 
 /// Parts of a manifest that are thought of, and mean nothing yet.
-const NOT_YET: [&[&str]; 5] = [&["hooks"], &["goal"], &["mcp"], &["sandbox"], &["tools", "mcp"]];
+const NOT_YET: [&[&str]; 4] = [&["hooks"], &["mcp"], &["sandbox"], &["tools", "mcp"]];
 
 /// A parsed manifest, where places are looked up.
 pub(super) struct Source<'t> {

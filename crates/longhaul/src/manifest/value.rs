@@ -9,6 +9,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::error::quoted;
+use crate::amount;
 
 const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -48,6 +49,18 @@ pub(super) struct Count(pub(super) u32);
 /// A number of tokens; at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) struct Tokens(pub(super) u64);
+
+/// How many tokens a goal may use; at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TokenBudget(pub(super) u64);
+
+/// How long a goal may be worked on, in milliseconds; more than nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WorkTime(pub(super) u64);
+
+/// What a goal may cost, in millionths of a US dollar; more than nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Money(pub(super) u64);
 
 /// How much chance there is in answers; not negative.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -111,7 +124,19 @@ macro_rules! scalar_values {
     )*};
 }
 
-scalar_values!(Period, TimeLimit, Size, Count, Tokens, Temperature, Price, Threshold);
+scalar_values!(
+    Period,
+    TimeLimit,
+    Size,
+    Count,
+    Tokens,
+    Temperature,
+    Price,
+    Threshold,
+    TokenBudget,
+    WorkTime,
+    Money
+);
 
 impl FromScalar for Period {
     const HINT: &'static str =
@@ -226,6 +251,71 @@ impl FromScalar for Temperature {
 
     fn schema() -> Schema {
         json_schema!({ "type": "number", "minimum": 0 })
+    }
+}
+
+impl FromScalar for TokenBudget {
+    const HINT: &'static str = "write a number of tokens, such as 50000, \"200k\" or \"1.5M\"";
+
+    fn from_scalar(scalar: Scalar) -> Result<Self, String> {
+        let written = match scalar {
+            Scalar::Text(text) => text,
+            Scalar::Whole(number) => number.to_string(),
+            Scalar::Number(_) | Scalar::Other(_) => return Err(scalar.is_no("number of tokens")),
+        };
+        amount::tokens(&written)
+            .map(TokenBudget)
+            .map_err(|_| format!("{} is no number of tokens", quoted(&written)))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "integer", "minimum": 1 },
+                { "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?[kKmM]?$" },
+            ],
+            "examples": ["200k", 50_000],
+        })
+    }
+}
+
+impl FromScalar for WorkTime {
+    const HINT: &'static str =
+        "write a time with its units, such as \"90s\", \"2h\" or \"1h30m\" (ms, s, m, h, d)";
+
+    fn from_scalar(scalar: Scalar) -> Result<Self, String> {
+        let Scalar::Text(text) = scalar else { return Err(scalar.is_no("time")) };
+        amount::time(&text).map(WorkTime).map_err(|_| format!("{} is no time of work", quoted(&text)))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^([0-9.]+(ms|s|m|min|h|d))+$", "examples": ["2h", "1h30m"] })
+    }
+}
+
+impl FromScalar for Money {
+    const HINT: &'static str = "write an amount of US dollars, such as \"5usd\", \"$5\" or 0.50";
+
+    fn from_scalar(scalar: Scalar) -> Result<Self, String> {
+        let written = match scalar {
+            Scalar::Text(text) => text,
+            Scalar::Whole(number) => number.to_string(),
+            Scalar::Number(number) => number.to_string(),
+            Scalar::Other(_) => return Err(scalar.is_no("amount of money")),
+        };
+        amount::money(&written)
+            .map(Money)
+            .map_err(|_| format!("{} is no amount of US dollars", quoted(&written)))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "number", "exclusiveMinimum": 0 },
+                { "type": "string", "pattern": "^[$]?[0-9]+(\\.[0-9]+)?(usd|USD)?$" },
+            ],
+            "examples": ["5usd", 0.5],
+        })
     }
 }
 

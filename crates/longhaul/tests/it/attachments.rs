@@ -50,7 +50,7 @@ fn files_are_given_with_the_message_and_named_wherever_it_is_shown() {
     assert_eq!(asked(&endpoint, 0), std::slice::from_ref(&first));
     world.succeed(&["send", "@last", "And this.", "--attach", "clock.jpg"]);
     let second = json!([text("And this."), picture()]);
-    assert_eq!(asked(&endpoint, 1), [first.clone(), second]);
+    assert_eq!(asked(&endpoint, 1), [first, second]);
     let shown = world.succeed(&["show"]);
     assert!(shown.contains("files      [clock.jpg: image/png, 18 B]\n"), "{shown}");
     let log = world.succeed(&["log"]);

@@ -82,11 +82,11 @@ fn failures_of_tools_and_retries_are_shown_with_what_was_wrong() {
       ✗ bash echo on its way; echo broken >&2; exit 3  failed, DURATION
         [exit code 3 after DURATION]
       ✗ reed  rejected
-        The call was not run: there is no tool \"reed\". The tools are: bash, edit, glob, grep, read, wr…
+        The call was not run: there is no tool \"reed\". The tools are: bash, create_goal, edit, get_goa…
       ↻ the provider is busy; trying again in DURATION
       ↻ the provider is busy; trying again in DURATION
     It does not work.
-    done · 70 in, 23 out, DURATION of work · session ID
+    done · 79 in, 23 out, DURATION of work · session ID
     ");
 }
 
@@ -110,7 +110,7 @@ fn a_turn_that_fails_says_why_and_what_to_do_and_the_next_message_goes_on() {
     log        13 entries, the last AGO, hash HASH
     turn       2: 0 steps, 0 calls
     context    60 tokens (extrapolated), compacted above 102.4k
-    spent      70 in, 23 out, DURATION of work
+    spent      79 in, 23 out, DURATION of work
     ");
     let again = world.run(&["resume"]);
     assert_eq!((again.code, again.stderr.as_str()), (1, ""));

@@ -19,6 +19,8 @@ mod forks;
 #[cfg(test)]
 mod full;
 #[cfg(test)]
+mod goals;
+#[cfg(test)]
 mod inputs;
 #[cfg(test)]
 mod kept;

@@ -368,6 +368,7 @@ fn asking(world: &World) -> String {
         prompts: Prompts::default(),
         limits: Limits::default(),
         summariser: None,
+        goal: longhaul_session::goal::Terms::default(),
     };
     let new = NewSession {
         configuration,

@@ -79,7 +79,7 @@ fn a_key_nobody_knows_is_refused_with_a_suggestion() {
 
 #[test]
 fn what_has_no_meaning_yet_is_refused() {
-    let rest = "[goal]\nbudget = 1\n[[hooks]]\n[sandbox]\n[mcp]\n[[tools.mcp]]\nname = \"x\"\n";
+    let rest = "[[hooks]]\n[sandbox]\n[mcp]\n[[tools.mcp]]\nname = \"x\"\n";
     check_all("not_yet", &[("all", with_model(rest))]);
 }
 

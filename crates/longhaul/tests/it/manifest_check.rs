@@ -45,7 +45,7 @@ fn a_model_alone_is_a_manifest() {
             "max_steps": 200, "max_crashes": 3, "retry_for_ms": 900_000, "retry_for_goal_ms": 86_400_000,
             "max_compaction_failures": 3, "compact_above_tokens": 102_400, "retained_turns": 2,
             "retained_tokens": 8_192, "model_call_ms": 1_800_000,
-            "model_first_part_ms": 300_000, "model_idle_ms": 120_000
+            "model_first_part_ms": 300_000, "model_idle_ms": 120_000, "check_ms": 600_000
         }
     });
     assert_eq!(found["configuration"], configuration);
@@ -191,6 +191,14 @@ provider = "openai-chat"
 name = "small"
 base_url = "http://localhost:8080/v1"
 window_tokens = 8_000
+[goal]
+tokens = "1.5M"
+time = "1h30m"
+cost = 0.5
+continuations = 7
+checks = ["make test"]
+check_time = "90s"
+protected = ["tests/**/*.py"]
 "#;
 
 #[test]
@@ -228,10 +236,18 @@ fn every_setting_reaches_the_configuration() {
             "max_steps": 7, "max_crashes": 2, "retry_for_ms": 0, "retry_for_goal_ms": 7_200_000,
             "max_compaction_failures": 3, "compact_above_tokens": 6_000, "retained_turns": 3,
             "retained_tokens": 1_000, "model_call_ms": 600_000,
-            "model_first_part_ms": 1_500, "model_idle_ms": 86_400_000
+            "model_first_part_ms": 1_500, "model_idle_ms": 86_400_000, "check_ms": 90_000
         },
         "summariser": {
             "provider": "openai-chat", "name": "small", "base_url": "http://localhost:8080/v1", "stream": true
+        },
+        "goal": {
+            "budget": {
+                "tokens": 1_500_000, "active_ms": 5_400_000, "cost_micros": 500_000, "continuations": 7,
+                "hard": false
+            },
+            "checks": ["make test"],
+            "protected": ["tests/**/*.py"]
         }
     });
     assert_eq!(found["configuration"], configuration);
@@ -432,7 +448,9 @@ fn the_schema_takes_what_the_program_takes() {
         &format!("{MODEL}key = \"plain\"\n"),
         &format!("{MODEL}key = {{}}\n"),
         &format!("{MODEL}[agent]\nnmae = \"x\"\n"),
-        &format!("{MODEL}[goal]\n"),
+        &format!("{MODEL}[goal]\ntime = \"soon\"\n"),
+        &format!("{MODEL}[goal]\ntokens = \"lots\"\n"),
+        &format!("{MODEL}[goal]\ncost = 0\n"),
         &format!("{MODEL}[limits]\nretry_for = \"soon\"\n"),
         &format!("{MODEL}[limits]\nmax_steps = 0\n"),
         &format!("{MODEL}[tools.bash]\npermission = \"never\"\n"),

@@ -139,7 +139,10 @@ fn check_frame(body: &Value) {
         assert!(!function["description"].as_str().unwrap().is_empty(), "{tool}");
         names.push(function["name"].as_str().unwrap());
     }
-    assert_eq!(names, ["bash", "edit", "glob", "grep", "read", "write"]);
+    assert_eq!(
+        names,
+        ["bash", "create_goal", "edit", "get_goal", "glob", "grep", "read", "update_goal", "write"]
+    );
 }
 
 #[test]

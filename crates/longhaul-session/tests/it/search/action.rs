@@ -2,7 +2,7 @@
 
 use longhaul_session::command::{Answer, Command};
 use longhaul_session::entry::{Mode, Place};
-use longhaul_session::goal::{Budget, GoalStatus};
+use longhaul_session::goal::{Budget, GoalStatus, Terms};
 use longhaul_session::id::{EntryNo, Timestamp};
 use longhaul_session::item::Outcome;
 use longhaul_session::state::{PendingCall, SessionState, Status};
@@ -334,10 +334,11 @@ fn command(world: &mut World, wish: Wish, place: usize, raised: Budget) -> Optio
         Wish::SetGoal(which) => Command::SetGoal {
             id: world.next_goal(),
             objective: OBJECTIVES[which].to_owned(),
-            budget: raised,
-            checks: Vec::new(),
+            terms: Terms { budget: raised, ..Terms::default() },
         },
-        Wish::RaiseBudget => Command::EditGoal { objective: None, budget: Some(raised), checks: None },
+        Wish::RaiseBudget => {
+            Command::EditGoal { objective: None, budget: Some(raised), checks: None, protected: None }
+        }
         Wish::PauseGoal => Command::PauseGoal,
         Wish::ResumeGoal => Command::ResumeGoal,
         Wish::ClearGoal => Command::ClearGoal,

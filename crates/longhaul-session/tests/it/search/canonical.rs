@@ -156,6 +156,7 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
         compaction_failures,
         pruned_to: _,
         measured: _,
+        measured_at: _,
         response_id: _,
         grants: _,
         last_error: _,
@@ -172,6 +173,7 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
     (pending.len(), owner.map(|owner| names.epoch(owner.epoch)), names.epoch(*epoch)).hash(out);
     (retry.map(|retry| (retry.class, names.to_come(retry.not_before))), *crashes.min(&limits.max_crashes))
         .hash(out);
+    state.works_for().is_some().hash(out);
     put_turn(out, turn, goal.is_some(), limits);
     if let Some(goal) = goal {
         put_goal(out, goal);
@@ -186,7 +188,7 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
 }
 
 fn put_turn(out: &mut Bytes, turn: &Turn, for_goal: bool, limits: &Limits) {
-    let Turn { number: _, origin, steps, tool_calls, digest, stop_after } = turn;
+    let Turn { number: _, origin, steps, tool_calls, digest, stop_after, goal: _ } = turn;
     (origin, *steps.min(&limits.max_steps), *tool_calls > 0, stop_after).hash(out);
     // Only the turns of a goal are compared with each other.
     (for_goal && *origin == Origin::Continuation).then_some(digest).hash(out);
@@ -201,6 +203,8 @@ fn put_goal(out: &mut Bytes, goal: &Goal) {
         budget,
         used,
         checks: _,
+        protected: _,
+        guarded_at: _,
         suppressed,
         recent_turns,
         created: _,

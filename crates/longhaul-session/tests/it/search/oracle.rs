@@ -63,7 +63,8 @@ fn paid(before: &SessionState, after: &SessionState, asked: &Command) -> Result<
     let counts = before.mode == Mode::Default;
     let mine = if spend.goal == Some(old.id) { spend.usage.budget_tokens() } else { 0 };
     // A goal set since the history that the lost attempt began from was not what it worked for.
-    let lost = if before.goal_set_at <= before.history_at { estimate.budget_tokens() } else { 0 };
+    let worked_for = before.works_for() == Some(old.id) && before.goal_set_at <= before.history_at;
+    let lost = if worked_for { estimate.budget_tokens() } else { 0 };
     let tokens = if counts { old.used.tokens + mine + lost } else { old.used.tokens };
     let kept = old.id != new.id || new.used.tokens == tokens;
     hold(kept, "Ledger", || format!("the goal has used {} tokens, not {tokens}", new.used.tokens))

@@ -1,14 +1,14 @@
 //! What a runner does: it asks what is owed, does it, and appends. The machine itself says what is owed;
 //! here stands only what a driver must keep to, which is the engine's part of the bargain.
 
-use longhaul_session::command::{Command, Cut, OwnerAction, Refusal, Step};
+use longhaul_session::command::{Command, Cut, GoalStep, OwnerAction, Refusal, Step};
 use longhaul_session::entry::{FinishReason, Mode, ModelGoal, Place};
 use longhaul_session::failure::{FailureClass, Retry};
 use longhaul_session::goal::{Budget, Goal};
 use longhaul_session::id::{CallId, Digest, Timestamp};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::owed::{View, Work, owed};
-use longhaul_session::state::{Newest, Status};
+use longhaul_session::state::{Newest, SessionState, Status};
 use longhaul_session::usage::Spend;
 
 use super::Scenario;
@@ -46,7 +46,13 @@ pub(super) fn ask(world: &mut World, slot: usize, size: Size, scenario: &Scenari
         Size::Idle => above,
         Size::Over => above + 1,
     };
-    let view = View { epoch: me.epoch, now: world.now, context_digest: scenario.files, next_request_tokens };
+    let view = View {
+        epoch: me.epoch,
+        now: world.now,
+        context_digest: scenario.files,
+        next_request_tokens,
+        ..View::default()
+    };
     let work = owed(&world.state, &view, &scenario.limits);
     match work {
         Work::RunCalls { run, unknown } => {
@@ -83,6 +89,7 @@ pub(super) fn ask(world: &mut World, slot: usize, size: Size, scenario: &Scenari
         | Work::FinishTurn(_)
         | Work::Prepare
         | Work::CommitSteering
+        | Work::GuardFiles
         | Work::CommitContext => {
             let action = at_once(world, work, scenario.files);
             world.accept(owned(&me, action))?;
@@ -92,7 +99,7 @@ pub(super) fn ask(world: &mut World, slot: usize, size: Size, scenario: &Scenari
 }
 
 fn begin(world: &mut World, slot: usize, task: Task) {
-    let (basis, goal) = (world.basis(), world.state.goal.as_ref().map(|goal| goal.id));
+    let (basis, goal) = (world.basis(), world.state.works_for());
     if let Some(runner) = &mut world.runners[slot] {
         *runner = Runner { spoiled: false, basis, goal, task, ..runner.clone() };
     }
@@ -119,6 +126,7 @@ fn at_once(world: &World, work: Work, files: Option<Digest>) -> OwnerAction {
             OwnerAction::CommitContext { items: vec![file], digest }
         }
         Work::CommitSteering => OwnerAction::CommitSteering,
+        Work::GuardFiles => guard(&world.state),
         Work::Prepare
         | Work::RunCalls { .. }
         | Work::CallModel
@@ -127,6 +135,12 @@ fn at_once(world: &World, work: Work, files: Option<Digest>) -> OwnerAction {
         | Work::Leave
         | Work::WaitUntil(_) => OwnerAction::FinishTurn { reason: FinishReason::Complete, spend },
     }
+}
+
+/// There are no files to be found.
+pub(super) fn guard(state: &SessionState) -> OwnerAction {
+    let goal = state.goal.as_ref().expect("it protects files").id;
+    OwnerAction::GuardFiles { goal, files: Vec::new() }
 }
 
 /// Only what a client runs has a deadline.
@@ -176,6 +190,9 @@ pub(super) fn commit(world: &mut World, slot: usize, word: Word) -> Result<bool,
         Word::Complete | Word::Blocked if !world.state.goal.as_ref().is_some_and(Goal::is_unfinished) => {
             return Ok(false);
         }
+        // The tool itself refuses to judge a goal that the model was not told of, and to block one at rest.
+        Word::Complete | Word::Blocked if world.state.steering_due.objective_changed => return Ok(false),
+        Word::Blocked if !goal_is_active(&world.state) => return Ok(false),
         Word::Complete => Some(ModelGoal::Completed),
         Word::Blocked => Some(ModelGoal::Blocked("no way on".to_owned())),
     };
@@ -188,6 +205,8 @@ pub(super) fn commit(world: &mut World, slot: usize, word: Word) -> Result<bool,
             Progress::Unknown => results.push(ran(id, Outcome::Unknown, world.now)),
         }
     }
+    let terms = world.state.goal.as_ref().map(Goal::terms);
+    let goal = goal.map(|change| GoalStep { terms, change });
     let step = Box::new(Step::Tools { results, goal });
     let spend = tool_spend(me.goal);
     let committed =

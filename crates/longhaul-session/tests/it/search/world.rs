@@ -6,7 +6,7 @@ use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::{Basis, Command, First, OwnerAction, Refusal};
 use longhaul_session::context::{Context, UserMessage};
 use longhaul_session::decide::decide;
-use longhaul_session::goal::Budget;
+use longhaul_session::goal::{Budget, Terms};
 use longhaul_session::id::{CallId, EntryNo, Epoch, GoalId, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Outcome};
 use longhaul_session::prompts::Prompts;
@@ -154,8 +154,7 @@ impl World {
             Start::Goal => First::Goal {
                 id: world.next_goal(),
                 objective: OBJECTIVES[0].to_owned(),
-                budget,
-                checks: Vec::new(),
+                terms: Terms { budget, ..Terms::default() },
             },
         };
         let configuration = Box::new(configuration());
@@ -274,5 +273,6 @@ fn configuration() -> Configuration {
         prompts: Prompts::default(),
         limits: Limits::default(),
         summariser: None,
+        goal: Terms::default(),
     }
 }
