@@ -10,6 +10,8 @@ const VERSION: &str = "/v1beta";
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     pub(crate) url: String,
+    /// Where the list of models is.
+    pub(crate) offers_url: String,
     /// Who made what is opaque: other servers must not get it.
     pub(crate) host: String,
     /// A key that stood in the URL, where it would end up in logs.
@@ -28,12 +30,14 @@ impl Address {
                 Some(_) | None => fields.push(field),
             }
         }
+        let listed: Vec<&str> = fields.iter().copied().chain(["pageSize=1000"]).collect();
         fields.extend(stream.then_some("alt=sse"));
         let (base, host) = (root(base), host(base));
         let method = if stream { "streamGenerateContent" } else { "generateContent" };
         let query = if fields.is_empty() { String::new() } else { format!("?{}", fields.join("&")) };
         let url = format!("{base}/{}:{method}{query}", resource(model));
-        Address { url, host, key }
+        let offers_url = format!("{base}/models?{}", listed.join("&"));
+        Address { url, offers_url, host, key }
     }
 }
 

@@ -17,6 +17,7 @@ mod gemini_decoder;
 mod gemini_request;
 mod gemini_sessions;
 mod http;
+mod offers;
 mod response;
 mod responses_decoder;
 mod responses_request;
