@@ -97,6 +97,7 @@ pub(crate) fn configuration(folder: &Path, provider: &str, model: &str) -> Confi
         scope: Vec::new(),
         tools: Vec::new(),
         limits,
+        summariser: None,
     }
 }
 
@@ -139,7 +140,7 @@ impl Rig {
             ephemeral: false,
             name: None,
             labels: BTreeMap::new(),
-            first: First::Message("Keep them all.".to_owned()),
+            first: First::Message("Keep them all.".into()),
         };
         Ok(self.engine.create(new, None).await??.session)
     }

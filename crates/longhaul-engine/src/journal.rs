@@ -1,7 +1,7 @@
 //! The one way to change a session: decide on its newest state, append, and decide again when another
 //! writer was faster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longhaul_session::command::{Command, Refusal};
@@ -18,7 +18,9 @@ use longhaul_store::{Append, Appended, Parent, RequestId, Row, Store};
 use crate::Error;
 use crate::host::Host;
 use crate::lease::Tenure;
-use crate::limits::{MAX_LOST_RACES, STORE_LONGEST_WAIT_MS, STORE_READER_TRIES, STORE_TRIES, STORE_WAIT_MS};
+use crate::limits::{
+    MAX_LOST_RACES, READ_BATCH, STORE_LONGEST_WAIT_MS, STORE_READER_TRIES, STORE_TRIES, STORE_WAIT_MS,
+};
 use crate::stop::Stop;
 
 /// A session as its writer knows it: the state, and what a row holds besides.
@@ -118,15 +120,26 @@ impl Journal {
     async fn read_context(&self) -> Result<Context, Error> {
         let needed = Needed::of(&self.state);
         let range = open_all(&self.entries(*needed.range.start(), *needed.range.end()).await?)?;
-        let records: Vec<_> = range.iter().map(|entry| &entry.record).collect();
+        let mut before = Vec::new();
+        for n in &needed.kept {
+            before.extend(open_all(&self.entries(*n, *n).await?)?);
+        }
+        let records: Vec<_> = before.iter().chain(&range).map(|entry| &entry.record).collect();
         let mut single = needed.promoted_before(&records);
         single.extend(&needed.single);
         single.sort_unstable();
         single.dedup();
-        let mut context = Context::default();
+        single.retain(|n| !needed.kept.contains(n));
         for n in single {
-            for entry in open_all(&self.entries(n, n).await?)? {
-                context.apply_single(&entry);
+            before.extend(open_all(&self.entries(n, n).await?)?);
+        }
+        before.sort_by_key(|entry| entry.record.n);
+        let mut context = Context::default();
+        for entry in &before {
+            if needed.kept.contains(&entry.record.n) {
+                context.apply_kept(entry);
+            } else {
+                context.apply_single(entry);
             }
         }
         for entry in &range {
@@ -216,6 +229,10 @@ impl Journal {
         Ok(Committed::Refused(refusal))
     }
 
+    pub(crate) fn is_fork(&self) -> bool {
+        self.parent.is_some()
+    }
+
     /// Tells whether the store has the session; a new one, or a fork not yet made, it has not.
     fn is_stored(&self) -> bool {
         self.state.head > self.parent.map_or(0, |parent| parent.at)
@@ -263,18 +280,25 @@ impl Journal {
         self.store.append(append).await
     }
 
-    /// Returns the artifacts in which tool outputs of these entries were kept whole.
-    async fn artifacts_of(&self, entries: &[EntryNo]) -> Result<Vec<Digest>, longhaul_store::Error> {
-        let mut artifacts = Vec::new();
-        for n in entries {
-            for sealed in self.store.entries(self.session, *n..=*n).await? {
-                // What cannot be read names no artifact; it is erased all the same.
-                let content = open(&sealed).ok().and_then(|entry| entry.content);
-                let items = content.iter().flat_map(|payload| payload.content.items());
-                artifacts.extend(items.filter_map(Item::tool_result).filter_map(|result| result.artifact));
-            }
+    /// Returns the artifacts that these entries name, and no other of the session's own: outputs that were kept
+    /// whole, files that were given.
+    async fn artifacts_of(&self, erased: &[EntryNo]) -> Result<Vec<Digest>, longhaul_store::Error> {
+        let mut artifacts = BTreeSet::new();
+        for n in erased {
+            let entries = self.store.entries(self.session, *n..=*n).await?;
+            artifacts.extend(entries.iter().flat_map(artifacts_in));
         }
-        Ok(artifacts)
+        let mut next = self.parent.map_or(1, |parent| parent.at + 1);
+        while !artifacts.is_empty() && next <= self.state.head {
+            let last = self.state.head.min(next + READ_BATCH - 1);
+            let entries = self.store.entries(self.session, next..=last).await?;
+            let others = entries.iter().filter(|entry| !erased.contains(&entry.n));
+            for artifact in others.flat_map(artifacts_in) {
+                artifacts.remove(&artifact);
+            }
+            next = last + 1;
+        }
+        Ok(artifacts.into_iter().collect())
     }
 
     fn accept(&mut self, decision: Decision, head_hash: Digest) -> Vec<Entry> {
@@ -369,6 +393,12 @@ where
 /// Opens stored entries.
 pub(crate) fn open_all(sealed: &[SealedEntry]) -> Result<Vec<Entry>, Error> {
     sealed.iter().map(|sealed| Ok(open(sealed)?)).collect()
+}
+
+/// Returns the artifacts that an entry names. What cannot be read names none.
+fn artifacts_in(sealed: &SealedEntry) -> Vec<Digest> {
+    let opened = open(sealed).ok();
+    opened.iter().flat_map(Entry::items).filter_map(Item::artifact).collect()
 }
 
 fn epoch_of(command: &Command) -> Option<Epoch> {

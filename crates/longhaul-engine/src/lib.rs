@@ -5,6 +5,7 @@
 //! may be done with it, is decided by the pure functions of `longhaul-session`; here their decisions are
 //! carried out. The engine names no database and no provider.
 
+mod attachments;
 mod background;
 mod compaction;
 mod engine;
@@ -25,9 +26,11 @@ mod worker;
 
 use longhaul_session::id::SessionId;
 
-pub use engine::{Created, Done, Engine, Models, NewSession, Snapshot};
+pub use attachments::{GivenFile, UnfitFile};
+pub use engine::{Created, Done, Engine, Fullness, Models, NewSession, Snapshot};
 pub use episode::{EpisodeKey, Live};
 pub use host::{Host, SystemHost};
+pub use limits::MAX_ATTACHMENT_BYTES;
 pub use service::{Service, Told};
 pub use stop::Grace;
 pub use transfer::Imported;

@@ -1,5 +1,9 @@
 //! All limits of the engine, in one place.
 
+/// The largest file that can be given with a message, in bytes: providers take no larger requests.
+pub const MAX_ATTACHMENT_BYTES: u64 = 20 * 1024 * 1024;
+/// The bytes of files of one request. Providers take less; what is over it would only cost memory.
+pub(crate) const MAX_REQUEST_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// How often a writer that loses the compare-and-swap decides again before it gives up.
 pub(crate) const MAX_LOST_RACES: u32 = 1_000;
 /// Calls of one step that run at the same time.
@@ -51,3 +55,5 @@ pub(crate) const MAX_IDLE_ROUNDS: u32 = 3;
 pub(crate) const PARTS_TOGETHER: usize = 64;
 /// Such hand-overs that wait for a busy runner before the provider waits.
 pub(crate) const PARTS_WAITING: usize = 16;
+/// Files that a summary is told were touched last.
+pub(crate) const FILES_NAMED: usize = 20;

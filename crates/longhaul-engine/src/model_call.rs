@@ -69,12 +69,14 @@ impl Runner {
             Err(failure) => return self.fail(failure, Usage::default()).await,
         };
         let (basis, goal) = (self.basis(), self.goal());
-        let request = Arc::new(self.request(&equipment).await?);
+        let request = self.request(&equipment).await?;
         let context = self.journal.context().await?;
         let (items, bytes) = (context.items().len() as u64, context.bytes());
+        let pruned_to = context.outlook().pruned_to;
         match self.attempt(&equipment, request, basis, Live::ModelStarted).await? {
             Attempt::Answered(response, timing) => {
-                let measured = Measured { input_tokens: response.usage.input, items, bytes };
+                let input_tokens = response.usage.input;
+                let measured = Measured { input_tokens, items, bytes, pruned_to };
                 self.commit_answer(&equipment, response, measured, timing, basis, goal).await
             }
             Attempt::Failed(error) => self.retry_or_fail(error, basis, goal).await,
@@ -84,11 +86,17 @@ impl Runner {
 
     /// Assembles the request. A provider that keeps the conversation is sent all of it when it has just lost
     /// what it kept.
-    pub(crate) async fn request(&mut self, equipment: &Equipment) -> Result<Request, Error> {
+    pub(crate) async fn request(&mut self, equipment: &Equipment) -> Result<Arc<Request>, Error> {
         let broken = self.state().retry.is_some_and(|retry| retry.class == FailureClass::ChainBroken);
-        let request = self.journal.context().await?.request();
-        let previous = request.previous.filter(|_| equipment.chained && !broken);
-        Ok(Request { previous, ..request })
+        let context = self.journal.context().await?;
+        let mut request = context.request_pruned_to(context.outlook().pruned_to);
+        if request.previous.is_some() && (broken || !equipment.chained) {
+            Arc::make_mut(&mut request).previous = None;
+        }
+        if request.items.iter().any(|item| matches!(**item, Item::Attachment(_))) {
+            self.fill_in(&mut Arc::make_mut(&mut request).items).await?;
+        }
+        Ok(request)
     }
 
     /// Makes one attempt. Its parts go to readers as they come, and what it cost is stated in it.
@@ -325,10 +333,17 @@ impl Runner {
         basis: Basis,
         goal: Option<GoalId>,
     ) -> Result<(), Error> {
-        // What goes on at the provider is counted when it has been picked up.
-        let goes_on = error.class == FailureClass::Network && self.state().response_id.is_some();
-        let usage = error.usage.filter(|_| !goes_on).unwrap_or_default();
+        if let Some(retry) = self.retry_of(&error, basis) {
+            return self.begin_retry(error, retry, basis, goal).await;
+        }
+        let usage = self.usage_now(&error);
         let failure = Failure { class: error.class, message: error.message };
+        self.fail_attempt(basis, failure, usage, goal).await
+    }
+
+    /// Returns when a failed attempt is made again; `None` where its class says that it is not, or it has
+    /// been tried for long enough.
+    pub(crate) fn retry_of(&self, error: &longhaul_model::Error, basis: Basis) -> Option<Retry> {
         let now = self.engine.host.now();
         let since = self.state().retry.map_or(now, |retry| retry.since);
         let limits = self.limits();
@@ -344,18 +359,36 @@ impl Runner {
             retry_delay_ms(basis.attempt, error.retry_after_ms, self.engine.host.jitter())
         };
         let not_before = now.plus_ms(delay_ms);
-        if !error.class.is_retryable() || not_before > since.plus_ms(limit_ms) {
-            return self.fail_attempt(basis, failure, usage, goal).await;
-        }
-        if !goes_on && error.class != FailureClass::ChainBroken {
+        let goes_on = error.class.is_retryable() && not_before <= since.plus_ms(limit_ms);
+        goes_on.then_some(Retry { class: error.class, since, not_before })
+    }
+
+    pub(crate) async fn begin_retry(
+        &mut self,
+        error: longhaul_model::Error,
+        retry: Retry,
+        basis: Basis,
+        goal: Option<GoalId>,
+    ) -> Result<(), Error> {
+        let usage = self.usage_now(&error);
+        let failure = Failure { class: error.class, message: error.message };
+        if !self.goes_on_at_provider(failure.class) && failure.class != FailureClass::ChainBroken {
             self.cancel_recorded().await?;
         }
-        let retry = Retry { class: error.class, since, not_before };
         let spend = self.spend(usage, goal);
         match self.commit(OwnerAction::BeginRetry { basis, failure, retry, spend }).await? {
             Ok(()) => Ok(()),
             Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
         }
+    }
+
+    fn goes_on_at_provider(&self, class: FailureClass) -> bool {
+        class == FailureClass::Network && self.state().response_id.is_some()
+    }
+
+    /// What goes on at the provider is counted when it has been picked up.
+    fn usage_now(&self, error: &longhaul_model::Error) -> Usage {
+        error.usage.filter(|_| !self.goes_on_at_provider(error.class)).unwrap_or_default()
     }
 }
 

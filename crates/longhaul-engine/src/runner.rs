@@ -23,6 +23,7 @@ use longhaul_tools::workspace::Workspace;
 use tokio::sync::broadcast;
 
 use crate::Error;
+use crate::attachments::Filled;
 use crate::engine::{Engine, KnownKeys, StoredArtifacts};
 use crate::episode::{EpisodeKey, Stage};
 use crate::journal::{Committed, Journal, Patience};
@@ -50,6 +51,7 @@ pub(crate) struct Runner {
     unpaid: Option<(Usage, Option<GoalId>)>,
     hints: broadcast::Receiver<Hint>,
     equipment: Option<Arc<Equipment>>,
+    pub(crate) filled: Filled,
     billed_ms: u64,
     /// Up to when the account made last reaches; it counts once it is committed.
     bill_until_ms: Option<u64>,
@@ -69,6 +71,7 @@ pub(crate) enum Ended {
 }
 
 /// What a session needs to run.
+#[derive(Clone)]
 pub(crate) struct Equipment {
     pub(crate) configured_at: EntryNo,
     pub(crate) model: Arc<dyn Model>,
@@ -129,6 +132,7 @@ impl Runner {
             unpaid: None,
             hints,
             equipment: None,
+            filled: Filled::default(),
         }
     }
 
@@ -203,8 +207,7 @@ impl Runner {
     }
 
     async fn owed(&mut self) -> Result<Work, Error> {
-        let measured = self.journal.state.measured;
-        let next_request_tokens = self.journal.context().await?.estimated_tokens(measured);
+        let next_request_tokens = self.journal.context().await?.outlook().estimate.tokens;
         let view = View {
             epoch: self.epoch,
             now: self.engine.host.now(),
@@ -476,6 +479,17 @@ impl Runner {
             wait_ms *= 2;
             tries += 1;
         }
+    }
+
+    /// Returns what summaries are asked with: another model, if the configuration names one. Of that one no
+    /// answer is picked up again, and it keeps no conversation.
+    pub(crate) fn summariser(&self, equipment: &Arc<Equipment>) -> Result<Arc<Equipment>, Failure> {
+        let Some(configuration) = self.configuration() else { return Ok(Arc::clone(equipment)) };
+        let Some(choice) = &configuration.summariser else { return Ok(Arc::clone(equipment)) };
+        let model = self.engine.models.model(choice, &configuration.limits)?;
+        let prices = choice.prices.clone();
+        let (resumable, chained) = (false, false);
+        Ok(Arc::new(Equipment { model, prices, resumable, chained, ..Equipment::clone(equipment) }))
     }
 
     fn try_equip(&self, configured_at: EntryNo) -> Result<Equipment, Failure> {

@@ -253,7 +253,7 @@ fn lost_attempt(journal: &Journal, now: Timestamp) -> Usage {
     let called = state.status == Status::Running && state.pending.is_empty() && state.prepared_at > 0;
     let lost = called && !waited && state.response_id.is_none();
     let context = journal.loaded_context().filter(|_| lost);
-    let input = context.map_or(0, |context| context.estimated_tokens(state.measured));
+    let input = context.map_or(0, |context| context.outlook().estimate.tokens);
     let estimate = Usage { input, ..Usage::default() };
     let prices = context.and_then(|context| context.configuration()?.model.prices.as_ref());
     prices.map_or(estimate, |prices| prices.priced(estimate))

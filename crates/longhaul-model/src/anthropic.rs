@@ -13,14 +13,18 @@ use std::sync::Arc;
 
 use longhaul_session::agent::{OutputFormat, Request};
 use longhaul_session::failure::FailureClass;
+use longhaul_session::media;
 use serde_json::{Map, Value};
 
+use crate::base_url::{host, with_query, without_query};
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
 use crate::error::classify;
 use crate::http::{Client, Connections, Limits};
+use crate::reader::Reader;
 use crate::secret::Secret;
 use crate::written::Written;
 use crate::{Error, Identity, Model};
+use assemble::Assembler;
 
 /// The revision of the API that is spoken.
 const VERSION: &str = "2023-06-01";
@@ -104,6 +108,15 @@ impl Options {
     }
 }
 
+/// The largest picture the API takes, in bytes: it counts five mebibytes, in base64.
+pub const MAX_IMAGE_BYTES: u64 = 5 * 1024 * 1024 / 4 * 3;
+
+/// Tells whether files of a media type can be given: pictures, PDFs and texts.
+#[must_use]
+pub fn takes(media_type: &str) -> bool {
+    message::IMAGES.contains(&media_type) || media_type == "application/pdf" || media::is_text(media_type)
+}
+
 /// Makes a model that is asked over HTTP. Nothing is sent yet.
 ///
 /// # Errors
@@ -130,19 +143,13 @@ impl Codec {
     /// Prepares what all requests share.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let (base, query) = match options.base_url.split_once('?') {
-            Some((base, query)) => (base, format!("?{query}")),
-            None => (options.base_url.as_str(), String::new()),
-        };
-        let base = base.trim().trim_end_matches('/');
+        let (base, query) = without_query(&options.base_url);
         let base = base.strip_suffix("/messages").unwrap_or(base);
         let base = base.strip_suffix("/v1").unwrap_or(base);
-        let url = format!("{base}/v1/messages{query}");
-        let joined = if query.is_empty() { "?" } else { "&" };
-        let offers_url = format!("{base}/v1/models{query}{joined}limit=1000");
-        let authority = base.split_once("://").map_or(base, |(_, rest)| rest);
-        let authority = authority.split('/').next().unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+        let url = with_query(&format!("{base}/v1/messages"), query);
+        let listed = if query.is_empty() { "limit=1000" } else { &format!("{query}&limit=1000") };
+        let offers_url = with_query(&format!("{base}/v1/models"), listed);
+        let host = host(base);
         Codec { options, url, offers_url, host, written: Arc::default() }
     }
 
@@ -176,7 +183,7 @@ impl crate::codec::Codec for Codec {
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(decoder::MessagesDecoder::new(&self.host))
+        Box::new(Reader::new(Assembler::new(&self.host)))
     }
 
     fn offers(&self) -> Option<HttpRequest> {
@@ -200,7 +207,7 @@ fn advised(error: Error) -> Error {
         }
         true | false => return error,
     };
-    Error { message: format!("{}. {advice}", error.message.trim_end_matches('.')), ..error }
+    error.with_advice(advice)
 }
 
 /// Names the request, which is what the provider's support asks for.

@@ -15,15 +15,18 @@ use std::sync::Arc;
 
 use longhaul_session::agent::{OutputFormat, Request};
 use longhaul_session::failure::FailureClass;
+use longhaul_session::media;
 use serde_json::{Map, Value};
 
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
 use crate::error::classify;
 use crate::http::{Client, Connections, Limits};
+use crate::reader::Reader;
 use crate::secret::Secret;
 use crate::written::Written;
 use crate::{Error, Identity, Model};
 use address::Address;
+use assemble::Assembler;
 
 /// Stands in the opaque values of items beside the host, so that no other wire and no other server
 /// gets them.
@@ -80,6 +83,17 @@ impl Options {
             connections: Connections::default(),
         }
     }
+}
+
+/// Tells whether files of a media type can be given: pictures but for GIF, sounds, films, PDFs and texts.
+#[must_use]
+pub fn takes(media_type: &str) -> bool {
+    const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/webp", "image/heic"];
+    IMAGES.contains(&media_type)
+        || media_type.starts_with("audio/")
+        || media_type.starts_with("video/")
+        || media_type == "application/pdf"
+        || media::is_text(media_type)
 }
 
 /// Makes a model that is asked over HTTP. Nothing is sent yet.
@@ -139,7 +153,7 @@ impl crate::codec::Codec for Codec {
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(decoder::GeminiDecoder::new(&self.address.host))
+        Box::new(Reader::with_arrays(Assembler::new(&self.address.host)))
     }
 
     fn offers(&self) -> Option<HttpRequest> {
@@ -161,6 +175,6 @@ impl crate::codec::Codec for Codec {
             }
             true | false => return error,
         };
-        Error { message: format!("{}. {advice}", error.message.trim_end_matches('.')), ..error }
+        error.with_advice(advice)
     }
 }

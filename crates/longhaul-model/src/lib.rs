@@ -9,20 +9,24 @@
 
 pub mod anthropic;
 mod array;
+mod base_url;
 mod body;
 pub mod catalogue;
 pub mod codec;
 mod conversation;
 pub mod error;
+pub mod files;
 mod frames;
 pub mod gemini;
 pub mod http;
 mod limits;
 mod measure;
+mod number;
 pub mod offers;
 pub mod openai_chat;
 pub mod openai_responses;
 pub mod part;
+mod reader;
 pub mod recording;
 pub mod response;
 pub mod scripted;

@@ -18,13 +18,17 @@ use std::sync::Arc;
 
 use longhaul_session::agent::Request;
 use longhaul_session::failure::FailureClass;
+use longhaul_session::media;
 use serde_json::{Map, Value};
 
+use crate::base_url::{host, with_query, without_query};
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
 use crate::error::classify;
 use crate::http::{Client, Connections, Limits};
+use crate::reader::Reader;
 use crate::secret::Secret;
 use crate::{Error, Identity, Model};
+use assemble::Assembler;
 
 /// Stands in the opaque values of items beside the host, so that no other wire and no other server
 /// gets them.
@@ -81,6 +85,18 @@ impl Options {
     }
 }
 
+/// Pictures that servers of this format take.
+pub(crate) const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+
+/// Tells whether files of a media type can be given: pictures, PDFs, texts, and sounds as WAV or MP3. Whether a
+/// server knows what to do with one is up to its model.
+#[must_use]
+pub fn takes(media_type: &str) -> bool {
+    IMAGES.contains(&media_type)
+        || matches!(media_type, "application/pdf" | "audio/wav" | "audio/mpeg")
+        || media::is_text(media_type)
+}
+
 /// Makes a model that is asked over HTTP. Nothing is sent yet.
 ///
 /// # Errors
@@ -107,16 +123,11 @@ impl Codec {
     /// Prepares what all requests share.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let (base, query) = match options.base_url.split_once('?') {
-            Some((base, query)) => (base, format!("?{query}")),
-            None => (options.base_url.as_str(), String::new()),
-        };
-        let base = base.trim().trim_end_matches('/');
+        let (base, query) = without_query(&options.base_url);
         let base = base.strip_suffix("/chat/completions").unwrap_or(base);
-        let (url, offers_url) = (format!("{base}/chat/completions{query}"), format!("{base}/models{query}"));
-        let authority = base.split_once("://").map_or(base, |(_, rest)| rest);
-        let authority = authority.split('/').next().unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+        let url = with_query(&format!("{base}/chat/completions"), query);
+        let offers_url = with_query(&format!("{base}/models"), query);
+        let host = host(base);
         Codec { options, url, offers_url, host, written: Arc::default() }
     }
 
@@ -146,7 +157,7 @@ impl crate::codec::Codec for Codec {
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(decoder::ChatDecoder::new(&self.host))
+        Box::new(Reader::new(Assembler::new(&self.host)))
     }
 
     fn offers(&self) -> Option<HttpRequest> {
@@ -165,6 +176,6 @@ impl crate::codec::Codec for Codec {
             }
             true | false => return error,
         };
-        Error { message: format!("{}. {advice}", error.message.trim_end_matches('.')), ..error }
+        error.with_advice(advice)
     }
 }

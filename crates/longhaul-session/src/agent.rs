@@ -31,6 +31,9 @@ pub struct Configuration {
     /// Limits of turns, crashes and retries.
     #[serde(default)]
     pub limits: Limits,
+    /// The model that summarises what leaves the context; `None`: the one that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summariser: Option<Box<ModelChoice>>,
 }
 
 /// Which model answers.
@@ -84,6 +87,35 @@ pub struct ModelChoice {
     /// A file with certificates (PEM) to trust besides the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
+    /// Whether reasoning is sent back with the answer it belongs to; the client decides if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_reasoning: Option<bool>,
+    /// Reasoning is sent back under the id it came with (OpenAI Responses).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub item_ids: bool,
+    /// Whether the usage is asked for at the end of a stream (Chat Completions); it is if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub include_usage: Option<bool>,
+    /// The key is sent as a bearer token (Anthropic Messages).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bearer: bool,
+    /// How long the provider is to keep what it has read (Anthropic Messages); five minutes if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PromptCache>,
+}
+
+/// How long a provider is to keep a prompt that it has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PromptCache {
+    /// Not at all.
+    #[serde(rename = "off")]
+    Off,
+    /// Five minutes after it was last used.
+    #[serde(rename = "5m")]
+    FiveMinutes,
+    /// An hour after it was last used.
+    #[serde(rename = "1h")]
+    OneHour,
 }
 
 /// The form of an answer: a JSON document under a schema.
@@ -117,6 +149,11 @@ impl ModelChoice {
             window_tokens: None,
             prices: None,
             ca_file: None,
+            replay_reasoning: None,
+            item_ids: false,
+            include_usage: None,
+            bearer: false,
+            cache: None,
         }
     }
 }
@@ -216,6 +253,10 @@ pub struct Limits {
     pub max_compaction_failures: u32,
     /// The size of a request, in tokens, above which the context is compacted first.
     pub compact_above_tokens: u64,
+    /// The newest turns that a compaction keeps whole, as far as they take up half of that at most.
+    pub retained_turns: u32,
+    /// How many tokens of the newest steps a compaction keeps, a quarter of that at most.
+    pub retained_tokens: u64,
     /// How long one model call may take, in milliseconds.
     pub model_call_ms: u64,
     /// How long a provider may take to begin its answer, in milliseconds.
@@ -233,6 +274,8 @@ impl Default for Limits {
             retry_for_goal_ms: 24 * 60 * 60 * 1_000,
             max_compaction_failures: 3,
             compact_above_tokens: 102_400,
+            retained_turns: 2,
+            retained_tokens: 8_192,
             model_call_ms: 30 * 60 * 1_000,
             model_first_part_ms: 5 * 60 * 1_000,
             model_idle_ms: 2 * 60 * 1_000,
@@ -260,7 +303,7 @@ pub struct ToolSpec {
 }
 
 /// A request to a model, in no provider's form. The same log gives the same request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
     /// The system prompt, as it was rendered and committed once.
     pub system: String,

@@ -6,7 +6,7 @@ use crate::entry::{CallFact, FinishReason, Measured, Mode, Timing};
 use crate::failure::{Failure, Retry};
 use crate::goal::Budget;
 use crate::id::{CallId, Digest, EntryNo, Epoch, GoalId, SessionId, Timestamp, WorkerId};
-use crate::item::{Item, ToolResult};
+use crate::item::{Item, Message, ToolResult};
 use crate::state::{Owner, Status};
 use crate::usage::{Spend, Usage};
 
@@ -37,7 +37,7 @@ pub enum Command {
     /// Says something to the agent.
     Send {
         /// What.
-        text: String,
+        message: Message,
         /// Whether work under way is stopped for it; otherwise it waits in the queue.
         interrupt: bool,
     },
@@ -46,7 +46,7 @@ pub enum Command {
         /// The message.
         target: UserMessage,
         /// What it says now.
-        text: String,
+        message: Message,
     },
     /// Removes a message from the queue.
     Unqueue {
@@ -162,7 +162,7 @@ pub enum First {
     /// Nothing: it waits.
     Nothing,
     /// A message.
-    Message(String),
+    Message(Message),
     /// A goal.
     Goal {
         /// Its id.
@@ -274,6 +274,8 @@ pub enum OwnerAction {
         summary: String,
         /// The first entry whose items are kept word for word.
         keep_from: EntryNo,
+        /// Entries before it whose messages of people are kept as well.
+        kept: Vec<EntryNo>,
         /// What it cost.
         spend: Spend,
     },
@@ -285,6 +287,8 @@ pub enum OwnerAction {
         failure: Failure,
         /// What it cost.
         spend: Spend,
+        /// From now on only people ask for compactions.
+        automatic_off: bool,
     },
     /// Waits for callers or people.
     AwaitAction {
@@ -402,6 +406,15 @@ pub enum Refusal {
     /// The queue is full.
     #[error("the queue holds {} messages, which is its limit; wait, or remove one", crate::state::MAX_QUEUE)]
     QueueFull,
+    /// A message carries too many files.
+    #[error(
+        "a message carries at most {} files, and this one has {count}; send the rest with another",
+        crate::state::MAX_FILES
+    )]
+    TooManyFiles {
+        /// How many.
+        count: usize,
+    },
     /// No message of that number is queued.
     #[error("entry {0} is not a queued message")]
     NotQueued(EntryNo),

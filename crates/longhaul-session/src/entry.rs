@@ -246,6 +246,9 @@ pub enum Fact {
     Compacted {
         /// The first entry whose items are kept word for word.
         keep_from: EntryNo,
+        /// Entries before it whose messages of people are kept as well: they were not answered.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kept: Vec<EntryNo>,
         /// What it cost.
         charge: Charge,
     },
@@ -255,6 +258,9 @@ pub enum Fact {
         failure: Failure,
         /// What it cost.
         charge: Charge,
+        /// It was one too many in a row: from now on only people ask for compactions.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        automatic_off: bool,
     },
     /// The model's context starts anew.
     Cleared,
@@ -449,6 +455,14 @@ pub struct Measured {
     pub items: u64,
     /// The bytes of these items.
     pub bytes: u64,
+    /// Results of tools up to this entry were shown in one line.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pruned_to: EntryNo,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How long a model call took, in milliseconds.

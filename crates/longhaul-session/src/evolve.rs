@@ -50,6 +50,7 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::ModelStep { calls, charge, measured, .. } => {
             state.charge(charge);
             state.measured = Some(*measured);
+            state.pruned_to = state.pruned_to.max(measured.pruned_to);
             state.model_step(n, calls);
         }
         Fact::ToolStep { results, charge, goal } => {
@@ -72,14 +73,15 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::Awaiting { deadlines } => state.await_action(deadlines),
         Fact::Answered { allowed, results } => state.answered(n, allowed, results),
         Fact::CompactionRequested => state.compaction_requested(),
-        Fact::Compacted { keep_from, charge } => {
+        Fact::Compacted { keep_from, kept, charge } => {
             state.charge(charge);
             state.start_context(n, *keep_from);
+            state.kept.clone_from(kept);
             state.compaction_failures = 0;
         }
-        Fact::CompactionFailed { charge, failure } => {
+        Fact::CompactionFailed { charge, failure, automatic_off } => {
             state.charge(charge);
-            state.compaction_failed(failure);
+            state.compaction_failed(failure, *automatic_off);
         }
         Fact::Cleared => {
             state.start_context(n, n);
@@ -323,8 +325,13 @@ impl SessionState {
         self.last_error = None;
     }
 
-    fn compaction_failed(&mut self, failure: &Failure) {
+    fn compaction_failed(&mut self, failure: &Failure, automatic_off: bool) {
         self.compaction_failures += 1;
+        // The model is asked next, and its own troubles are counted from then on.
+        let overflowed = self.retry.is_some_and(|retry| retry.class == FailureClass::ContextOverflow);
+        if automatic_off && !overflowed {
+            self.retry = None;
+        }
         self.compaction_requested = false;
         self.attempt += 1;
         self.response_id = None;
@@ -334,6 +341,7 @@ impl SessionState {
     fn start_context(&mut self, n: EntryNo, keep_from: EntryNo) {
         self.boundary = n;
         self.context_from = keep_from;
+        self.kept.clear();
         self.context_digest = None;
         self.steps_since_boundary = 0;
         self.compaction_requested = false;

@@ -16,6 +16,7 @@ pub mod goal;
 pub mod id;
 pub mod item;
 pub mod log;
+pub mod media;
 pub mod owed;
 pub mod prices;
 pub mod state;

@@ -138,10 +138,13 @@ fn for_open_calls(state: &SessionState, epoch: Epoch) -> Option<Work> {
     Some(Work::RunCalls { run: ids(run), unknown: ids(unknown) })
 }
 
-/// Rule 7: what the model must see before it is called.
+/// Rule 7: what the model must see before it is called. An answer that the log names has been asked for
+/// already: it is picked up first, since a change of history would leave it behind, made and paid for.
 fn to_be_seen_first(state: &SessionState, view: &View) -> Option<Work> {
     if state.prepared_at == 0 {
         Some(Work::Prepare)
+    } else if state.response_id.is_some() {
+        None
     } else if state.steering_is_due() {
         Some(Work::CommitSteering)
     } else if view.context_digest.is_some() && view.context_digest != state.context_digest {
@@ -157,14 +160,18 @@ fn for_size(state: &SessionState, view: &View, limits: &Limits) -> Option<Work> 
     if !overflowed && view.next_request_tokens <= limits.compact_above_tokens {
         return None;
     }
-    let fail = |class, message: &str| Some(Work::Fail(Failure { class, message: message.to_owned() }));
+    let fail = |class, message| Some(Work::Fail(Failure { class, message }));
     if state.steps_since_boundary == 0 {
-        let message = "the context is over the limit, and there is nothing left to summarise";
+        let message = format!(
+            "the next request has about {} tokens, over the limit of {}, and there is nothing left to summarise",
+            view.next_request_tokens, limits.compact_above_tokens
+        );
         fail(FailureClass::ContextStillOverLimit, message)
     } else if state.compaction_failures < limits.max_compaction_failures {
         Some(Work::Compact)
     } else if overflowed {
-        fail(FailureClass::ContextOverflow, "the request is larger than the model's window")
+        let message = "the request is larger than the model's window, and could not be summarised";
+        fail(FailureClass::ContextOverflow, message.to_owned())
     } else {
         None
     }

@@ -12,10 +12,14 @@ use crate::usage::Ledger;
 
 /// The most user messages that can wait in a queue.
 pub const MAX_QUEUE: usize = 100;
+/// The most files one message may carry.
+pub const MAX_FILES: usize = 20;
 /// The most calls one model step may make.
 pub const MAX_CALLS: usize = 128;
 /// The longest name of a session, in characters.
 pub const MAX_NAME_CHARS: usize = 100;
+/// The most unanswered messages that a compaction keeps besides the newest entries.
+pub const MAX_KEPT_MESSAGES: usize = 16;
 /// The longest provider's id of a response that can be picked up again, in bytes.
 pub const MAX_RESPONSE_ID_BYTES: usize = 512;
 /// The most tools a session can be granted without asking.
@@ -44,6 +48,9 @@ pub struct SessionState {
     pub boundary: EntryNo,
     /// The first entry whose items the model still sees besides the boundary's own.
     pub context_from: EntryNo,
+    /// Entries before it whose messages of people the model still sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<EntryNo>,
     /// The last change to the history the model sees. Work is valid only for the one it began from.
     pub history_at: EntryNo,
     /// What the newest history item is.
@@ -80,7 +87,7 @@ pub struct SessionState {
     pub compaction_requested: bool,
     /// Compactions that failed in a row.
     pub compaction_failures: u32,
-    /// Tool results up to this entry are shown without their content.
+    /// Tool results up to this entry are shown in one line.
     pub pruned_to: EntryNo,
     /// The newest measurement of a request.
     pub measured: Option<Measured>,

@@ -78,7 +78,7 @@ pub fn expected() -> impl Iterator<Item = &'static str> {
 }
 
 /// Faults, acts of people and other things that must happen.
-const HAPPENINGS: [&str; 103] = [
+const HAPPENINGS: [&str; 109] = [
     "append conflicted",
     "append fenced",
     "append repeated",
@@ -87,6 +87,7 @@ const HAPPENINGS: [&str; 103] = [
     "crash after an append",
     "crash before an append",
     "empty answer",
+    "file kept",
     "hint delayed",
     "hint doubled",
     "hint lost",
@@ -101,6 +102,7 @@ const HAPPENINGS: [&str; 103] = [
     "model overloaded",
     "model quota",
     "model rate limited",
+    "model sees a file",
     "model server error",
     "model timeout",
     "model unknown failure",
@@ -128,6 +130,9 @@ const HAPPENINGS: [&str; 103] = [
     "stream fails",
     "stream of nonsense",
     "stream stalls",
+    "summary calls tools",
+    "summary empty",
+    "summary too large",
     "sync failed",
     "tool begins",
     "tool begins again",
@@ -154,6 +159,7 @@ const HAPPENINGS: [&str; 103] = [
     "user forks",
     "user gave up waiting",
     "user got an error",
+    "user gives a file",
     "user grants",
     "user imports",
     "user interrupts",

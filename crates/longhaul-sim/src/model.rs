@@ -7,10 +7,13 @@ use std::task::{Context as TaskContext, Poll};
 use async_trait::async_trait;
 use futures_util::Stream;
 use longhaul_engine::Models;
+use longhaul_model::files::with_bytes;
 use longhaul_model::{Error, FinishReason, Identity, Model, ModelCall, Part, PartStream};
 use longhaul_session::agent::{Limits, ModelChoice, Request};
 use longhaul_session::failure::{Failure, FailureClass};
-use longhaul_session::item::Item;
+use longhaul_session::id::Digest;
+use longhaul_session::item::{Attachment, Item};
+use longhaul_session::steering::SteeringReason;
 use longhaul_session::usage::Usage;
 use tokio::task::Id as TaskId;
 
@@ -82,6 +85,9 @@ impl Model for SimModel {
         if let Some(what) = unanswered(&call.request.items) {
             world.broken("Answered", format!("a request reaches the model in which {what}"));
         }
+        for item in &call.request.items {
+            self.look_at(item);
+        }
         let id = {
             let mut truth = world.truth();
             let id = truth.attempts.len() as u64 + 1;
@@ -124,6 +130,18 @@ impl Model for SimModel {
 }
 
 impl SimModel {
+    /// A file that a person gave holds its own name.
+    fn look_at(&self, item: &Item) {
+        let Item::File { name: Some(name), media_type, .. } = item else { return };
+        let (name, media_type, bytes) = (name.clone(), media_type.clone(), name.len() as u64);
+        let digest = Digest::of(name.as_bytes());
+        let whole =
+            with_bytes(&Attachment { name: name.clone(), media_type, bytes, digest }, name.as_bytes());
+        self.world
+            .hold(*item == whole, "Files", || format!("the file {name:?} reaches the model as another"));
+        self.world.count("model sees a file");
+    }
+
     fn failure(&self, id: u64) -> Error {
         let world = &self.world;
         let (class, name) = *world.chance().pick(&CLASSES);
@@ -147,7 +165,9 @@ impl SimModel {
         let calm = world.is_calm();
         let mut acts = vec![Act::Say(Part::Started { response_id: Some(format!("r{id}")) })];
         let bytes: u64 = request.items.iter().map(|item| item.text_bytes()).sum();
-        let (input, output) = (10 + bytes / 4, 1 + world.below(40));
+        let prepared =
+            serde_json::to_vec(&*request.tools).expect("tools are JSON").len() + request.system.len();
+        let (input, output) = (10 + (bytes + prepared as u64) / 4, 1 + world.below(40));
         let usage = |output| Act::Say(Part::Usage { usage: self.report(id, input, output) });
         let slow_ms = if calm { 5 } else { *world.chance().pick(&[0, 3, 60, 900]) };
         if world.happens(200) {
@@ -158,9 +178,15 @@ impl SimModel {
             world.count("usage reported twice");
             acts.push(usage(output / 2));
         }
-        let empty = !calm && world.happens(40);
+        let summary = is_for_summary(request);
+        let empty = !calm && world.happens(if summary { 250 } else { 40 });
+        let too_large = !calm && summary && !empty && world.happens(250);
         if empty {
-            world.count("empty answer");
+            world.count(if summary { "summary empty" } else { "empty answer" });
+        } else if too_large {
+            world.count("summary too large");
+            let text = format!("summary {id} {}", "x".repeat(usize::try_from(bytes).expect("small")));
+            acts.push(Act::Say(Part::Text { text }));
         } else {
             for piece in 0..=world.below(2) {
                 let long = !calm && world.happens(80);
@@ -170,8 +196,10 @@ impl SimModel {
                 acts.push(Act::Say(Part::Text { text }));
             }
         }
-        // A request without tools is for a summary.
-        let wants_tools = !calm && !empty && !request.tools.is_empty() && world.happens(550);
+        let wants_tools = !calm && !empty && world.happens(if summary { 100 } else { 550 });
+        if summary && wants_tools {
+            world.count("summary calls tools");
+        }
         let calls = if wants_tools { 1 + world.below(3) } else { 0 };
         for index in 0..calls {
             self.tool_call(id, u32::try_from(index).expect("small"), request, &mut acts);
@@ -292,6 +320,12 @@ impl Stream for Answer {
             }
         }
     }
+}
+
+/// Tells whether a request is for a summary of the conversation.
+fn is_for_summary(request: &Request) -> bool {
+    let newest = request.items.last().map(|item| &**item);
+    matches!(newest, Some(Item::Steering { reason: SteeringReason::Compaction, .. }))
 }
 
 /// Notes what a model said an attempt has used.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longhaul_engine::{Created, Done, Engine, Error, Imported, NewSession};
+use longhaul_engine::{Created, Done, Engine, Error, GivenFile, Imported, NewSession};
 use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::{Answer, Command, First, Refusal};
 use longhaul_session::decide::decide;
@@ -24,10 +24,11 @@ use crate::world::World;
 pub(crate) const PLACE: &str = "here";
 
 /// What a person may do.
-const ACTIONS: [(u64, &str); 27] = [
+const ACTIONS: [(u64, &str); 28] = [
     (4, "user creates"),
     (14, "user sends"),
     (6, "user sends and interrupts"),
+    (4, "user gives a file"),
     (5, "user edits"),
     (6, "user interrupts"),
     (3, "user interrupts and drops the queue"),
@@ -99,6 +100,7 @@ impl User {
         match action {
             "user sends" => self.send(row.session, false).await,
             "user sends and interrupts" => self.send(row.session, true).await,
+            "user gives a file" => self.give(row.session).await,
             "user edits" => self.edit(row.session, &state).await,
             "user forks" => {
                 let at = 1 + self.world.below(row.head);
@@ -235,7 +237,19 @@ impl User {
 
     async fn send(&self, session: SessionId, interrupt: bool) {
         let text = self.text();
-        let answered = self.ask(session, Command::Send { text: text.clone(), interrupt }).await;
+        let answered = self.ask(session, Command::Send { message: text.clone().into(), interrupt }).await;
+        self.world.truth().sent.push(Sent { session, text, answered });
+    }
+
+    /// Sends a message with a file that holds its text.
+    async fn give(&self, session: SessionId) {
+        let (text, interrupt) = (self.text(), self.world.happens(300));
+        let file = [given(&text)];
+        let answered = match self.hear(self.engine.send(session, &text, &file, interrupt, None)).await {
+            Some(Ok(_)) => Answered::Accepted,
+            Some(Err(_)) => Answered::Refused,
+            None => Answered::Unknown,
+        };
         self.world.truth().sent.push(Sent { session, text, answered });
     }
 
@@ -262,7 +276,7 @@ impl User {
                 budget: self.budget(),
                 checks: Vec::new(),
             },
-            _ => First::Message(text.clone()),
+            _ => First::Message(text.clone().into()),
         };
         let message = matches!(first, First::Message(_));
         let new = NewSession {
@@ -273,7 +287,13 @@ impl User {
             labels: BTreeMap::new(),
             first,
         };
-        if let Some(Ok(Created { session, .. })) = self.hear(self.engine.create(new, None)).await
+        let created = if message && world.happens(200) {
+            let new = NewSession { first: First::Nothing, ..new };
+            self.hear(self.engine.create_with_files(new, &text, &[given(&text)], None)).await
+        } else {
+            self.hear(self.engine.create(new, None)).await
+        };
+        if let Some(Ok(Created { session, .. })) = created
             && message
         {
             world.truth().sent.push(Sent { session, text, answered: Answered::Accepted });
@@ -287,7 +307,7 @@ impl User {
             configuration: Box::new(configuration(world)),
             ephemeral: false,
             name: None,
-            first: First::Message("from elsewhere".to_owned()),
+            first: First::Message("from elsewhere".into()),
         };
         let Ok(made) = decide(&SessionState::default(), create, world.now()) else { return };
         let entries = seal(Digest::default(), &made.entries);
@@ -300,6 +320,11 @@ impl User {
         };
         drop(self.hear(import).await);
     }
+}
+
+/// A file that holds a text and is called by it.
+fn given(text: &str) -> GivenFile {
+    GivenFile::new(text, text.as_bytes().to_vec()).expect("it is short, and not empty")
 }
 
 /// Answers one of the approvals that a session waits for.
@@ -330,6 +355,7 @@ fn configuration(world: &World) -> Configuration {
             model_call_ms: 25_000,
             ..Limits::default()
         },
+        summariser: world.plan.summariser.then(|| Box::new(ModelChoice::new("sim", "summariser"))),
     }
 }
 

@@ -13,9 +13,11 @@ use longhaul_store::{Filter, Page, Row, WorkerInfo};
 use longhaul_tools::toolbox::Toolbox;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::Options;
+use crate::cli::{self, Options};
+use crate::manifest;
 use crate::models::AllModels;
 use crate::recording::Hurried;
+use crate::start;
 use crate::store::{self, Opened};
 
 /// The one place of sessions in a database that only this machine has.
@@ -40,18 +42,22 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Opens the store that the options, the environment or the user's home name.
+    /// Opens the store that the options, the environment, the manifest of this directory or the user's home
+    /// name.
     pub(crate) async fn open(options: Options) -> anyhow::Result<Self> {
-        let opened = store::open(store::choose(&options)?).await?;
+        let manifest = manifest::find(Path::new("."));
+        let opened = store::open(store::choose(&options, manifest.as_deref())?).await?;
         Ok(App::over(opened, options, false))
     }
 
-    /// Opens the store, or one in memory for a session that is not to be kept.
-    pub(crate) async fn for_run(options: Options, ephemeral: bool) -> anyhow::Result<Self> {
-        if !ephemeral {
-            return App::open(options).await;
+    /// Opens the store for a new session, which may have another manifest, or be one that is not to be kept.
+    pub(crate) async fn for_run(options: Options, args: &cli::Run) -> anyhow::Result<Self> {
+        if args.ephemeral {
+            return Ok(App::over(store::in_memory()?, options, true));
         }
-        Ok(App::over(store::in_memory()?, options, true))
+        let manifest = start::manifest_for(args);
+        let opened = store::open(store::choose(&options, manifest.as_deref())?).await?;
+        Ok(App::over(opened, options, false))
     }
 
     fn over(opened: Opened, options: Options, ephemeral: bool) -> Self {

@@ -33,7 +33,7 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "DIRECTORY")]
     pub(crate) home: Option<PathBuf>,
     /// The database sessions are kept in: a path, sqlite:PATH, or postgres://user:password@host/database
-    /// [default: $LONGHAUL_STORE, else a file in the home]
+    /// [default: $LONGHAUL_STORE, else what the manifest says, else a file in the home]
     #[arg(long, global = true, value_name = "STORE", conflicts_with = "home")]
     pub(crate) store: Option<String>,
     /// The name under which this machine's directories are known to workers
@@ -171,6 +171,9 @@ pub(crate) enum Agent {
 pub(crate) struct Run {
     /// What the agent is to do
     pub(crate) message: String,
+    /// A file to give with it: a picture, a PDF, a text; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attach: Vec<PathBuf>,
     /// The manifest of the agent [default: longhaul.toml here or in a directory above, else the user's own]
     #[arg(long, value_name = "FILE", conflicts_with = "script")]
     pub(crate) manifest: Option<PathBuf>,
@@ -249,6 +252,9 @@ pub(crate) struct Send {
     pub(crate) session: String,
     /// What to say
     pub(crate) message: String,
+    /// A file to give with it: a picture, a PDF, a text; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attach: Vec<PathBuf>,
     /// Stop what is under way for it; otherwise it waits until the turn has ended
     #[arg(long)]
     pub(crate) interrupt: bool,
@@ -411,6 +417,12 @@ pub(crate) struct Edit {
     pub(crate) session: String,
     /// What the message says now
     pub(crate) message: String,
+    /// A file to give with it, in place of those it had; may be repeated [default: those it had]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attach: Vec<PathBuf>,
+    /// Give no files with it any more
+    #[arg(long, conflicts_with = "attach")]
+    pub(crate) no_attachments: bool,
     /// The entry of the message [default: the newest message]
     #[arg(long, value_name = "ENTRY")]
     pub(crate) entry: Option<u64>,
@@ -425,6 +437,9 @@ pub(crate) struct Fork {
     pub(crate) session: String,
     /// What to say to the fork; without it, it only is made
     pub(crate) message: Option<String>,
+    /// A file to give with it: a picture, a PDF, a text; may be repeated
+    #[arg(long, value_name = "FILE", requires = "message")]
+    pub(crate) attach: Vec<PathBuf>,
     /// The last entry it begins with [default: the newest]
     #[arg(long, value_name = "ENTRY")]
     pub(crate) at: Option<u64>,

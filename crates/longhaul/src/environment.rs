@@ -13,11 +13,13 @@ fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// Returns where sessions are kept when no option says so.
-pub(crate) fn home() -> anyhow::Result<PathBuf> {
-    if let Some(home) = variable("LONGHAUL_HOME") {
-        return Ok(home);
-    }
+/// Returns where sessions are kept, if the environment says so.
+pub(crate) fn chosen_home() -> Option<PathBuf> {
+    variable("LONGHAUL_HOME")
+}
+
+/// Returns where sessions are kept when nothing says so.
+pub(crate) fn usual_home() -> anyhow::Result<PathBuf> {
     let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
     let below_home = || home_directory().map(|home| home.join(".local/share"));
     let data = data.or_else(below_home).ok_or_else(|| {

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use longhaul_engine::{Event, Snapshot};
+use longhaul_engine::{Event, Fullness, Snapshot};
 use longhaul_session::entry::{Content, Entry};
 use longhaul_session::id::SessionId;
+use longhaul_session::item::Item;
 use longhaul_store::{Filter, Page};
 use serde_json::json;
 
@@ -76,13 +77,22 @@ pub(crate) async fn show(app: &App, args: cli::Show) -> anyhow::Result<ExitCode>
     let session = app.find(&args.session).await?;
     let snapshot = app.engine.snapshot(session).await?;
     let owned = app.is_owned(&snapshot.row).await?;
+    let fullness = app.engine.fullness(session).await?;
     let mut out = anstream::stdout();
     if app.options.json {
-        writeln!(out, "{}", overview(&snapshot, owned))?;
+        let mut shown = overview(&snapshot, owned);
+        shown["context"] = json!({
+            "next_request": fullness.next_request,
+            "compact_above_tokens": fullness.compact_above_tokens,
+            "automatic": fullness.automatic,
+        });
+        writeln!(out, "{shown}")?;
         return Ok(ExitCode::SUCCESS);
     }
     let cost = cost(app, &snapshot).await?;
-    out.write_all(described(app, &snapshot, owned, cost.as_deref()).as_bytes())?;
+    let files = newest_files(app, &snapshot).await?;
+    let shown = Shown { snapshot: &snapshot, fullness, owned, cost, files };
+    out.write_all(described(app, &shown).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,7 +115,28 @@ async fn cost(app: &App, snapshot: &Snapshot) -> anyhow::Result<Option<String>> 
     })
 }
 
-fn described(app: &App, snapshot: &Snapshot, owned: bool, cost: Option<&str>) -> String {
+/// Names the files of the newest message, if it is not far back.
+async fn newest_files(app: &App, snapshot: &Snapshot) -> anyhow::Result<Vec<String>> {
+    let (session, head) = (snapshot.row.session, snapshot.row.head);
+    let entries = app.engine.entries(session, head.saturating_sub(BATCH).max(1)..=head).await?;
+    let is_message = |entry: &&Entry| entry.items().iter().any(|item| matches!(item, Item::User { .. }));
+    let newest = entries.iter().rev().find(is_message).map(Entry::items).unwrap_or_default();
+    let name =
+        |item: &Item| if let Item::Attachment(file) = item { Some(summary::attachment(file)) } else { None };
+    Ok(newest.iter().filter_map(name).collect())
+}
+
+/// What is shown of a session.
+struct Shown<'a> {
+    snapshot: &'a Snapshot,
+    fullness: Fullness,
+    owned: bool,
+    cost: Option<String>,
+    files: Vec<String>,
+}
+
+fn described(app: &App, shown: &Shown<'_>) -> String {
+    let Shown { snapshot, fullness, owned, cost, files } = shown;
     let (row, state) = (&snapshot.row, &snapshot.state);
     let now = app.engine.host().now();
     let mut text = String::new();
@@ -117,7 +148,7 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool, cost: Option<&str>) ->
     if let Some(name) = &row.name {
         line("name", name.clone());
     }
-    line("status", summary::status(state, owned));
+    line("status", summary::status(state, *owned));
     if let Some(failure) = &state.last_error {
         line("error", failure.message.clone());
         line("advice", failure.class.advice().to_owned());
@@ -133,6 +164,14 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool, cost: Option<&str>) ->
         "turn",
         format!("{}: {}, {}", turn.number, summary::count(steps, "step"), summary::count(calls, "call")),
     );
+    if !files.is_empty() {
+        line("files", files.join(" "));
+    }
+    let Fullness { next_request, compact_above_tokens, automatic } = fullness;
+    let off = if *automatic { "" } else { summary::COMPACTION_OFF };
+    let (tokens, above) = (summary::tokens(next_request.tokens), summary::tokens(*compact_above_tokens));
+    let source = next_request.source.name();
+    line("context", format!("{tokens} tokens ({source}), compacted above {above}{off}"));
     for call in &state.pending {
         line("open call", format!("{} {}", call.tool, call.id));
     }
@@ -142,7 +181,7 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool, cost: Option<&str>) ->
     let ledger = &state.ledger;
     let (input, output) = (ledger.measured.input, ledger.measured.output);
     let work = summary::duration(ledger.active_ms);
-    let cost = cost.map(|cost| format!(", {cost}")).unwrap_or_default();
+    let cost = cost.as_ref().map(|cost| format!(", {cost}")).unwrap_or_default();
     let (input, output) = (summary::tokens(input), summary::tokens(output));
     line("spent", format!("{input} in, {output} out{cost}, {work} of work"));
     let lost = ledger.estimated.input + ledger.estimated.output;

@@ -1,6 +1,7 @@
 //! The `longhaul` program: command line, terminal output, configuration, wiring.
 
 mod app;
+mod attach;
 mod cli;
 mod compare;
 mod demo;
@@ -77,7 +78,7 @@ async fn dispatch(cli: Cli, app: &OnceLock<App>) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&options, args).await,
         Command::Agent(Agent::Check { file }) => manifest::check::check(&options, file),
         Command::Agent(Agent::Schema) => manifest::check::schema(),
-        Command::Run(args) => start::run(keep(App::for_run(options, args.ephemeral).await)?, args).await,
+        Command::Run(args) => start::run(keep(App::for_run(options, &args).await)?, args).await,
         Command::Resume(args) => start::resume(open(options).await?, args).await,
         Command::Send(args) => start::send(open(options).await?, args).await,
         Command::Interrupt(args) => start::interrupt(open(options).await?, args).await,

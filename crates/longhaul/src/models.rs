@@ -12,7 +12,7 @@ use longhaul_model::scripted::ScriptedModel;
 use longhaul_model::{
     Model, Secret, anthropic, gemini, http, openai_chat as chat, openai_responses as responses,
 };
-use longhaul_session::agent::{Limits, ModelChoice, OutputFormat};
+use longhaul_session::agent::{Limits, ModelChoice, OutputFormat, PromptCache};
 use longhaul_session::failure::{Failure, FailureClass};
 use serde_json::{Value, json};
 
@@ -117,6 +117,7 @@ fn spoken_in_chat(choice: ModelChoice, line: Line) -> Made {
     if let Some(output) = &choice.output {
         parameters.entry("response_format").or_insert_with(|| response_format(output));
     }
+    let unless_said = chat::Options::new(url, choice.name);
     made(chat::openai_chat(chat::Options {
         key,
         headers,
@@ -126,12 +127,15 @@ fn spoken_in_chat(choice: ModelChoice, line: Line) -> Made {
         max_output_tokens: choice.max_output_tokens,
         temperature: choice.temperature,
         stream: choice.stream,
-        ..chat::Options::new(url, choice.name)
+        include_usage: choice.include_usage.unwrap_or(unless_said.include_usage),
+        replay_reasoning: choice.replay_reasoning.unwrap_or(unless_said.replay_reasoning),
+        ..unless_said
     }))
 }
 
 fn spoken_in_responses(choice: ModelChoice, line: Line) -> Made {
     let Line { url, key, headers, limits, connections } = line;
+    let unless_said = responses::Options::new(url, choice.name);
     made(responses::openai_responses(responses::Options {
         key,
         headers,
@@ -145,13 +149,16 @@ fn spoken_in_responses(choice: ModelChoice, line: Line) -> Made {
         output: choice.output,
         chain: choice.chain,
         resumable: choice.resumable,
-        ..responses::Options::new(url, choice.name)
+        item_ids: choice.item_ids,
+        replay_reasoning: choice.replay_reasoning.unwrap_or(unless_said.replay_reasoning),
+        ..unless_said
     }))
 }
 
 fn spoken_in_messages(choice: ModelChoice, line: Line) -> Made {
     let Line { url, key, headers, limits, connections } = line;
     let max_output_tokens = facts::max_output_tokens(&choice);
+    let unless_said = anthropic::Options::new(url, choice.name);
     made(anthropic::anthropic(anthropic::Options {
         key,
         headers,
@@ -163,8 +170,19 @@ fn spoken_in_messages(choice: ModelChoice, line: Line) -> Made {
         stream: choice.stream,
         provider_tools: choice.provider_tools,
         output: choice.output,
-        ..anthropic::Options::new(url, choice.name)
+        bearer: choice.bearer,
+        cache: choice.cache.map_or(unless_said.cache, cache),
+        replay_reasoning: choice.replay_reasoning.unwrap_or(unless_said.replay_reasoning),
+        ..unless_said
     }))
+}
+
+fn cache(cache: PromptCache) -> anthropic::Cache {
+    match cache {
+        PromptCache::Off => anthropic::Cache::Off,
+        PromptCache::FiveMinutes => anthropic::Cache::FiveMinutes,
+        PromptCache::OneHour => anthropic::Cache::OneHour,
+    }
 }
 
 fn spoken_in_contents(choice: ModelChoice, line: Line) -> Made {

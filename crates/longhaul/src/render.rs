@@ -230,8 +230,10 @@ impl Renderer {
                 self.note("⟳", "taken over from a worker that was lost")?;
             }
             Fact::Compacted { .. } => self.note("≡", "earlier history was summarised")?,
-            Fact::CompactionFailed { failure, .. } => {
-                self.note("≡", &format!("summarising failed: {}", summary::one_line(&failure.message)))?;
+            Fact::CompactionFailed { failure, automatic_off, .. } => {
+                let why = summary::one_line(&failure.message);
+                let off = if *automatic_off { summary::COMPACTION_OFF } else { "" };
+                self.note("≡", &format!("summarising failed: {why}{off}"))?;
             }
             Fact::Interrupted { results, .. } => {
                 self.results(results, items)?;
@@ -250,6 +252,8 @@ impl Renderer {
             if let Item::User { text } = item {
                 self.end_line()?;
                 self.print(format_args!("{BOLD}› {}{BOLD:#}{DIM}{note}{DIM:#}\n", clean(text)))?;
+            } else if let Item::Attachment(file) = item {
+                self.print(format_args!("  {DIM}{}{DIM:#}\n", summary::attachment(file)))?;
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use longhaul_engine::{Created, Event, NewSession, Snapshot, Watcher};
+use longhaul_engine::{Created, Event, GivenFile, NewSession, Snapshot, Watcher};
 use longhaul_session::agent::{
     Configuration, KeySource, Limits, ModelChoice, Permission, ScopeEffect, ScopeRule, ToolPermission,
     ToolSetting,
@@ -17,6 +17,7 @@ use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 
 use crate::app::{App, check_name, path_text};
+use crate::attach;
 use crate::cli;
 use crate::drive::{LOOK_MS, Wanted, drive, drive_to};
 use crate::facts;
@@ -34,9 +35,11 @@ pub(crate) async fn run(app: &App, args: cli::Run) -> anyhow::Result<ExitCode> {
     args.name.as_deref().map_or(Ok(()), check_name)?;
     let request = args.request_id.clone().map(RequestId::new).transpose()?;
     let configuration = configuration(&args)?;
+    let files = attach::read(&args.attach, &configuration.model)?;
     app.check_model(&configuration.model, &configuration.limits)?;
     let head = header(&configuration);
-    let created = create(app, configuration, args.name, args.message, request.as_ref()).await?;
+    let said = (args.message.as_str(), &files[..]);
+    let created = create(app, configuration, args.name, said, request.as_ref()).await?;
     let session = created.session;
     if args.detach {
         let mut renderer = Renderer::new(false);
@@ -58,13 +61,13 @@ pub(crate) async fn create(
     app: &App,
     configuration: Configuration,
     name: Option<String>,
-    message: String,
+    (text, files): (&str, &[GivenFile]),
     request: Option<&RequestId>,
 ) -> anyhow::Result<Created> {
     let labels = BTreeMap::from([("directory".to_owned(), configuration.directory.clone())]);
-    let first = First::Message(message);
+    let first = First::Nothing;
     let new = NewSession { configuration, place: app.place(), ephemeral: app.ephemeral, name, labels, first };
-    Ok(app.engine.create(new, request).await??)
+    Ok(app.engine.create_with_files(new, text, files, request).await??)
 }
 
 /// Says which model and directory a session has. A script is called a script.
@@ -118,11 +121,15 @@ fn directory(wanted: &Path) -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
+/// Returns the manifest that is named, or the one for the directory.
+pub(crate) fn manifest_for(args: &cli::Run) -> Option<PathBuf> {
+    args.manifest.clone().or_else(|| manifest::find(args.dir.as_deref().unwrap_or(Path::new("."))))
+}
+
 /// Reads the manifest that is named or found; a model on the command line needs none.
 fn from_manifest(args: &cli::Run) -> anyhow::Result<Configuration> {
     let here = directory(args.dir.as_deref().unwrap_or(Path::new(".")))?;
-    let found = args.manifest.clone().or_else(|| manifest::find(&here));
-    let mut configuration = match (found, &args.choice.model) {
+    let mut configuration = match (manifest_for(args), &args.choice.model) {
         (Some(path), _) => manifest::load(&path, &Toolbox::builtin())?,
         (None, Some(model)) => with_model(ModelChoice::new(Provider::OpenaiChat.name(), model), &here)?,
         (None, None) => bail!(
@@ -204,6 +211,7 @@ pub(crate) fn with_model(mut model: ModelChoice, directory: &Path) -> anyhow::Re
         scope: vec![scope],
         tools: Vec::new(),
         limits,
+        summariser: None,
     })
 }
 
@@ -221,10 +229,10 @@ pub(crate) async fn send(app: &App, args: cli::Send) -> anyhow::Result<ExitCode>
     }
     let session = app.find(&args.session).await?;
     let request = args.request_id.map(RequestId::new).transpose()?;
-    let head = app.engine.snapshot(session).await?.row.head;
-    let send = Command::Send { text: args.message, interrupt: args.interrupt };
-    app.engine.command(session, send, request.as_ref()).await??;
-    go_on(app, session, head, args.detach).await
+    let snapshot = app.engine.snapshot(session).await?;
+    let files = attach::read_for(app, &snapshot, &args.attach).await?;
+    app.engine.send(session, &args.message, &files, args.interrupt, request.as_ref()).await??;
+    go_on(app, session, snapshot.row.head, args.detach).await
 }
 
 /// Stops what a session is doing. Where no worker lives to do so, this process does.

@@ -2,11 +2,15 @@
 
 use longhaul_session::entry::{Content, Fact, Record, ResultFact};
 use longhaul_session::id::{SessionId, Timestamp};
-use longhaul_session::item::{Item, Outcome};
+use longhaul_session::item::{Attachment, Item, Outcome};
 use longhaul_session::state::{SessionState, Status};
 
 /// The first characters of an id: to the millisecond, which is enough to tell sessions apart.
 const SHORT_ID: usize = 13;
+
+/// What follows when compactions have failed too often.
+pub(crate) const COMPACTION_OFF: &str =
+    "; too many failed in a row, and the context is no longer compacted unless somebody asks for it";
 
 /// Shortens a session's id.
 pub(crate) fn short_id(session: SessionId) -> String {
@@ -57,6 +61,17 @@ pub(crate) fn dollars(micros: u64) -> String {
     let short = text.trim_end_matches('0');
     let cents = text.find('.').map_or(text.len(), |dot| dot + 3);
     text[..short.len().max(cents)].to_owned()
+}
+
+/// Writes a size.
+pub(crate) fn bytes(count: u64) -> String {
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1024 * KIB;
+    match count {
+        0..KIB => format!("{count} B"),
+        KIB..MIB => format!("{}.{} KiB", count / KIB, count % KIB * 10 / KIB),
+        _ => format!("{}.{} MiB", count / MIB, count % MIB * 10 / MIB),
+    }
 }
 
 /// Names a thing and how many there are of it.
@@ -149,11 +164,17 @@ fn item(item: &Item) -> String {
         Item::Summary { text } | Item::Steering { text, .. } => one_line(text),
         Item::ContextFile { path, .. } => path.clone(),
         Item::Opaque { provider, .. } => format!("(an item of {provider})"),
+        Item::Attachment(file) => attachment(file),
         Item::File { name, media_type, data: _ } => {
             format!("[{}: {media_type}]", name.as_deref().unwrap_or("file"))
         }
         Item::Redacted => "[redacted]".to_owned(),
     }
+}
+
+/// Names a file that was given, with what it is and how large.
+pub(crate) fn attachment(file: &Attachment) -> String {
+    format!("[{}: {}, {}]", one_line(&file.name), file.media_type, bytes(file.bytes))
 }
 
 /// Says what a record adds to its kind and its content.
@@ -177,9 +198,11 @@ fn fact(fact: &Fact) -> String {
         Fact::Retry { failure, attempt, .. } => {
             format!("attempt {attempt} after {:?}: {}", failure.class, one_line(&failure.message))
         }
-        Fact::CompactionFailed { failure, .. } | Fact::Failed { failure, .. } => {
-            format!("{:?}: {}", failure.class, one_line(&failure.message))
+        Fact::CompactionFailed { failure, automatic_off, .. } => {
+            let off = if *automatic_off { COMPACTION_OFF } else { "" };
+            format!("{:?}: {}{off}", failure.class, one_line(&failure.message))
         }
+        Fact::Failed { failure, .. } => format!("{:?}: {}", failure.class, one_line(&failure.message)),
         Fact::TurnFinished { reason, next, .. } => format!("{reason:?}, then {next:?}").to_lowercase(),
         Fact::Interrupted { next, .. } => format!("then {next:?}").to_lowercase(),
         Fact::Redacted { entry } => format!("entry {entry}"),

@@ -2,8 +2,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod approvals;
+mod attachments;
 mod attempts;
 mod compaction;
+mod crash_actors;
+mod crash_matrix;
+mod crash_stage;
 mod crashes;
 mod faults;
 mod forks;
@@ -14,6 +18,7 @@ mod leases;
 mod long;
 mod masking;
 mod parallel;
+mod prefix;
 mod puppet;
 mod retries;
 mod round_trips;

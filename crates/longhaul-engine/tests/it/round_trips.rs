@@ -50,7 +50,8 @@ impl Host for Waitless {
 
 /// Runs a session of so many model steps, each with a tool step, and a last answer.
 async fn cost(database: &Database, steps: usize) -> Counters {
-    let options = Options { lease: Lease::lasting(HOUR_MS), poll_every_ms: HOUR_MS };
+    let options =
+        Options { lease: Lease::lasting(HOUR_MS), poll_every_ms: HOUR_MS, notify_every_ms: HOUR_MS };
     let store = Arc::new(PostgresStore::open(&database.url(), options).await.unwrap());
     let script = format!(
         "[[turn]]\n[[turn.step]]\ntext = \"Next.\"\nrepeat = {steps}\n\
@@ -69,6 +70,7 @@ async fn cost(database: &Database, steps: usize) -> Counters {
         scope: Vec::new(),
         tools: Vec::new(),
         limits: Limits::default(),
+        summariser: None,
     };
     let new = NewSession {
         configuration,
@@ -76,7 +78,7 @@ async fn cost(database: &Database, steps: usize) -> Counters {
         ephemeral: false,
         name: None,
         labels: BTreeMap::new(),
-        first: First::Message("go".to_owned()),
+        first: First::Message("go".into()),
     };
     let session = engine.create(new, None).await.unwrap().unwrap().session;
     let info = WorkerInfo {
@@ -108,10 +110,10 @@ async fn cost(database: &Database, steps: usize) -> Counters {
     }
 }
 
-/// Waits until the store has looked for growth, which is the last that it does by itself.
+/// Waits until others were notified of the session, which is the last that the store does by itself.
 async fn settle(database: &Database) {
     for _ in 0..200 {
-        if database.idle_after("moment").await.unwrap() == 1 {
+        if database.idle_after("pg_notify").await.unwrap() == 1 {
             return;
         }
         SystemHost::new().sleep_ms(50).await;

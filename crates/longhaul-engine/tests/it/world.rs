@@ -158,6 +158,7 @@ impl World {
             scope: Vec::new(),
             tools: Vec::new(),
             limits: Limits::default(),
+            summariser: None,
         }
     }
 
@@ -175,12 +176,12 @@ impl World {
 
     /// Makes a session that begins with a message.
     pub(crate) async fn session(&self, text: &str) -> SessionId {
-        self.create(self.configuration(), First::Message(text.to_owned())).await
+        self.create(self.configuration(), First::Message(text.into())).await
     }
 
     /// Makes a session that begins with a message, under other limits.
     pub(crate) async fn limited(&self, limits: Limits) -> SessionId {
-        self.create(Configuration { limits, ..self.configuration() }, First::Message("go".to_owned())).await
+        self.create(Configuration { limits, ..self.configuration() }, First::Message("go".into())).await
     }
 
     pub(crate) async fn worker(&self, shutdown: &CancellationToken) -> Worker {
@@ -227,7 +228,7 @@ impl World {
     }
 
     pub(crate) async fn send(&self, session: SessionId, text: &str, interrupt: bool) {
-        self.command(session, Command::Send { text: text.to_owned(), interrupt }).await;
+        self.command(session, Command::Send { message: text.into(), interrupt }).await;
     }
 
     pub(crate) async fn interrupt(&self, session: SessionId) {
@@ -286,6 +287,7 @@ fn spoken(item: &Item) -> Option<String> {
         | Item::Summary { .. }
         | Item::ContextFile { .. }
         | Item::Steering { .. }
+        | Item::Attachment(_)
         | Item::File { .. }
         | Item::Opaque { .. }
         | Item::Redacted => None,

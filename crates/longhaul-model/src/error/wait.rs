@@ -38,7 +38,9 @@ fn until_reset_ms(head: &ResponseHead) -> Option<u64> {
     let mut used_up = None;
     let mut shortest = None;
     for (remaining, reset) in RESETS {
-        let Some(wait) = head.header(reset).and_then(|value| wait_ms(value, head)) else { continue };
+        let wait = head.header(reset).and_then(|value| wait_ms(value, head));
+        // A limit that is full again says nothing of how long to wait.
+        let Some(wait) = wait.filter(|wait| *wait > 0) else { continue };
         if head.header(remaining).is_some_and(|left| left.trim() == "0") {
             used_up = used_up.max(Some(wait));
         }

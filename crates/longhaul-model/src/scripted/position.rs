@@ -77,6 +77,7 @@ impl Position {
             | Item::ContextFile { .. }
             | Item::Steering { .. }
             | Item::Opaque { .. }
+            | Item::Attachment(_)
             | Item::File { .. }
             | Item::Redacted => None,
         }
@@ -116,6 +117,7 @@ impl Role {
             | Item::ToolResult(_)
             | Item::Summary { .. }
             | Item::ContextFile { .. }
+            | Item::Attachment(_)
             | Item::File { .. }
             | Item::Redacted => Role::Separates,
         }

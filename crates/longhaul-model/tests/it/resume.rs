@@ -292,11 +292,11 @@ async fn the_program_prints_how_an_exchange_failed() {
     let busy = reply("429 Too Many", "{}").replace("\r\nconnection", "\r\nretry-after: 7\r\nconnection");
     let failed = "data: {\"type\":\"error\",\"error\":{\"code\":\"server_error\",\"message\":\"Oh\"}}\n\n";
     let in_stream = stream(&[events()[0].clone(), events()[1].clone(), failed.to_owned()]);
-    let error = |status: u16, class: &str, after: Option<f64>| json!({ "http_status": status, "class": class, "retryable": true, "retry_after_s": after });
+    let error = |status: Option<u16>, class: &str, after: Option<f64>| json!({ "http_status": status, "class": class, "retryable": true, "retry_after_s": after });
     for (answer, text, wanted) in [
-        (busy, "", error(429, "rate_limited", Some(7.0))),
-        (in_stream, "one ", error(200, "server", None)),
-        (stream(&events()[..3]), "one two ", error(200, "network", None)),
+        (busy, "", error(Some(429), "rate_limited", Some(7.0))),
+        (in_stream, "one ", error(None, "server", None)),
+        (stream(&events()[..3]), "one two ", error(None, "network", None)),
     ] {
         let said = decoded(&Server::new(vec![answer]).await, "openai-responses").await;
         assert_eq!(

@@ -50,8 +50,8 @@ fn apply(draft: &mut Draft, command: Command) -> Result<(), Refusal> {
         Command::Import { origin } => {
             user::detach(draft, |at, results| Fact::Imported { origin, at, results })
         }
-        Command::Send { text, interrupt } => user::send(draft, text, interrupt),
-        Command::Edit { target, text } => user::edit(draft, target, text),
+        Command::Send { message, interrupt } => user::send(draft, message, interrupt),
+        Command::Edit { target, message } => user::edit(draft, target, message),
         Command::Unqueue { message } => user::unqueue(draft, message),
         Command::Promote { message } => user::promote(draft, message),
         Command::Interrupt { drop_queue } => user::interrupt(draft, drop_queue),

@@ -6,9 +6,9 @@ use crate::command::{Basis, Cut, OwnerAction, Ran, Refusal, Step};
 use crate::entry::{CallFact, Charge, Content, Fact, FinishReason, ModelGoal, Payload, Place, TurnVerdict};
 use crate::failure::Failure;
 use crate::goal::{Goal, steering_text};
-use crate::id::{CallId, Epoch, Timestamp};
+use crate::id::{CallId, EntryNo, Epoch, Timestamp};
 use crate::item::{Item, Outcome};
-use crate::state::{MAX_CALLS, MAX_RESPONSE_ID_BYTES, Newest, Origin, PendingCall};
+use crate::state::{MAX_CALLS, MAX_KEPT_MESSAGES, MAX_RESPONSE_ID_BYTES, Newest, Origin, PendingCall};
 use crate::steering::SteeringReason;
 use crate::usage::Spend;
 
@@ -53,22 +53,14 @@ pub(super) fn apply(draft: &mut Draft, epoch: Epoch, action: OwnerAction) -> Res
             let failure = failure.bounded();
             draft.push(Fact::Retry { failure, retry, attempt, charge }, None)
         }
-        OwnerAction::Compact { basis, summary, keep_from, spend } => {
+        OwnerAction::Compact { basis, summary, keep_from, kept, spend } => {
             still_valid(draft, basis)?;
-            nothing_open(draft)?;
-            if summary.trim().is_empty() {
-                return Err(Refusal::Invalid("the summary is empty"));
-            }
-            if keep_from < draft.state.context_from || keep_from > draft.state.head + 1 {
-                return Err(Refusal::Invalid("what is to be kept is not in the present context"));
-            }
-            let charge = charge(&draft.state, spend);
-            draft.push_items(Fact::Compacted { keep_from, charge }, vec![Item::Summary { text: summary }])
+            compact(draft, summary, keep_from, kept, spend)
         }
-        OwnerAction::FailCompaction { basis, failure, spend } => {
+        OwnerAction::FailCompaction { basis, failure, spend, automatic_off } => {
             still_valid(draft, basis)?;
-            let charge = charge(&draft.state, spend);
-            draft.push(Fact::CompactionFailed { failure: failure.bounded(), charge }, None)
+            let (failure, charge) = (failure.bounded(), charge(&draft.state, spend));
+            draft.push(Fact::CompactionFailed { failure, charge, automatic_off }, None)
         }
         OwnerAction::AwaitAction { deadlines } => await_action(draft, deadlines),
         OwnerAction::CancelAction => cancel_action(draft),
@@ -94,6 +86,32 @@ fn still_valid(draft: &Draft, basis: Basis) -> Result<(), Refusal> {
 
 fn nothing_open(draft: &Draft) -> Result<(), Refusal> {
     if draft.state.pending.is_empty() { Ok(()) } else { Err(Refusal::Invalid("there are open calls")) }
+}
+
+/// What is kept is in the present context, and shown whole.
+fn compact(
+    draft: &mut Draft,
+    summary: String,
+    keep_from: EntryNo,
+    kept: Vec<EntryNo>,
+    spend: Spend,
+) -> Result<(), Refusal> {
+    nothing_open(draft)?;
+    if summary.trim().is_empty() {
+        return Err(Refusal::Invalid("the summary is empty"));
+    }
+    let state = &draft.state;
+    let in_context = |n: &EntryNo| *n >= state.context_from || state.kept.contains(n);
+    let from_context = (state.context_from..=state.head + 1).contains(&keep_from);
+    if !from_context || keep_from <= state.pruned_to || !kept.iter().all(|n| in_context(n) && *n < keep_from)
+    {
+        return Err(Refusal::Invalid("what is to be kept is not in the present context"));
+    }
+    if kept.len() > MAX_KEPT_MESSAGES {
+        return Err(Refusal::Invalid("more messages are to be kept than a state may hold"));
+    }
+    let charge = charge(state, spend);
+    draft.push_items(Fact::Compacted { keep_from, kept, charge }, vec![Item::Summary { text: summary }])
 }
 
 fn release(draft: &mut Draft, epoch: Epoch, not_started: Vec<CallId>) -> Result<(), Refusal> {
@@ -124,6 +142,9 @@ fn commit_step(
                 ));
             }
             valid_calls(&items, &calls)?;
+            if !(draft.state.pruned_to..=draft.state.head).contains(&measured.pruned_to) {
+                return Err(Refusal::Invalid("what was pruned once stays pruned"));
+            }
             let fact = Fact::ModelStep { calls, charge, measured, finish, response_id, timing };
             draft.push_items(fact, items)
         }

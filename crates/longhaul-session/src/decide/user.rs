@@ -7,8 +7,8 @@ use crate::context::UserMessage;
 use crate::entry::{Charge, Content, Fact, Payload, Place, ResultFact, TurnVerdict};
 use crate::goal::GoalStatus;
 use crate::id::{CallId, EntryNo, WorkerId};
-use crate::item::{Item, Outcome, ToolResult};
-use crate::state::{MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, Owner, PendingCall, Status};
+use crate::item::{Item, Message, Outcome, ToolResult};
+use crate::state::{MAX_FILES, MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, Owner, PendingCall, Status};
 use crate::usage::Usage;
 
 pub(super) fn create(
@@ -23,15 +23,18 @@ pub(super) fn create(
     draft.push(Fact::Created { ephemeral, name }, Some(content))?;
     match first {
         First::Nothing => Ok(()),
-        First::Message(text) => message(draft, Fact::Message, text),
+        First::Message(said) => say(draft, Fact::Message, said),
         First::Goal { id, objective, budget, checks } => {
             super::goal::set(draft, id, &objective, budget, checks)
         }
     }
 }
 
-fn message(draft: &mut Draft, fact: Fact, text: String) -> Result<(), Refusal> {
-    draft.push_items(fact, vec![Item::User { text }])
+fn say(draft: &mut Draft, fact: Fact, said: Message) -> Result<(), Refusal> {
+    if said.files.len() > MAX_FILES {
+        return Err(Refusal::TooManyFiles { count: said.files.len() });
+    }
+    draft.push_items(fact, said.into_items())
 }
 
 /// Makes a copied log a session of its own, in which nothing of the original is under way.
@@ -43,15 +46,15 @@ pub(super) fn detach(
     draft.push_items(fact(draft.state.head, facts(&answers)), items(answers))
 }
 
-pub(super) fn send(draft: &mut Draft, text: String, interrupting: bool) -> Result<(), Refusal> {
+pub(super) fn send(draft: &mut Draft, said: Message, interrupting: bool) -> Result<(), Refusal> {
     let status = draft.state.status;
     if matches!(status, Status::Waiting | Status::Failed) && draft.state.queue.is_empty() {
-        return message(draft, Fact::Message, text);
+        return say(draft, Fact::Message, said);
     }
     if draft.state.queue.len() >= MAX_QUEUE {
         return Err(Refusal::QueueFull);
     }
-    message(draft, Fact::Queued, text)?;
+    say(draft, Fact::Queued, said)?;
     match status {
         Status::Failed => {
             let head = draft.state.queue[0];
@@ -65,12 +68,12 @@ pub(super) fn send(draft: &mut Draft, text: String, interrupting: bool) -> Resul
 }
 
 /// The evidence that the entry is a message still in history holds as long as history has not changed.
-pub(super) fn edit(draft: &mut Draft, target: UserMessage, text: String) -> Result<(), Refusal> {
+pub(super) fn edit(draft: &mut Draft, target: UserMessage, said: Message) -> Result<(), Refusal> {
     let message = target.entry();
     if target.as_of() < draft.state.history_at || message <= draft.state.boundary {
         return Err(Refusal::NotEditable(message));
     }
-    draft.push_items(Fact::Edited { message }, vec![Item::User { text }])
+    say(draft, Fact::Edited { message }, said)
 }
 
 pub(super) fn unqueue(draft: &mut Draft, message: EntryNo) -> Result<(), Refusal> {

@@ -11,7 +11,7 @@ use longhaul_session::evolve::evolve;
 use longhaul_session::failure::{Failure, FailureClass, Retry};
 use longhaul_session::goal::{Budget, Goal};
 use longhaul_session::id::{CallId, Digest, EntryNo, GoalId, SessionId, Timestamp, WorkerId};
-use longhaul_session::item::{EffectClass, Item, Outcome, ToolCall, ToolResult};
+use longhaul_session::item::{Attachment, EffectClass, Item, Message, Outcome, ToolCall, ToolResult};
 use longhaul_session::owed::{View, Work, owed};
 use longhaul_session::state::{Owner, SessionState};
 use longhaul_session::usage::{Spend, Usage};
@@ -147,7 +147,7 @@ impl Session {
 
     pub(crate) fn compact_from(&mut self, keep_from: EntryNo) -> &mut Self {
         let (basis, summary, spend) = (self.basis(), "What was done.".to_owned(), self.spend(0));
-        self.own(OwnerAction::Compact { basis, summary, keep_from, spend })
+        self.own(OwnerAction::Compact { basis, summary, keep_from, kept: Vec::new(), spend })
     }
 
     pub(crate) fn finish(&mut self) -> &mut Self {
@@ -235,12 +235,16 @@ pub(crate) fn read_back(entries: &[Entry], state: &SessionState) -> Context {
     let at = |n: EntryNo| &entries[usize::try_from(n).expect("a test's log is short") - 1];
     let needed = Needed::of(state);
     let range: Vec<&Entry> = needed.range.clone().map(at).collect();
-    let records: Vec<&Record> = range.iter().map(|entry| &entry.record).collect();
+    let kept = needed.kept.iter().map(|n| at(*n));
+    let records: Vec<&Record> = kept.chain(range.iter().copied()).map(|entry| &entry.record).collect();
     let mut before = needed.promoted_before(&records);
-    before.extend(&needed.single);
+    before.extend(needed.single.iter().chain(&needed.kept));
     before.sort_unstable();
+    before.dedup();
     let mut context = Context::default();
-    before.into_iter().for_each(|n| context.apply_single(at(n)));
+    for n in before {
+        if needed.kept.contains(&n) { context.apply_kept(at(n)) } else { context.apply_single(at(n)) }
+    }
     range.into_iter().for_each(|entry| context.apply(entry));
     context
 }
@@ -260,6 +264,7 @@ pub(crate) fn configuration() -> Configuration {
         scope: Vec::new(),
         tools: Vec::new(),
         limits: Limits::default(),
+        summariser: None,
     }
 }
 
@@ -274,8 +279,19 @@ pub(crate) fn tool_spec() -> ToolSpec {
     }
 }
 
+/// A message with files of these names.
+pub(crate) fn with_files(text: &str, names: &[&str]) -> Message {
+    let file = |name: &&str| Attachment {
+        name: (*name).to_owned(),
+        media_type: "image/png".to_owned(),
+        bytes: 8,
+        digest: Digest::of(name.as_bytes()),
+    };
+    Message { text: text.to_owned(), files: names.iter().map(file).collect() }
+}
+
 pub(crate) fn send(text: &str) -> Command {
-    Command::Send { text: text.to_owned(), interrupt: false }
+    Command::Send { message: text.into(), interrupt: false }
 }
 
 pub(crate) fn acquire(lost: Option<Owner>) -> Command {

@@ -364,7 +364,7 @@ fn an_interrupt_accounts_and_pauses_and_resume_goes_on() {
 #[test]
 fn a_message_that_interrupts_does_not_pause_the_goal() {
     let mut session = pursuing(Budget::default());
-    session.run(Command::Send { text: "now".to_owned(), interrupt: true });
+    session.run(Command::Send { message: "now".into(), interrupt: true });
     session.own(OwnerAction::FinishInterruption {
         cut: Cut::default(),
         partial: vec![],

@@ -13,3 +13,4 @@ mod random;
 mod search;
 mod specimens;
 mod table;
+mod window;

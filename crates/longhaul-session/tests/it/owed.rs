@@ -19,6 +19,8 @@ const LIMITS: Limits = Limits {
     retry_for_goal_ms: 0,
     max_compaction_failures: 2,
     compact_above_tokens: 8_000,
+    retained_turns: 2,
+    retained_tokens: 2_000,
     model_call_ms: 0,
     model_first_part_ms: 1_000,
     model_idle_ms: 1_000,
@@ -215,6 +217,17 @@ fn the_prompt_then_steering_then_files_come_before_the_model_is_called() {
 }
 
 #[test]
+fn an_answer_that_is_being_made_is_picked_up_before_the_model_is_told_anything() {
+    let mut session = Session::running();
+    let action = OwnerAction::RecordResponse { basis: session.basis(), response_id: "r".to_owned() };
+    session.own(action).run(set_goal(1, "objective", Budget::default()));
+    assert!(session.state.steering_is_due());
+    assert_eq!(session.owed(), Work::CallModel);
+    session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
+    assert_eq!(session.owed(), Work::CommitSteering);
+}
+
+#[test]
 fn a_request_over_the_threshold_is_compacted_first_and_not_twice() {
     let mut session = Session::running();
     session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
@@ -289,5 +302,5 @@ fn a_servers_wish_wins_if_it_is_longer() {
 
 fn fail_compaction(session: &mut Session) {
     let (basis, failure, spend) = (session.basis(), failure(FailureClass::Network), Spend::default());
-    session.own(OwnerAction::FailCompaction { basis, failure, spend });
+    session.own(OwnerAction::FailCompaction { basis, failure, spend, automatic_off: false });
 }

@@ -10,7 +10,7 @@ use longhaul_session::entry::{
 use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::goal::{Budget, BudgetKind, Goal, GoalUsage};
 use longhaul_session::id::{CallId, Digest, EntryNo, Timestamp};
-use longhaul_session::item::{EffectClass, FileSeen, Item, Outcome, ToolCall, ToolResult};
+use longhaul_session::item::{Attachment, EffectClass, FileSeen, Item, Outcome, ToolCall, ToolResult};
 use longhaul_session::steering::SteeringReason;
 use longhaul_session::usage::{Spend, Usage};
 
@@ -69,7 +69,7 @@ fn work() -> Vec<Specimen> {
             ..call("a")
         }],
         charge: charge(),
-        measured: Measured { input_tokens: 900, items: 4, bytes: 3_200 },
+        measured: Measured { input_tokens: 900, items: 4, bytes: 3_200, pruned_to: 2 },
         finish: "tool_use".to_owned(),
         response_id: Some("response 1".to_owned()),
         timing: Timing { first_part_ms: 300, total_ms: 1_200 },
@@ -94,8 +94,8 @@ fn work() -> Vec<Specimen> {
         (Fact::Awaiting { deadlines: vec![("a".into(), Timestamp(1_700_000_300_000))] }, None),
         (Fact::Answered { allowed: vec!["b".into()], results: vec![fact_of_result()] }, results()),
         (Fact::CompactionRequested, None),
-        (Fact::Compacted { keep_from: 9, charge: charge() }, Some(items([summary]))),
-        (Fact::CompactionFailed { failure: failure(), charge: charge() }, None),
+        (Fact::Compacted { keep_from: 9, kept: vec![2], charge: charge() }, Some(items([summary]))),
+        (Fact::CompactionFailed { failure: failure(), charge: charge(), automatic_off: true }, None),
         (Fact::Cleared, None),
     ]
 }
@@ -157,12 +157,13 @@ fn items<const N: usize>(items: [Item; N]) -> Content {
 }
 
 fn user() -> Option<Content> {
-    let file = Item::File {
-        name: Some("plan.png".to_owned()),
+    let file = Attachment {
+        name: "plan.png".to_owned(),
         media_type: "image/png".to_owned(),
-        data: "iVBORw0KGgo=".to_owned(),
+        bytes: 8_192,
+        digest: digest(),
     };
-    Some(items([Item::User { text: "Say \"hé\"\n".to_owned() }, file]))
+    Some(items([Item::User { text: "Say \"hé\"\n".to_owned() }, Item::Attachment(file)]))
 }
 
 fn said() -> [Item; 5] {

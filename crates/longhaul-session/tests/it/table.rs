@@ -170,8 +170,10 @@ fn following(command: &Command, session: &Session) -> Option<Command> {
         Command::Create { .. } => Command::Fork { parent: session_id() },
         Command::Fork { .. } => Command::Import { origin: session_id() },
         Command::Import { .. } => send("text"),
-        Command::Send { interrupt: false, .. } => Command::Send { text: text(), interrupt: true },
-        Command::Send { interrupt: true, .. } => Command::Edit { target: message(session), text: text() },
+        Command::Send { interrupt: false, .. } => Command::Send { message: text().into(), interrupt: true },
+        Command::Send { interrupt: true, .. } => {
+            Command::Edit { target: message(session), message: text().into() }
+        }
         Command::Edit { .. } => Command::Unqueue { message: queued },
         Command::Unqueue { .. } => Command::Promote { message: queued },
         Command::Promote { .. } => Command::Interrupt { drop_queue: false },
@@ -239,9 +241,12 @@ fn following_action(action: &OwnerAction, session: &Session) -> Option<OwnerActi
         },
         OwnerAction::BeginRetry { .. } => {
             let keep_from = session.state.head + 1;
-            OwnerAction::Compact { basis, summary: "summary".to_owned(), keep_from, spend }
+            let summary = "summary".to_owned();
+            OwnerAction::Compact { basis, summary, keep_from, kept: Vec::new(), spend }
         }
-        OwnerAction::Compact { .. } => OwnerAction::FailCompaction { basis, failure: failure(class), spend },
+        OwnerAction::Compact { .. } => {
+            OwnerAction::FailCompaction { basis, failure: failure(class), spend, automatic_off: false }
+        }
         OwnerAction::FailCompaction { .. } => OwnerAction::AwaitAction { deadlines: Vec::new() },
         OwnerAction::AwaitAction { .. } => OwnerAction::CancelAction,
         OwnerAction::CancelAction => OwnerAction::FinishTurn { reason: FinishReason::MaxSteps, spend },

@@ -34,8 +34,8 @@ async fn play(app: &App, options: &Options, crash: bool, project: &Project) -> a
     let mut renderer = Renderer::new(options.json);
     introduce(&mut renderer, project)?;
     let name = Some("demo".to_owned());
-    let message = project.message.to_owned();
-    let session = start::create(app, configuration, name, message, None).await?.session;
+    let said = (project.message, &[][..]);
+    let session = start::create(app, configuration, name, said, None).await?.session;
     let code = if crash {
         crash::run(app, session, project, &mut renderer).await?
     } else {

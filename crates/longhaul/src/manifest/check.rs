@@ -7,12 +7,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use longhaul_model::scripted::ScriptedModel;
-use longhaul_session::agent::{Configuration, KeySource, Limits, ModelChoice, ToolPermission};
+use longhaul_session::agent::{Configuration, KeySource, Limits, ModelChoice, PromptCache, ToolPermission};
 use longhaul_session::prices::Rates;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 use serde_json::json;
 
+use super::Kept;
 use crate::cli::Options;
 use crate::facts;
 use crate::keys::{self, Mask};
@@ -44,7 +45,7 @@ pub(crate) fn check(options: &Options, file: Option<PathBuf>) -> anyhow::Result<
         }
         Err(error) => return Err(error.into()),
     };
-    let found = Found::new(configuration, &tools)?;
+    let found = Found::new(configuration, super::kept(&path)?, &tools)?;
     let text = if options.json { format!("{}\n", found.json(&path)) } else { found.described(&path) };
     out.write_all(found.mask.text(&text).as_bytes())?;
     Ok(if found.problem.is_none() { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -59,6 +60,7 @@ pub(crate) fn schema() -> anyhow::Result<ExitCode> {
 /// What a manifest comes to, on this machine and now.
 struct Found {
     configuration: Configuration,
+    kept: Option<Kept>,
     /// What the agent may do with which tool, by name.
     tools: Vec<(String, ToolPermission)>,
     scope: String,
@@ -72,7 +74,7 @@ struct Found {
 }
 
 impl Found {
-    fn new(mut configuration: Configuration, tools: &Toolbox) -> anyhow::Result<Self> {
+    fn new(mut configuration: Configuration, kept: Option<Kept>, tools: &Toolbox) -> anyhow::Result<Self> {
         configuration.model = providers::with_usual_key(configuration.model);
         let mut warnings = Vec::new();
         let source = configuration.model.key.as_ref();
@@ -97,6 +99,7 @@ impl Found {
             problem: unplayable(&configuration.model),
             mask: Mask::new(key.and_then(Result::ok)),
             configuration,
+            kept,
         })
     }
 
@@ -107,6 +110,7 @@ impl Found {
             "manifest": path,
             "ok": self.problem.is_none(),
             "configuration": self.configuration,
+            "store": self.kept.as_ref().map(Kept::to_string),
             "tools": tools,
             "scope": self.scope,
             "unknown": facts::unknown(&self.configuration.model),
@@ -138,7 +142,10 @@ impl Found {
         line("scope", &self.scope);
         line("tools", &self.described_tools());
         line("limits", &described_limits(limits));
-        line("compaction", &format!("above {} tokens", limits.compact_above_tokens));
+        line("compaction", &described_compaction(&self.configuration));
+        if let Some(kept) = &self.kept {
+            line("store", &kept.to_string());
+        }
         for warning in &self.warnings {
             line("warning", warning);
         }
@@ -205,6 +212,18 @@ pub(crate) fn described_model(model: &ModelChoice) -> String {
     if model.chain {
         text.push_str(", kept by the provider");
     }
+    for (said, words) in [
+        (model.replay_reasoning == Some(false), "reasoning not sent back"),
+        (model.item_ids, "reasoning sent back under its ids"),
+        (model.include_usage == Some(false), "usage not asked for"),
+        (model.bearer, "the key as a bearer token"),
+        (model.cache == Some(PromptCache::Off), "no cache markers"),
+        (model.cache == Some(PromptCache::OneHour), "prompts cached for an hour"),
+    ] {
+        if said {
+            text.push_str(&format!(", {words}"));
+        }
+    }
     if let Some(output) = &model.output {
         text.push_str(&format!(", answers in the form {}", output.name));
     }
@@ -253,6 +272,17 @@ fn described_prices(model: &ModelChoice) -> String {
     let bounds = prices.tiers.iter().map(|tier| tier.above_prompt_tokens).min();
     if let Some(bound) = bounds {
         text.push_str(&format!("; other prices above {bound} tokens of prompt"));
+    }
+    text
+}
+
+fn described_compaction(configuration: &Configuration) -> String {
+    let Limits { compact_above_tokens, retained_turns, retained_tokens, .. } = configuration.limits;
+    let mut text = format!(
+        "above {compact_above_tokens} tokens, keeps the last {retained_turns} turns or {retained_tokens} tokens"
+    );
+    if let Some(model) = &configuration.summariser {
+        text.push_str(&format!(", summaries by {}", described_model(model)));
     }
     text
 }

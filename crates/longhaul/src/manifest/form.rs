@@ -26,9 +26,11 @@ pub(super) struct Manifest {
     pub(super) limits: Limits,
     /// When the context is compacted.
     pub(super) compaction: Compaction,
+    /// Where sessions are kept, unless the command line or the environment says so.
+    pub(super) store: Option<Store>,
 }
 
-/// Which model answers.
+/// A model, and what it is asked with.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend(
@@ -76,6 +78,30 @@ pub(super) struct Model {
     /// Whether the provider makes answers in the background, so that one a worker's death cut off is picked
     /// up again. Only `openai-responses`.
     pub(super) resumable: Option<bool>,
+    /// Whether reasoning is sent back with the answer it belongs to; true unless set. Not for `gemini`.
+    pub(super) replay_reasoning: Option<bool>,
+    /// Whether reasoning is sent back under the id it came with, which a few servers demand. Only
+    /// `openai-responses`.
+    pub(super) item_ids: Option<bool>,
+    /// Whether the usage is asked for at the end of a stream; true unless set. Only for Chat Completions.
+    pub(super) include_usage: Option<bool>,
+    /// Whether the key is sent as a bearer token, as gateways want it. Only `anthropic`.
+    pub(super) bearer: Option<bool>,
+    /// How long the provider keeps what it has read, so that the next request costs less; `5m` unless set. Only
+    /// `anthropic`.
+    pub(super) cache: Option<Cache>,
+}
+
+/// How long a provider keeps what it has read.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub(super) enum Cache {
+    #[serde(rename = "off")]
+    Off,
+    #[serde(rename = "5m")]
+    FiveMinutes,
+    #[serde(rename = "1h")]
+    OneHour,
 }
 
 /// What a model's tokens cost: US dollars for a million tokens.
@@ -113,6 +139,20 @@ pub(super) struct Key {
     pub(super) env: Option<String>,
     /// In this file, relative to the manifest, or `~/…`.
     pub(super) file: Option<String>,
+}
+
+/// Where sessions are kept: exactly one of the three.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub(super) struct Store {
+    /// In this file, relative to the manifest, or `~/…`.
+    pub(super) path: Option<String>,
+    /// In the Postgres database at this address, which holds no password.
+    #[schemars(extend("examples" = ["postgres://longhaul@db.example.com/longhaul"]))]
+    pub(super) url: Option<String>,
+    /// In the database that this variable of the environment names.
+    pub(super) env: Option<String>,
 }
 
 /// Who the agent is and where it works.
@@ -209,4 +249,10 @@ pub(super) struct Compaction {
     /// How large a request may be before the context is compacted: a part of the model's window, or
     /// tokens; 80 % unless set.
     pub(super) threshold: Option<Threshold>,
+    /// The newest turns that are kept whole, as far as they take up half of that at most; 2 unless set.
+    pub(super) retained_turns: Option<Count>,
+    /// How many tokens of the newest steps are kept, a quarter of that at most; 8192 unless set.
+    pub(super) retained_tokens: Option<Tokens>,
+    /// Which model summarises what leaves the context; the one that answers unless set.
+    pub(super) model: Option<Model>,
 }

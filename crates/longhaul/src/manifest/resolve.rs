@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use longhaul_session::agent::{
-    Configuration, KeySource, Limits, ModelChoice, Permission, ScopeEffect, ScopeRule, ToolPermission,
-    ToolSetting,
+    Configuration, KeySource, Limits, ModelChoice, Permission, PromptCache, ScopeEffect, ScopeRule,
+    ToolPermission, ToolSetting,
 };
 use longhaul_session::prices::{Prices, Rates};
 use longhaul_tools::scope::Scope;
@@ -19,7 +19,7 @@ use super::value::Threshold;
 use super::{bytes, form, users_folder};
 use crate::environment;
 use crate::facts::{self, ASSUMED_WINDOW_TOKENS, THRESHOLD_PERCENT};
-use crate::providers::Provider;
+use crate::providers::{self, Provider};
 
 /// The longest name of an agent, in characters.
 const MAX_NAME: usize = 100;
@@ -35,19 +35,36 @@ pub(super) fn resolve(
     tools: &Toolbox,
     faults: &mut Vec<Fault>,
 ) -> Option<Configuration> {
-    let mut resolver = Resolver { source, folder, faults };
-    let Manifest { model, agent, scope, tools: settings, limits, compaction } = manifest;
+    let mut resolver = Resolver::new(source, folder, faults);
+    let Manifest { model, agent, scope, tools: settings, limits, compaction, store } = manifest;
     resolver.know_tools(tools);
+    store.map(|store| resolver.store(store));
     let compact_above_tokens = resolver.compact_above(model.as_ref(), &compaction);
+    let usual = bounds(&limits);
+    let limits = Limits {
+        compact_above_tokens,
+        retained_turns: compaction.retained_turns.map_or(usual.retained_turns, |count| count.0),
+        retained_tokens: compaction.retained_tokens.map_or(usual.retained_tokens, |tokens| tokens.0),
+        ..usual
+    };
     let model = resolver.model(model);
+    let summariser = resolver.summariser(compaction.model);
     let directory = resolver.directory(&agent);
     let instructions = resolver.instructions(&agent);
     let name = resolver.name(agent.name);
     let scope = resolver.scope(scope, directory.as_deref());
     let tools = settings.into_iter().map(|(name, tool)| setting(name, &tool)).collect();
-    let limits = Limits { compact_above_tokens, ..bounds(&limits) };
     let directory = resolver.text(&["agent", "directory"], &directory?)?;
-    Some(Configuration { agent: name, model: model?, directory, instructions, scope, tools, limits })
+    Some(Configuration {
+        agent: name,
+        model: model?,
+        directory,
+        instructions,
+        scope,
+        tools,
+        limits,
+        summariser,
+    })
 }
 
 pub(super) struct Resolver<'a> {
@@ -57,7 +74,11 @@ pub(super) struct Resolver<'a> {
     faults: &'a mut Vec<Fault>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    pub(super) fn new(source: &'a Source<'a>, folder: PathBuf, faults: &'a mut Vec<Fault>) -> Self {
+        Resolver { source, folder, faults }
+    }
+
     pub(super) fn wrong(&mut self, at: &[&str], what: impl Into<String>, hint: impl Into<String>) {
         self.faults.push(Fault { span: self.source.value(at), what: what.into(), hint: hint.into() });
     }
@@ -79,7 +100,7 @@ impl Resolver<'_> {
     }
 
     /// Makes a path absolute: `~/` is the user's home, the rest is relative to the manifest.
-    fn path(&mut self, at: &[&str], written: &str) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, at: &[&str], written: &str) -> Option<PathBuf> {
         if written.is_empty() {
             self.wrong(at, "this path is empty", "name a path, or remove the key");
             return None;
@@ -134,6 +155,14 @@ impl Resolver<'_> {
         }
     }
 
+    /// Resolves the model that summarises: a model like any other, in another table.
+    fn summariser(&mut self, model: Option<Model>) -> Option<Box<ModelChoice>> {
+        let source = self.source.below("compaction")?;
+        let mut resolver =
+            Resolver { source: &source, folder: self.folder.clone(), faults: &mut *self.faults };
+        resolver.model(Some(model?)).map(providers::with_usual_key).map(Box::new)
+    }
+
     fn scripted(&mut self, model: &Model) -> Option<ModelChoice> {
         let served = [
             "name",
@@ -150,6 +179,11 @@ impl Resolver<'_> {
             "output",
             "chain",
             "resumable",
+            "replay_reasoning",
+            "item_ids",
+            "include_usage",
+            "bearer",
+            "cache",
         ];
         for key in served.into_iter().filter(|key| self.source.node(&["model", key]).is_some()) {
             let hint = match key {
@@ -209,6 +243,15 @@ impl Resolver<'_> {
             window_tokens: model.window_tokens.map(|tokens| tokens.0),
             prices: model.prices.as_ref().map(prices),
             ca_file,
+            replay_reasoning: model.replay_reasoning,
+            item_ids: model.item_ids.unwrap_or_default(),
+            include_usage: model.include_usage,
+            bearer: model.bearer.unwrap_or_default(),
+            cache: model.cache.map(|cache| match cache {
+                form::Cache::Off => PromptCache::Off,
+                form::Cache::FiveMinutes => PromptCache::FiveMinutes,
+                form::Cache::OneHour => PromptCache::OneHour,
+            }),
             ..ModelChoice::new(provider?.name(), name?)
         };
         facts::complete(&mut choice);
@@ -432,9 +475,10 @@ impl Resolver<'_> {
     }
 
     fn compact_above(&mut self, model: Option<&Model>, compaction: &Compaction) -> u64 {
-        let stated = model.and_then(|model| model.window_tokens).map(|tokens| tokens.0);
-        let known = || facts::window_tokens(model?.name.as_deref()?);
-        let window = stated.or_else(known).unwrap_or(ASSUMED_WINDOW_TOKENS);
+        // A summary is made of the whole context: the smaller window of the two counts.
+        let models = || [model, compaction.model.as_ref()].into_iter().flatten();
+        let stated = models().filter_map(|model| model.window_tokens).map(|tokens| tokens.0).min();
+        let window = models().map(window_of).min().unwrap_or(ASSUMED_WINDOW_TOKENS);
         let percent = match compaction.threshold {
             Some(Threshold::Tokens(tokens)) => {
                 if stated.is_some_and(|window| tokens >= window) {
@@ -481,6 +525,12 @@ fn not_usable(path: &Path, error: &io::Error) -> String {
 
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn window_of(model: &Model) -> u64 {
+    let stated = model.window_tokens.map(|tokens| tokens.0);
+    let known = || facts::window_tokens(model.name.as_deref()?);
+    stated.or_else(known).unwrap_or(ASSUMED_WINDOW_TOKENS)
 }
 
 fn setting(name: String, tool: &form::Tool) -> ToolSetting {

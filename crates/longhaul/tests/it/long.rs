@@ -57,7 +57,7 @@ fn processor_ms(line: &str) -> u64 {
 fn write_log(world: &World) {
     let mut session = Writer::default();
     let configuration = configuration(world);
-    let first = First::Message("go on for long".to_owned());
+    let first = First::Message("go on for long".into());
     session.ask(Ask::Create { configuration, ephemeral: false, name: None, first });
     let worker = WorkerId(Uuid::from_u128(7));
     session.ask(Ask::Acquire { worker, lost: None, estimate: Usage::default() });
@@ -135,7 +135,7 @@ impl Writer {
             calls: vec![fact],
             finish: "tool_calls".to_owned(),
             response_id: None,
-            measured: Measured { input_tokens: 10, items: 2 * n, bytes: 20 * n },
+            measured: Measured { input_tokens: 10, items: 2 * n, bytes: 20 * n, ..Measured::default() },
             timing: Timing::default(),
         });
         let result = ToolResult {

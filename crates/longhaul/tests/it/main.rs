@@ -1,6 +1,8 @@
 //! The program, run as a person or a script runs it: what it prints, what it leaves, how it ends.
 
 #[cfg(test)]
+mod attachments;
+#[cfg(test)]
 mod background;
 #[cfg(test)]
 mod commands;

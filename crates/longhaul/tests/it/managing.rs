@@ -365,6 +365,7 @@ fn asking(world: &World) -> String {
         scope: Vec::new(),
         tools: vec![setting],
         limits: Limits::default(),
+        summariser: None,
     };
     let new = NewSession {
         configuration,
@@ -372,7 +373,7 @@ fn asking(world: &World) -> String {
         ephemeral: false,
         name: None,
         labels: std::collections::BTreeMap::new(),
-        first: First::Message("go".to_owned()),
+        first: First::Message("go".into()),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let session = runtime.block_on(async {

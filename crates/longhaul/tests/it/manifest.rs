@@ -166,6 +166,15 @@ fn what_a_provider_cannot_do_is_refused() {
     let responses = |rest: &str| of("openai-responses", rest);
     let cases = [
         ("no keeping, no background", of("anthropic", "chain = true\nresumable = true\n")),
+        (
+            "settings of other formats",
+            of(
+                "gemini",
+                "replay_reasoning = true\nitem_ids = false\ninclude_usage = true\nbearer = true\ncache = \"1h\"\n",
+            ),
+        ),
+        ("settings of Chat Completions", of("anthropic", "include_usage = false\ncache = \"off\"\n")),
+        ("a cache that is none", of("anthropic", "cache = \"2h\"\n")),
         ("no tools of the provider", of("groq", "[[model.provider_tools]]\ntype = \"web_search\"\n")),
         ("no usual place", of("azure", "")),
         ("picked up without a stream", responses("resumable = true\nstream = false\n")),
@@ -239,6 +248,25 @@ fn a_key_in_a_manifest_is_refused_and_never_shown() {
     let said = faults(&cases);
     assert!(!said.contains("0123"), "{said}");
     insta::assert_snapshot!("keys", said);
+}
+
+#[test]
+fn a_store_has_one_place_and_its_password_is_neither_kept_nor_shown() {
+    let cases = [
+        ("no place", with_model("[store]\n")),
+        ("an empty path", with_model("[store]\npath = \"\"\n")),
+        ("two places", with_model("[store]\npath = \"a.db\"\nurl = \"postgres://host/SECRET\"\n")),
+        ("no address", with_model("[store]\nurl = \"mysql://SECRET@host/db\"\n")),
+        ("a password", with_model("[store]\nurl = \"postgres://me:SECRET@host/db\"\n")),
+        ("an option", with_model("[store]\nurl = \"postgres://host/db?password=SECRET\"\n")),
+        ("in the place of a name", with_model("[store]\nenv = \"postgres://me:SECRET@host/db\"\n")),
+        ("no text", with_model("[store]\npath = 1\n")),
+        ("another key", with_model("[store]\nurn = \"postgres://me:SECRET@host/db\"\n")),
+    ];
+    let cases = cases.map(|(name, text)| (name, text.replace("SECRET", "hush-0123")));
+    let said = faults(&cases.each_ref().map(|(name, text)| (*name, text.as_str())));
+    assert!(!said.contains("0123"), "{said}");
+    insta::assert_snapshot!("store", said);
 }
 
 #[test]

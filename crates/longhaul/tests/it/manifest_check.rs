@@ -43,7 +43,8 @@ fn a_model_alone_is_a_manifest() {
         "tools": [],
         "limits": {
             "max_steps": 200, "max_crashes": 3, "retry_for_ms": 900_000, "retry_for_goal_ms": 86_400_000,
-            "max_compaction_failures": 3, "compact_above_tokens": 102_400, "model_call_ms": 1_800_000,
+            "max_compaction_failures": 3, "compact_above_tokens": 102_400, "retained_turns": 2,
+            "retained_tokens": 8_192, "model_call_ms": 1_800_000,
             "model_first_part_ms": 300_000, "model_idle_ms": 120_000
         }
     });
@@ -132,6 +133,13 @@ model_first_part = "1500ms"
 model_idle = "1 d"
 [compaction]
 threshold = "75%"
+retained_turns = 3
+retained_tokens = 1000
+[compaction.model]
+provider = "openai-chat"
+name = "small"
+base_url = "http://localhost:8080/v1"
+window_tokens = 8_000
 "#;
 
 #[test]
@@ -167,8 +175,13 @@ fn every_setting_reaches_the_configuration() {
         ],
         "limits": {
             "max_steps": 7, "max_crashes": 2, "retry_for_ms": 0, "retry_for_goal_ms": 7_200_000,
-            "max_compaction_failures": 3, "compact_above_tokens": 7_500, "model_call_ms": 600_000,
+            "max_compaction_failures": 3, "compact_above_tokens": 6_000, "retained_turns": 3,
+            "retained_tokens": 1_000, "model_call_ms": 600_000,
             "model_first_part_ms": 1_500, "model_idle_ms": 86_400_000
+        },
+        "summariser": {
+            "provider": "openai-chat", "name": "small", "base_url": "http://localhost:8080/v1", "stream": true,
+            "window_tokens": 8_000
         }
     });
     assert_eq!(found["configuration"], configuration);

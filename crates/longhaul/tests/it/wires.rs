@@ -47,7 +47,8 @@ fn responses_are_asked_for_with_the_reasoning_so_far() {
         { "type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "sealed-1" },
         spoken::called_function("bash", &json!({ "command": COMMAND })),
     ]);
-    let rest = "output = { schema = { type = \"object\" } }\nprovider_tools = [{ type = \"web_search\" }]";
+    let rest = "output = { schema = { type = \"object\" } }\nprovider_tools = [{ type = \"web_search\" }]\n\
+                item_ids = true";
     let asked = converse(provider, rest, [spoken::response(1, &called), say(GOOD), say("Bye.")]);
     for one in &asked {
         assert_eq!(one.request_line, "POST /v1/responses HTTP/1.1");
@@ -59,11 +60,41 @@ fn responses_are_asked_for_with_the_reasoning_so_far() {
     }
     let input = asked[2].json()["input"].clone();
     let sealed = input.as_array().unwrap().iter().find(|item| item["type"] == "reasoning").unwrap();
-    assert_eq!(sealed["encrypted_content"], "sealed-1");
+    assert_eq!((&sealed["encrypted_content"], &sealed["id"]), (&json!("sealed-1"), &json!("rs_1")));
     let result =
         input.as_array().unwrap().iter().find(|item| item["type"] == "function_call_output").unwrap();
     assert_eq!(result["call_id"], "call_a");
     says(&result["output"].to_string(), "tick");
+}
+
+/// Returns what a provider is asked that refuses everything.
+fn asked_once(provider: &str, of_model: &str) -> Asked {
+    let refusal = json!({ "error": { "message": "no", "type": "invalid_request_error" } });
+    let endpoint = Endpoint::start([Act::json("400 Bad Request", "", &refusal)]);
+    let world = World::new();
+    let (url, key) = (endpoint.url(), format!("key = {{ env = \"{KEY_VARIABLE}\" }}"));
+    let model = format!("[model]\nprovider = \"{provider}\"\nname = \"test\"\nbase_url = \"{url}\"\n{key}");
+    world.write("longhaul.toml", &format!("{model}\n{of_model}\n[agent]\ndirectory = \"work\"\n"));
+    let mut command = world.command(&["run", "Mend the clock."]);
+    command.env(KEY_VARIABLE, KEY);
+    assert_eq!(Running::start(command).finish().code, 1);
+    endpoint.asked().remove(0)
+}
+
+#[test]
+fn settings_of_a_format_reach_its_requests() {
+    let bearer = Some(format!("Bearer {KEY}"));
+    let plain = asked_once("anthropic", "");
+    assert_eq!((plain.authorization(), plain.headers["x-api-key"].as_str()), (None, KEY));
+    says(&plain.body, "\"cache_control\":{\"type\":\"ephemeral\"}");
+    let hour = asked_once("anthropic", "bearer = true\ncache = \"1h\"");
+    assert_eq!((hour.authorization(), hour.headers.get("x-api-key")), (bearer.as_deref(), None));
+    says(&hour.body, "\"ttl\":\"1h\"");
+    assert!(!asked_once("anthropic", "cache = \"off\"").body.contains("cache_control"));
+    says(&asked_once("openai-chat", "").body, "\"include_usage\":true");
+    assert!(!asked_once("openai-chat", "include_usage = false").body.contains("include_usage"));
+    says(&asked_once("openai-responses", "").body, "reasoning.encrypted_content");
+    assert!(!asked_once("openai-responses", "replay_reasoning = false").body.contains("encrypted_content"));
 }
 
 #[test]

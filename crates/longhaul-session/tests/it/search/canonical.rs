@@ -135,6 +135,7 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
         prepared_at,
         boundary,
         context_from: _,
+        kept,
         history_at,
         newest,
         steps_since_boundary,
@@ -161,7 +162,8 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
     } = state;
     (status, archived, mode, ephemeral, *prepared_at > 0, newest, context_digest.is_some()).hash(out);
     (names.entry(*boundary), names.entry(*history_at), *steps_since_boundary > 0, attempt).hash(out);
-    queue.iter().map(|n| names.entry(*n)).collect::<Vec<_>>().hash(out);
+    queue.iter().chain(kept).map(|n| names.entry(*n)).collect::<Vec<_>>().hash(out);
+    kept.len().hash(out);
     for call in pending {
         let place = (call.place, call.effect, call.rejected, call.stop_after);
         let by = call.startable_by.map(|epoch| names.epoch(epoch));

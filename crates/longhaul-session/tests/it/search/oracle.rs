@@ -254,8 +254,9 @@ fn messages(
     let mut queue = before.queue.clone();
     let number = world.messages_made;
     let ghosts = &mut world.messages;
-    if let Command::Owned { action: OwnerAction::Compact { keep_from, .. }, .. } = asked {
-        ghosts.retain(|message| message.queued || message.at >= *keep_from);
+    if let Command::Owned { action: OwnerAction::Compact { keep_from, kept, .. }, .. } = asked {
+        let stays = |at: EntryNo| at >= *keep_from || kept.contains(&at);
+        ghosts.retain(|message| message.queued || stays(message.at));
     }
     match asked {
         Command::Create { .. } if number > 0 => ghosts.push(Message { at: last, number, queued: false }),

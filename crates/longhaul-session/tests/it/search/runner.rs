@@ -2,11 +2,10 @@
 //! here stands only what a driver must keep to, which is the engine's part of the bargain.
 
 use longhaul_session::command::{Command, Cut, OwnerAction, Refusal, Step};
-use longhaul_session::context::Context;
 use longhaul_session::entry::{FinishReason, ModelGoal, Place};
 use longhaul_session::failure::{FailureClass, Retry};
 use longhaul_session::goal::{Budget, Goal};
-use longhaul_session::id::{CallId, Digest, EntryNo, Timestamp};
+use longhaul_session::id::{CallId, Digest, Timestamp};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::owed::{View, Work, owed};
 use longhaul_session::state::{Newest, Status};
@@ -229,26 +228,15 @@ pub(super) fn reply(world: &mut World, slot: usize, reply: Reply) -> Result<bool
     Ok(committed || dropped)
 }
 
-/// Messages that the model has not answered are kept; where all is answered, nothing is.
+/// A message that the model has not answered is kept; where all is answered, nothing is.
 pub(super) fn compacted(world: &mut World, slot: usize) -> Result<bool, Broken> {
     let me = runner(world, slot);
     let unanswered = world.context.last_user_message().filter(|_| world.state.newest != Newest::Response);
-    let from = unanswered.map(|message| with_calls(&world.context, message.entry()));
-    let keep_from = from.unwrap_or(world.state.head + 1);
-    let spend = model_spend(me.goal);
+    let kept = unanswered.map(|message| message.entry()).into_iter().collect();
+    let (basis, keep_from, spend) = (me.basis, world.state.head + 1, model_spend(me.goal));
     let summary = "so far".to_owned();
-    append_work(world, slot, OwnerAction::Compact { basis: me.basis, summary, keep_from, spend }, spend)?;
+    append_work(world, slot, OwnerAction::Compact { basis, summary, keep_from, kept, spend }, spend)?;
     Ok(true)
-}
-
-/// An entry that ends an interruption holds results beside the message it promotes: their calls stay too.
-fn with_calls(context: &Context, from: EntryNo) -> EntryNo {
-    let items = || context.items().iter();
-    let answers = |id: &CallId| {
-        items().any(|(at, item)| matches!(&**item, Item::ToolResult(it) if *at == from && it.call == *id))
-    };
-    let first = items().find(|(_, item)| matches!(&**item, Item::ToolCall(call) if answers(&call.id)));
-    first.map_or(from, |(at, _)| from.min(*at))
 }
 
 pub(super) fn compaction_failed(world: &mut World, slot: usize) -> Result<bool, Broken> {
@@ -256,7 +244,8 @@ pub(super) fn compaction_failed(world: &mut World, slot: usize) -> Result<bool, 
     world.left.replies -= 1;
     let spend = model_spend(me.goal);
     let failure = failure(FailureClass::Server);
-    append_work(world, slot, OwnerAction::FailCompaction { basis: me.basis, failure, spend }, spend)?;
+    let action = OwnerAction::FailCompaction { basis: me.basis, failure, spend, automatic_off: false };
+    append_work(world, slot, action, spend)?;
     Ok(true)
 }
 

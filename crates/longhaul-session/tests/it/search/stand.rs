@@ -206,7 +206,7 @@ fn alone(
         Work::FinishTurn(reason) => OwnerAction::FinishTurn { reason, spend },
         Work::Compact => {
             let summary = "so far".to_owned();
-            OwnerAction::Compact { basis, summary, keep_from: state.head + 1, spend }
+            OwnerAction::Compact { basis, summary, keep_from: state.head + 1, kept: Vec::new(), spend }
         }
         Work::Prepare => OwnerAction::Prepare { system: String::new(), tools: Vec::new() },
         Work::CommitSteering => OwnerAction::CommitSteering,

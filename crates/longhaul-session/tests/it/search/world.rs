@@ -149,7 +149,7 @@ impl World {
             trace: Vec::new(),
         };
         let first = match start {
-            Start::Message => First::Message(world.next_text()),
+            Start::Message => First::Message(world.next_text().into()),
             Start::Goal => First::Goal {
                 id: world.next_goal(),
                 objective: OBJECTIVES[0].to_owned(),
@@ -271,5 +271,6 @@ fn configuration() -> Configuration {
         scope: Vec::new(),
         tools: Vec::new(),
         limits: Limits::default(),
+        summariser: None,
     }
 }

@@ -8,8 +8,11 @@ use longhaul_test_postgres::Database;
 use super::{fresh, open, pause};
 use crate::{append, entry, row, session, worker};
 
-const SHORT: Options =
-    Options { lease: Lease { lasts_ms: 1_000, renew_every_ms: 300, margin_ms: 200 }, poll_every_ms: 1_000 };
+const SHORT: Options = Options {
+    lease: Lease { lasts_ms: 1_000, renew_every_ms: 300, margin_ms: 200 },
+    poll_every_ms: 1_000,
+    notify_every_ms: 10,
+};
 
 async fn owned(store: &PostgresStore, n: u128, owner: WorkerId) {
     let row = Row { owner: Some(owner), epoch: 1, ..row(session(n), 1) };
@@ -79,8 +82,13 @@ async fn an_acquisition_begins_a_lease_and_other_appends_do_not() {
     assert_eq!(store.append(acquire).await, Ok(Appended::Done));
     assert_eq!(claimable(&store).await, [], "it is the heir's");
     assert_eq!(store.renew(me.worker, &[session(1)]).await.unwrap(), [session(1)]);
-    let late = Append { epoch: Some(1), ..append(session(1), 3, b"") };
-    assert_eq!(store.append(late).await, Ok(Appended::Fenced { epoch: 2 }));
+    end_leases(&database, "sessions").await;
+    let mut anew = append(session(1), 3, b"");
+    anew.row = Row { owner: Some(heir.worker), epoch: 3, ..anew.row };
+    assert_eq!(store.append(anew).await, Ok(Appended::Done));
+    assert_eq!(claimable(&store).await, [], "its own worker has acquired it anew");
+    let late = Append { epoch: Some(1), ..append(session(1), 4, b"") };
+    assert_eq!(store.append(late).await, Ok(Appended::Fenced { epoch: 3 }));
 }
 
 #[tokio::test]
