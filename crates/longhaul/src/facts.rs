@@ -3,7 +3,8 @@
 
 use longhaul_model::anthropic::DEFAULT_MAX_OUTPUT_TOKENS as ASSUMED_OUTPUT_TOKENS;
 use longhaul_model::catalogue::{self, Entry, Source};
-use longhaul_session::agent::ModelChoice;
+use longhaul_session::agent::{ModelChoice, PromptCache};
+use longhaul_session::prices::Prices;
 
 use crate::providers::{self, Provider, Wire};
 
@@ -34,19 +35,31 @@ pub(crate) fn complete(choice: &mut ModelChoice) {
     let Some(entry) = entry(choice) else { return };
     choice.window_tokens = choice.window_tokens.or(entry.window_tokens);
     if choice.prices.is_none() {
-        choice.prices = providers::address(choice).and_then(|url| entry.prices_at(url));
+        let known = providers::address(choice).and_then(|url| entry.prices_at(url));
+        let is_kept_long = is_messages(choice) && choice.cache == Some(PromptCache::OneHour);
+        choice.prices = if is_kept_long { known.map(kept_for_an_hour) } else { known };
     }
+}
+
+/// Returns the prices where the cache keeps what it is given for an hour: writing costs twice the input then,
+/// instead of a quarter more.
+fn kept_for_an_hour(mut prices: Prices) -> Prices {
+    let tiers = prices.tiers.iter_mut().map(|tier| &mut tier.rates);
+    for rates in tiers.chain([&mut prices.rates]) {
+        rates.cache_write = rates.cache_write.map(|_| 2 * rates.input);
+    }
+    prices
 }
 
 /// Returns the most tokens of one answer that are asked for; `None` where the provider decides. Messages
 /// demand a number: what the model can write, as far as it fits beside a context that is about to be
 /// compacted.
 pub(crate) fn max_output_tokens(choice: &ModelChoice) -> Option<u64> {
-    let demanded = || demands_limit(choice).then(|| written_tokens(choice).unwrap_or(ASSUMED_OUTPUT_TOKENS));
+    let demanded = || is_messages(choice).then(|| written_tokens(choice).unwrap_or(ASSUMED_OUTPUT_TOKENS));
     choice.max_output_tokens.or_else(demanded)
 }
 
-fn demands_limit(choice: &ModelChoice) -> bool {
+fn is_messages(choice: &ModelChoice) -> bool {
     Provider::named(&choice.provider).map(Provider::wire) == Some(Wire::Anthropic)
 }
 
@@ -71,7 +84,7 @@ pub(crate) fn unknown(choice: &ModelChoice) -> Option<String> {
              window_tokens of [model]"
         ));
     }
-    if choice.max_output_tokens.is_none() && demands_limit(choice) && written_tokens(choice).is_none() {
+    if choice.max_output_tokens.is_none() && is_messages(choice) && written_tokens(choice).is_none() {
         said.push(format!(
             "how long its answers may be is not known: {ASSUMED_OUTPUT_TOKENS} tokens are assumed; set \
              max_output_tokens"
@@ -85,7 +98,7 @@ pub(crate) fn unknown(choice: &ModelChoice) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use longhaul_session::agent::ModelChoice;
+    use longhaul_session::agent::{ModelChoice, PromptCache};
 
     use super::{complete, max_output_tokens, unknown};
 
@@ -113,6 +126,20 @@ mod tests {
         for provider in ["openai-chat", "openai-responses", "gemini", "openrouter", "scripted"] {
             assert_eq!(max_output_tokens(&known(provider, "claude-opus-5")), None, "{provider}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_for_an_hour_costs_twice_the_input_to_write() {
+        let mut choice = ModelChoice {
+            cache: Some(PromptCache::OneHour),
+            ..ModelChoice::new("anthropic", "claude-haiku-5-5")
+        };
+        complete(&mut choice);
+        let prices = choice.prices.unwrap();
+        assert_eq!(prices.rates.cache_write, Some(2 * prices.rates.input));
+        assert_eq!(prices.tiers[0].rates.cache_write, Some(2 * prices.tiers[0].rates.input));
+        let usual = known("anthropic", "claude-haiku-5-5").prices.unwrap();
+        assert_eq!(usual.rates.cache_write, Some(usual.rates.input / 4 * 5));
     }
 
     #[test]
