@@ -132,6 +132,8 @@ pub fn anthropic(options: Options) -> Result<impl Model, Error> {
 pub struct Codec {
     options: Options,
     url: String,
+    /// Where the list of models is.
+    offers_url: String,
     /// Who made what is opaque: other servers must not get it.
     host: String,
     written: Arc<Written<message::Place>>,
@@ -145,18 +147,13 @@ impl Codec {
         let base = base.strip_suffix("/messages").unwrap_or(base);
         let base = base.strip_suffix("/v1").unwrap_or(base);
         let url = with_query(&format!("{base}/v1/messages"), query);
+        let listed = if query.is_empty() { "limit=1000" } else { &format!("{query}&limit=1000") };
+        let offers_url = with_query(&format!("{base}/v1/models"), listed);
         let host = host(base);
-        Codec { options, url, host, written: Arc::default() }
-    }
-}
-
-impl crate::codec::Codec for Codec {
-    fn identity(&self) -> Identity {
-        Identity { provider: self.host.clone(), model: self.options.model.clone(), scripted: false }
+        Codec { options, url, offers_url, host, written: Arc::default() }
     }
 
-    fn request(&self, request: &Request) -> HttpRequest {
-        let (body, streamed) = request::body(&self.options, &self.host, &self.written, request);
+    fn headers(&self, streamed: bool) -> Vec<(String, Secret)> {
         let accept = if streamed { "text/event-stream" } else { "application/json" };
         let mut headers = vec![
             ("content-type".to_owned(), Secret::new("application/json")),
@@ -170,11 +167,27 @@ impl crate::codec::Codec for Codec {
             });
         }
         headers.extend(self.options.headers.iter().cloned());
+        headers
+    }
+}
+
+impl crate::codec::Codec for Codec {
+    fn identity(&self) -> Identity {
+        Identity { provider: self.host.clone(), model: self.options.model.clone(), scripted: false }
+    }
+
+    fn request(&self, request: &Request) -> HttpRequest {
+        let (body, streamed) = request::body(&self.options, &self.host, &self.written, request);
+        let headers = self.headers(streamed);
         HttpRequest { method: Method::Post, url: self.url.clone(), headers, body, streamed }
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
         Box::new(Reader::new(Assembler::new(&self.host)))
+    }
+
+    fn offers(&self) -> Option<HttpRequest> {
+        Some(HttpRequest::get(self.offers_url.clone(), self.headers(false)))
     }
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {

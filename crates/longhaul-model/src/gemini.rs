@@ -126,6 +126,17 @@ impl Codec {
         let given = self.options.key.as_ref().filter(|key| !key.expose().is_empty());
         given.or(self.address.key.as_ref())
     }
+
+    fn headers(&self, streamed: bool) -> Vec<(String, Secret)> {
+        let accept = if streamed { "text/event-stream" } else { "application/json" };
+        let mut headers = vec![
+            ("content-type".to_owned(), Secret::new("application/json")),
+            ("accept".to_owned(), Secret::new(accept)),
+        ];
+        headers.extend(self.key().map(|key| ("x-goog-api-key".to_owned(), key.clone())));
+        headers.extend(self.options.headers.iter().cloned());
+        headers
+    }
 }
 
 impl crate::codec::Codec for Codec {
@@ -136,19 +147,17 @@ impl crate::codec::Codec for Codec {
 
     fn request(&self, request: &Request) -> HttpRequest {
         let streamed = self.options.stream;
-        let accept = if streamed { "text/event-stream" } else { "application/json" };
-        let mut headers = vec![
-            ("content-type".to_owned(), Secret::new("application/json")),
-            ("accept".to_owned(), Secret::new(accept)),
-        ];
-        headers.extend(self.key().map(|key| ("x-goog-api-key".to_owned(), key.clone())));
-        headers.extend(self.options.headers.iter().cloned());
         let body = request::body(&self.options, &self.address.host, &self.written, request);
-        HttpRequest { method: Method::Post, url: self.address.url.clone(), headers, body, streamed }
+        let (url, headers) = (self.address.url.clone(), self.headers(streamed));
+        HttpRequest { method: Method::Post, url, headers, body, streamed }
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
         Box::new(Reader::with_arrays(Assembler::new(&self.address.host)))
+    }
+
+    fn offers(&self) -> Option<HttpRequest> {
+        Some(HttpRequest::get(self.address.offers_url.clone(), self.headers(false)))
     }
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {

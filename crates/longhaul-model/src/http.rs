@@ -21,7 +21,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::codec::{Codec, HttpRequest, ResponseHead};
 use crate::secret::Secret;
-use crate::{Error, Identity, Model, ModelCall, PartStream};
+use crate::{Error, Identity, Model, ModelCall, Offers, PartStream};
 pub use connections::Connections;
 use line::Line;
 use transport::{Exchange, Transport};
@@ -110,6 +110,10 @@ impl<C: Codec> Model for Client<C> {
 
     async fn cancel(&self, response_id: &str) -> Result<(), Error> {
         self.line.cancel(response_id).await
+    }
+
+    async fn offers(&self) -> Result<Option<Offers>, Error> {
+        self.line.offers().await
     }
 }
 

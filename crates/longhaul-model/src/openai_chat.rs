@@ -112,6 +112,8 @@ pub fn openai_chat(options: Options) -> Result<impl Model, Error> {
 pub struct Codec {
     options: Options,
     url: String,
+    /// Where the list of models is.
+    offers_url: String,
     /// Who made what is opaque: other servers must not get it.
     host: String,
     written: Arc<crate::written::Written>,
@@ -124,8 +126,22 @@ impl Codec {
         let (base, query) = without_query(&options.base_url);
         let base = base.strip_suffix("/chat/completions").unwrap_or(base);
         let url = with_query(&format!("{base}/chat/completions"), query);
+        let offers_url = with_query(&format!("{base}/models"), query);
         let host = host(base);
-        Codec { options, url, host, written: Arc::default() }
+        Codec { options, url, offers_url, host, written: Arc::default() }
+    }
+
+    fn headers(&self, streamed: bool) -> Vec<(String, Secret)> {
+        let accept = if streamed { "text/event-stream" } else { "application/json" };
+        let mut headers = vec![
+            ("content-type".to_owned(), Secret::new("application/json")),
+            ("accept".to_owned(), Secret::new(accept)),
+        ];
+        if let Some(key) = self.options.key.as_ref().filter(|key| !key.expose().is_empty()) {
+            headers.push(("authorization".to_owned(), Secret::new(format!("Bearer {}", key.expose()))));
+        }
+        headers.extend(self.options.headers.iter().cloned());
+        headers
     }
 }
 
@@ -136,20 +152,16 @@ impl crate::codec::Codec for Codec {
 
     fn request(&self, request: &Request) -> HttpRequest {
         let (body, streamed) = request::body(&self.options, &self.host, &self.written, request);
-        let accept = if streamed { "text/event-stream" } else { "application/json" };
-        let mut headers = vec![
-            ("content-type".to_owned(), Secret::new("application/json")),
-            ("accept".to_owned(), Secret::new(accept)),
-        ];
-        if let Some(key) = self.options.key.as_ref().filter(|key| !key.expose().is_empty()) {
-            headers.push(("authorization".to_owned(), Secret::new(format!("Bearer {}", key.expose()))));
-        }
-        headers.extend(self.options.headers.iter().cloned());
+        let headers = self.headers(streamed);
         HttpRequest { method: Method::Post, url: self.url.clone(), headers, body, streamed }
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
         Box::new(Reader::new(Assembler::new(&self.host)))
+    }
+
+    fn offers(&self) -> Option<HttpRequest> {
+        Some(HttpRequest::get(self.offers_url.clone(), self.headers(false)))
     }
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {

@@ -166,13 +166,7 @@ impl Codec {
 
     fn get(&self, response_id: &str, query: &[(&str, &str)], streamed: bool) -> Option<HttpRequest> {
         let url = self.place.stored(response_id, "", query);
-        let request = HttpRequest {
-            method: Method::Get,
-            url,
-            headers: self.headers(streamed),
-            body: Vec::new(),
-            streamed,
-        };
+        let request = HttpRequest { streamed, ..HttpRequest::get(url, self.headers(streamed)) };
         Some(request).filter(|_| self.options.resumable)
     }
 }
@@ -209,6 +203,10 @@ impl crate::codec::Codec for Codec {
         let (headers, body) = (self.headers(false), b"{}".to_vec());
         let request = HttpRequest { method: Method::Post, url, headers, body, streamed: false };
         Some(request).filter(|_| self.options.resumable)
+    }
+
+    fn offers(&self) -> Option<HttpRequest> {
+        Some(HttpRequest::get(self.place.models(), self.headers(false)))
     }
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {

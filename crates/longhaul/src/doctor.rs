@@ -17,12 +17,13 @@ use crate::cli::{self, Options};
 use crate::manifest::{self, check::described_model};
 use crate::models::AllModels;
 use crate::providers::Provider;
-use crate::{environment, keys, start, summary};
+use crate::{environment, facts, keys, start, summary};
 
 /// Sessions counted at most.
 const COUNTED: usize = 1_000;
 
 /// What a look at one thing found.
+#[derive(PartialEq)]
 struct Finding {
     what: &'static str,
     good: bool,
@@ -47,6 +48,8 @@ pub(crate) async fn doctor(options: Options, args: cli::Doctor) -> anyhow::Resul
     }
     let (finding, configuration) = of_model(&models, &args);
     findings.push(finding);
+    let unknown = configuration.as_ref().and_then(|configuration| facts::unknown(&configuration.model));
+    findings.extend(unknown.map(|unknown| Finding::good("unknown", unknown)));
     let shell = ["bash", "sh"].into_iter().find(|name| environment::has_program(name));
     findings.push(Finding {
         what: "shell",

@@ -16,6 +16,7 @@ use longhaul_session::agent::{Limits, ModelChoice, OutputFormat, PromptCache};
 use longhaul_session::failure::{Failure, FailureClass};
 use serde_json::{Value, json};
 
+use crate::facts;
 use crate::keys::{self, Mask};
 use crate::providers::{self, Provider, Wire};
 
@@ -156,6 +157,7 @@ fn spoken_in_responses(choice: ModelChoice, line: Line) -> Made {
 
 fn spoken_in_messages(choice: ModelChoice, line: Line) -> Made {
     let Line { url, key, headers, limits, connections } = line;
+    let max_output_tokens = facts::max_output_tokens(&choice);
     let unless_said = anthropic::Options::new(url, choice.name);
     made(anthropic::anthropic(anthropic::Options {
         key,
@@ -163,7 +165,7 @@ fn spoken_in_messages(choice: ModelChoice, line: Line) -> Made {
         limits,
         connections,
         parameters: choice.parameters,
-        max_output_tokens: choice.max_output_tokens,
+        max_output_tokens,
         temperature: choice.temperature,
         stream: choice.stream,
         provider_tools: choice.provider_tools,

@@ -11,6 +11,8 @@ const VERSION: &str = "/v1beta";
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     pub(crate) url: String,
+    /// Where the list of models is.
+    pub(crate) offers_url: String,
     /// Who made what is opaque: other servers must not get it.
     pub(crate) host: String,
     /// A key that stood in the URL, where it would end up in logs.
@@ -29,11 +31,13 @@ impl Address {
                 Some(_) | None => fields.push(field),
             }
         }
+        let listed: Vec<&str> = fields.iter().copied().chain(["pageSize=1000"]).collect();
         fields.extend(stream.then_some("alt=sse"));
         let (base, host) = (root(base), host(base));
         let method = if stream { "streamGenerateContent" } else { "generateContent" };
         let url = with_query(&format!("{base}/{}:{method}", resource(model)), &fields.join("&"));
-        Address { url, host, key }
+        let offers_url = with_query(&format!("{base}/models"), &listed.join("&"));
+        Address { url, offers_url, host, key }
     }
 }
 

@@ -8,9 +8,9 @@ use tokio::time::timeout;
 
 use super::answer::Answer;
 use super::{Exchange, Limits, Peer, Transport, failure, parse_url, secrets, shown};
-use crate::Error;
 use crate::codec::{Codec, HttpRequest, ResponseHead};
-use crate::limits::{ERROR_BODY_MS, MAX_ERROR_BYTES};
+use crate::limits::{ERROR_BODY_MS, MAX_ERROR_BYTES, MAX_OFFERS_BYTES};
+use crate::{Error, Offers};
 
 /// A codec, and the way to its provider.
 #[derive(Debug)]
@@ -83,6 +83,26 @@ impl<C: Codec> Line<C> {
         match self.begin(request).await {
             Err(error) if is_unknown(&error) => Ok(()),
             outcome => outcome.map(|_| ()),
+        }
+    }
+
+    /// Asks which models there are.
+    pub(super) async fn offers(&self) -> Result<Option<Offers>, Error> {
+        let Some(request) = self.codec.offers() else { return Ok(None) };
+        let (mut exchange, peer) = self.begin(request).await?;
+        let mut document = Vec::new();
+        let whole = async {
+            while let Some(bytes) = exchange.chunk().await? {
+                document.extend_from_slice(&bytes);
+                if document.len() > MAX_OFFERS_BYTES {
+                    return Ok(None);
+                }
+            }
+            Ok(Offers::read(&document))
+        };
+        match timeout(Duration::from_millis(self.limits.whole_answer_ms), whole).await {
+            Ok(read) => read.map_err(|error| peer.masked(error)),
+            Err(_) => Err(exchange.failed(failure::stalled(&peer.url, self.limits.whole_answer_ms))),
         }
     }
 

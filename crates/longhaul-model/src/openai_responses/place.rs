@@ -53,6 +53,12 @@ impl Place {
         self.url(&format!("/{}{what}", escaped(response_id)), query)
     }
 
+    /// Returns where the list of models is.
+    pub(super) fn models(&self) -> String {
+        let mark = if self.query.is_empty() { "" } else { "?" };
+        format!("{}/models{mark}{}", self.base, self.query)
+    }
+
     /// Returns the header that a key is shown in.
     pub(super) fn key(&self, key: &Secret) -> (String, Secret) {
         // Azure's keys are of its own kind; a token of an identity is shown as everywhere.

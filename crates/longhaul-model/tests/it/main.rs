@@ -19,6 +19,7 @@ mod gemini_decoder;
 mod gemini_request;
 mod gemini_sessions;
 mod http;
+mod offers;
 mod opaque;
 mod response;
 mod responses_decoder;

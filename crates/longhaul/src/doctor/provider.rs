@@ -1,12 +1,12 @@
-//! Asks a provider what works, by at most two tiny calls: one that is streamed, and then one that offers a
-//! tool, or one that is not streamed where the first was refused.
+//! Asks a provider what works: for its list of models, which costs nothing, and by at most two tiny calls: one
+//! that is streamed, and then one that offers a tool, or one that is not streamed where the first was refused.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use longhaul_engine::Models as _;
-use longhaul_model::{Error, FinishReason, ModelCall, Part};
+use longhaul_model::{Error, FinishReason, Model, ModelCall, Offers, Part};
 use longhaul_session::agent::{Configuration, Limits, ModelChoice, Request, ToolSpec};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::item::{EffectClass, Item};
@@ -24,6 +24,8 @@ const MAX_OUTPUT_TOKENS: u64 = 256;
 const PROMPT_TOKENS: u64 = 500;
 /// The most calls.
 const CALLS: u64 = 2;
+/// Names that are told where another was meant.
+const NEAREST: usize = 5;
 /// How long a provider has to begin its answer, and to go on with it, in milliseconds.
 const PATIENCE_MS: u64 = 60_000;
 
@@ -41,14 +43,31 @@ pub(super) fn announced(choice: &ModelChoice) -> Finding {
         None => "cost unknown".to_owned(),
     };
     let said = format!(
-        "asking the provider: at most {CALLS} calls, each with an answer of at most {MAX_OUTPUT_TOKENS} tokens \
-         ({cost}); --offline leaves it out"
+        "asking the provider for its models, and by at most {CALLS} calls, each with an answer of at most \
+         {MAX_OUTPUT_TOKENS} tokens ({cost}); --offline leaves it out"
     );
     Finding::good("asking", said)
 }
 
 /// Asks.
 pub(super) async fn ask(models: &AllModels, configuration: &Configuration) -> Vec<Finding> {
+    let offers = match offers(models, configuration).await {
+        Ok(offers) => offers.filter(|offers| !offers.models.is_empty()),
+        // Whoever answers nothing here answers nothing at all. A refusal is no fault: many servers have no
+        // such list, and many keys may not see it.
+        Err(error) if is_away(&error) => return vec![of_failure(&error)],
+        Err(_) => None,
+    };
+    let mut findings = converse(models, configuration).await;
+    if let Some(offers) = offers {
+        let answers = findings.contains(&answered());
+        findings.splice(0..0, of_offers(&offers, configuration, answers));
+    }
+    findings
+}
+
+/// Makes the calls.
+async fn converse(models: &AllModels, configuration: &Configuration) -> Vec<Finding> {
     let streamed = configuration.model.stream;
     let first = call(models, configuration, streamed, false).await;
     let error = match first {
@@ -77,8 +96,65 @@ pub(super) async fn ask(models: &AllModels, configuration: &Configuration) -> Ve
     }
 }
 
+/// Asks which models there are.
+async fn offers(models: &AllModels, configuration: &Configuration) -> Result<Option<Offers>, Error> {
+    let model = model(models, configuration, false)?;
+    let late = || Error::new(FailureClass::Timeout, "the list of models was not complete in time");
+    timeout(Duration::from_millis(PATIENCE_MS), model.offers()).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// Says whether the model is one that its provider lists, and whether the provider says that it takes less
+/// than is reckoned with.
+fn of_offers(offers: &Offers, configuration: &Configuration, answers: bool) -> Vec<Finding> {
+    let Configuration { model: ModelChoice { name, window_tokens, .. }, limits, .. } = configuration;
+    let count = summary::count(offers.models.len() as u64, "model");
+    let Some(offer) = offers.find(name) else {
+        let near = nearest(offers, name).join(", ");
+        let said = match answers {
+            true => format!("the provider lists {count}, and no {name}, which answers all the same"),
+            false => format!("the provider lists {count}, and no {name}; nearest are {near}"),
+        };
+        return vec![Finding { what: "listed", good: answers || offers.more, said }];
+    };
+    let mut findings =
+        vec![Finding::good("listed", format!("the provider lists {count}, {name} among them"))];
+    let above = limits.compact_above_tokens;
+    match offer.window_tokens {
+        Some(takes) if takes <= above => {
+            let said = format!(
+                "the provider says that the model takes {takes} tokens, and the context is compacted only above \
+                 {above}: set window_tokens = {takes} in [model], or lower the threshold of [compaction]"
+            );
+            findings.push(Finding::bad("window", said));
+        }
+        Some(takes) if window_tokens.is_none() => {
+            let said = format!(
+                "the provider says that the model takes {takes} tokens; set window_tokens = {takes} in [model] to \
+                 use them"
+            );
+            findings.push(Finding::good("window", said));
+        }
+        Some(_) | None => {}
+    }
+    findings
+}
+
+/// Returns the names of models that are most like one.
+fn nearest<'o>(offers: &'o Offers, name: &str) -> Vec<&'o str> {
+    let mut names: Vec<&str> = offers.models.iter().map(|offer| offer.name.as_str()).collect();
+    let likeness = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
+    names.sort_by(|one, other| likeness(other).total_cmp(&likeness(one)));
+    names.truncate(NEAREST);
+    names
+}
+
 fn answered() -> Finding {
     Finding::good("provider", "it can be reached, accepts the key, and the model answers")
+}
+
+/// Tells whether a server could not be reached, rather than that it refused.
+fn is_away(error: &Error) -> bool {
+    matches!(error.class, FailureClass::Network | FailureClass::Timeout)
 }
 
 /// Says at which point asking failed, and what to do.
@@ -122,13 +198,8 @@ fn of_tools(heard: Result<Heard, Error>) -> Finding {
     }
 }
 
-/// Makes one call and hears it to its end.
-async fn call(
-    models: &AllModels,
-    configuration: &Configuration,
-    streamed: bool,
-    with_tool: bool,
-) -> Result<Heard, Error> {
+/// Makes the model, for short answers and a short wait.
+fn model(models: &AllModels, configuration: &Configuration, streamed: bool) -> Result<Arc<dyn Model>, Error> {
     let choice = ModelChoice {
         stream: streamed,
         max_output_tokens: Some(MAX_OUTPUT_TOKENS),
@@ -144,8 +215,17 @@ async fn call(
         model_call_ms: PATIENCE_MS,
         ..configuration.limits.clone()
     };
-    let model = models.model(&choice, &limits);
-    let model = model.map_err(|failure| Error::new(failure.class, failure.message))?;
+    models.model(&choice, &limits).map_err(|failure| Error::new(failure.class, failure.message))
+}
+
+/// Makes one call and hears it to its end.
+async fn call(
+    models: &AllModels,
+    configuration: &Configuration,
+    streamed: bool,
+    with_tool: bool,
+) -> Result<Heard, Error> {
+    let model = model(models, configuration, streamed)?;
     let cancel = CancellationToken::new();
     let call = ModelCall { request: Arc::new(request(with_tool)), attempt: 0, cancel, resume: None };
     let whole = async {

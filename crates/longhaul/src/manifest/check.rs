@@ -226,7 +226,7 @@ pub(crate) fn described_model(model: &ModelChoice) -> String {
     if let Some(url) = providers::address(model) {
         text.push_str(&format!(", at {url}"));
     }
-    if let Some(tokens) = model.max_output_tokens {
+    if let Some(tokens) = facts::max_output_tokens(model) {
         text.push_str(&format!(", answers of at most {tokens} tokens"));
     }
     if let Some(temperature) = model.temperature {

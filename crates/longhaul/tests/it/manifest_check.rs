@@ -239,7 +239,8 @@ fn every_setting_reaches_the_configuration() {
             "model_first_part_ms": 1_500, "model_idle_ms": 86_400_000, "check_ms": 90_000
         },
         "summariser": {
-            "provider": "openai-chat", "name": "small", "base_url": "http://localhost:8080/v1", "stream": true
+            "provider": "openai-chat", "name": "small", "base_url": "http://localhost:8080/v1", "stream": true,
+            "window_tokens": 8_000
         },
         "goal": {
             "budget": {

@@ -13,6 +13,8 @@ use crate::world::{Ran, Running, World};
 
 /// A host that only a proxy knows.
 const HOST: &str = "api.longhaul.test";
+/// The password of a proxy.
+const PASSWORD: &str = "proxy-4c1e9ab7";
 
 /// Serves TLS in front of another server, with a certificate of an authority of its own.
 struct Tls {
@@ -181,4 +183,56 @@ fn a_proxy_is_asked_for_servers_elsewhere_unless_they_are_excepted() {
         ran.stdout
     );
     assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
+/// A proxy that answers every request to connect in one way. Returns its address, with a password in it.
+fn refusing_proxy(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://me:{PASSWORD}@{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut front in listener.incoming().map_while(Result::ok) {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && front.read(&mut byte).is_ok_and(|read| read == 1) {
+                head.push(byte[0]);
+            }
+            // A client that has gone away wants no answer.
+            front.write_all(answer.as_bytes()).ok();
+        }
+    });
+    url
+}
+
+#[test]
+fn a_proxy_that_refuses_is_told_of_without_its_password() {
+    let world = world(&format!("https://{HOST}/v1"), None);
+    for answer in [
+        "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+        "",
+    ] {
+        let ran = run(&world, &[("HTTPS_PROXY", &refusing_proxy(answer))]);
+        assert_eq!(ran.code, 1, "{}", ran.stdout);
+        let said = format!("failed: cannot connect to https://{HOST}/v1/chat/completions: ");
+        assert!(ran.stdout.contains(&said) && ran.stdout.contains("any proxy in between"), "{}", ran.stdout);
+        assert!(!(ran.stdout + &ran.stderr).contains(PASSWORD));
+    }
+}
+
+#[test]
+fn the_doctor_asks_through_a_proxy_and_trusts_as_a_run_does() {
+    let list = serde_json::json!({ "data": [{ "id": "test" }] });
+    let ping = Act::call(&[("call_a", "ping", serde_json::json!({}))]);
+    let endpoint = Endpoint::start([Act::json("200 OK", "", &list), Act::say("yes"), ping]);
+    let tls = Tls::before(&endpoint, HOST);
+    let (url, asked) = proxy(tls.address);
+    let world = world(&format!("https://{HOST}/v1"), Some("ca.pem"));
+    world.write("ca.pem", &tls.authority);
+    let mut command = world.command(&["doctor"]);
+    command.env("HTTPS_PROXY", &url);
+    let ran = Running::start(command).finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
+    assert!(ran.stdout.contains("ok  listed ") && ran.stdout.contains("ok  tools "), "{}", ran.stdout);
+    assert_eq!(endpoint.asked().len(), 3);
+    assert!(asked.lock().unwrap().iter().all(|line| *line == format!("CONNECT {HOST}:443 HTTP/1.1")));
 }

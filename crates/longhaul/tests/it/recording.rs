@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::endpoint::{Act, Endpoint, GOOD, KEY, KEY_VARIABLE, facts, half_stream, lines};
+use crate::spoken::{self, Spoken};
 use crate::world::{Ran, Running, World};
 
 /// A key of six characters, the shortest that is looked for.
@@ -88,6 +89,54 @@ fn a_recorded_run_is_run_again_without_key_and_network() {
     // With the 40 and 2 tokens of the answer that was cut off.
     assert_eq!(world.show("@last")["ledger"]["measured"], json!({ "input": 340, "output": 62 }));
     world.succeed(&["verify", "--all"]);
+}
+
+#[test]
+fn a_provider_of_each_wire_is_recorded_and_run_again() {
+    for spoken in &spoken::ALL {
+        let Spoken { provider, say, call, models, listed_at } = spoken;
+        let command = json!({ "command": "echo tick" });
+        let list = Act::json("200 OK", "", &models());
+        let endpoint = Endpoint::start([
+            call("bash", &command),
+            say(GOOD),
+            say("Bye."),
+            list,
+            say("yes"),
+            call("ping", &json!({})),
+        ]);
+        let world = World::new();
+        let named = manifest(&endpoint.url(), "").replace("openai-chat", provider);
+        world.write("longhaul.toml", &named);
+        let all: [(&str, &[&str], &str); 3] = [
+            ("run.jsonl", &["run", "Mend the clock."], GOOD),
+            ("send.jsonl", &["send", "@last", "Thanks."], "Bye."),
+            ("doctor.jsonl", &["doctor"], "the model calls tools"),
+        ];
+        for (file, args, said) in all {
+            let ran = with_key(&world, &[&["record", file, "--"], args].concat());
+            assert_eq!(ran.code, 0, "{provider}: {}{}", ran.stdout, ran.stderr);
+            assert!(ran.stdout.contains(said), "{provider}: {}", ran.stdout);
+        }
+        assert_eq!(endpoint.asked().len(), 6);
+        drop(endpoint);
+        for ((file, _, said), count) in all.iter().zip([2, 1, 3]) {
+            let text = std::fs::read_to_string(world.path(file)).unwrap();
+            assert!(!text.contains(KEY), "{provider}: {text}");
+            let ran = world.run(&["replay", file]);
+            let (told, number) = (format!("answered as recorded in {file}\n"), format!("{count} request"));
+            assert!(
+                ran.stderr.starts_with(&number) && ran.stderr.ends_with(&told),
+                "{provider}: {}",
+                ran.stderr
+            );
+            assert!(ran.code == 0 && ran.stdout.contains(said), "{provider}: {}", ran.stdout);
+        }
+        let listed = std::fs::read_to_string(world.path("doctor.jsonl")).unwrap();
+        let path = listed_at.split(' ').nth(1).unwrap();
+        assert_eq!(lines(&listed)[1]["request"]["path"], path);
+        world.succeed(&["verify", "--all"]);
+    }
 }
 
 #[test]
