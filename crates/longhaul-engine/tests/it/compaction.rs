@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use longhaul_engine::{Driven, Host};
 use longhaul_model::{Error, FinishReason, Model, ModelCall, Part};
-use longhaul_session::agent::{Configuration, Limits, ModelChoice, Request};
+use longhaul_session::agent::{Configuration, Limits, ModelChoice, Request, ToolPermission, ToolSetting};
 use longhaul_session::command::{Command, First};
 use longhaul_session::entry::Fact;
 use longhaul_session::failure::{Failure, FailureClass};
@@ -30,7 +30,18 @@ where
 
 async fn waiting(world: &World) -> SessionId {
     let limits = Limits { compact_above_tokens: SMALL, max_steps: 60, ..Limits::default() };
-    world.create(Configuration { limits, ..world.configuration() }, First::Nothing).await
+    world.create(Configuration { limits, tools: no_goals(), ..world.configuration() }, First::Nothing).await
+}
+
+/// The goal's tools and rules alone would fill a context this small.
+fn no_goals() -> Vec<ToolSetting> {
+    let denied = |name: &str| ToolSetting {
+        name: name.to_owned(),
+        permission: ToolPermission::Deny,
+        max_output_bytes: None,
+        time_limit_ms: None,
+    };
+    ["get_goal", "create_goal", "update_goal"].map(denied).into()
 }
 
 async fn say(world: &World, session: SessionId, text: &str) -> Driven {
@@ -311,7 +322,7 @@ async fn a_summary_is_asked_of_the_model_that_makes_summaries() {
     let world = World::with_models(Arc::new(models), Toolbox::empty().with(probe));
     let limits = Limits { compact_above_tokens: SMALL, ..Limits::default() };
     let summariser = Some(Box::new(ModelChoice::new("scripted", "small")));
-    let configuration = Configuration { limits, summariser, ..world.configuration() };
+    let configuration = Configuration { limits, summariser, tools: no_goals(), ..world.configuration() };
     let session = world.create(configuration, First::Nothing).await;
     assert_eq!(say(&world, session, "work").await, Driven::Waiting);
     world.sound(session).await;
@@ -335,7 +346,7 @@ async fn a_summariser_that_cannot_be_had_is_a_failed_compaction() {
     let world = World::with_models(Arc::new(models), Toolbox::empty().with(probe));
     let limits = Limits { compact_above_tokens: SMALL, ..Limits::default() };
     let summariser = Some(Box::new(ModelChoice::new("scripted", "small")));
-    let configuration = Configuration { limits, summariser, ..world.configuration() };
+    let configuration = Configuration { limits, summariser, tools: no_goals(), ..world.configuration() };
     let session = world.create(configuration, First::Nothing).await;
     assert_eq!(say(&world, session, "work").await, Driven::Waiting);
     assert_eq!(failed_compactions(&world, session).await.len(), 3);

@@ -53,7 +53,8 @@ async fn a_goal_is_complete_only_when_its_checks_pass() {
     assert_eq!(bounded(world.run(session)).await, Driven::Waiting);
     assert_eq!(world.outcomes(session).await, [Outcome::Error, Outcome::Ok, Outcome::Ok]);
     let results = world.results(session).await;
-    assert!(results[0].output.contains("cat it && grep -q right it: exit code 1"), "{}", results[0].output);
+    let failed = "<check>cat it &amp;&amp; grep -q right it</check>\nIt ended with exit code 1.";
+    assert!(results[0].output.contains(failed), "{}", results[0].output);
     assert!(results[0].output.contains("No such file"), "{}", results[0].output);
     assert!(!results[0].output.contains("third"), "the first that fails ends it: {}", results[0].output);
     assert!(results[2].output.contains("All 3 checks passed"), "{}", results[2].output);
@@ -197,7 +198,7 @@ async fn a_goal_that_a_person_changes_while_it_is_checked_is_judged_anew() {
     assert_eq!(bounded(driving).await.unwrap(), Driven::Waiting);
     let result = last_result(&world, session).await;
     assert_eq!((result.outcome, goal(&world, session).await.status), (Outcome::Error, GoalStatus::Active));
-    assert!(result.output.contains("false: exit code 1"), "{}", result.output);
+    assert!(result.output.contains("<check>false</check>\nIt ended with exit code 1."), "{}", result.output);
     world.sound(session).await;
 }
 

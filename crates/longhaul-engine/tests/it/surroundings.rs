@@ -206,7 +206,10 @@ async fn what_is_said_is_worded_by_the_configuration_whoever_commits_it() {
     let session = pursuing(&world, prompts).await;
     assert_eq!(bounded(world.run(session)).await, Driven::Waiting);
     assert_eq!(told(&seen).1, "OWN continuation: make it work");
-    assert_eq!(seen.lock().unwrap()[0].system, "OWN system of tester: probe");
+    assert_eq!(
+        seen.lock().unwrap()[0].system,
+        "OWN system of tester: create_goal get_goal probe update_goal"
+    );
     world.command(session, Command::ResumeGoal).await;
     assert_eq!(bounded(world.run(session)).await, Driven::Waiting);
     assert_eq!(told(&seen).1, "OWN continuation: make it work");

@@ -109,7 +109,7 @@ fn a_turn_that_fails_says_why_and_what_to_do_and_the_next_message_goes_on() {
     directory  ROOT/work
     log        13 entries, the last AGO, hash HASH
     turn       2: 0 steps, 0 calls
-    context    60 tokens (extrapolated), compacted above 102.4k
+    context    69 tokens (extrapolated), compacted above 102.4k
     spent      79 in, 23 out, DURATION of work
     ");
     let again = world.run(&["resume"]);
