@@ -411,7 +411,8 @@ impl Runner {
         } else if self.owns() && !leftover.usage.is_zero() {
             let spend = self.spend(leftover.usage, goal);
             self.try_commit(OwnerAction::Settle { spend }).await?;
-        } else if self.tenure.is_over() && !leftover.usage.is_zero() {
+        } else if self.tenure.is_over() && self.state().response_id.is_none() && !leftover.usage.is_zero() {
+            // An answer that the log names is picked up again, and paid by whoever does.
             self.unpaid = Some((leftover.usage, goal));
         }
         Ok(())

@@ -364,13 +364,14 @@ impl Renderer {
         Ok(())
     }
 
-    /// Prints the last line of what a failed call said.
+    /// Prints what a failed call said: which check failed, or its last line.
     fn why(&mut self, call: &CallId, items: &[Item]) -> std::io::Result<()> {
         let mut all = items.iter().filter_map(Item::tool_result);
         let output = all.find(|result| result.call == *call).map(|result| result.output.as_str());
-        let last = output.and_then(|output| output.lines().rev().find(|line| !line.trim().is_empty()));
-        if let Some(line) = last {
-            let line = summary::one_line(line);
+        let last =
+            |output: &str| output.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned);
+        if let Some(line) = output.and_then(|output| summary::failed_check(output).or_else(|| last(output))) {
+            let line = summary::one_line(&line);
             let line = console::truncate_str(&line, columns().saturating_sub(5), "…");
             self.print(format_args!("    {DIM}{line}{DIM:#}\n"))?;
         }

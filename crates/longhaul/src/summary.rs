@@ -129,6 +129,14 @@ pub(crate) fn goal_meter(goal: &Goal, columns: usize) -> String {
     format!("{turn} {bar} {} of {}", write(used), write(limit))
 }
 
+/// Says which check of a goal failed and how, where a call's output tells it in the words of the built-in prompt.
+pub(crate) fn failed_check(output: &str) -> Option<String> {
+    let (command, after) = output.split_once("<check>")?.1.split_once("</check>\n")?;
+    let plain = command.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    let how = after.lines().next()?.trim_end_matches(" It wrote nothing.").strip_prefix("It ended")?;
+    Some(format!("the check `{plain}` ended{}", how.trim_end_matches('.')))
+}
+
 /// Names a thing and how many there are of it.
 pub(crate) fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
