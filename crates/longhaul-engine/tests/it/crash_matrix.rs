@@ -3,6 +3,7 @@
 //! `crash_actors`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use crate::world::ModelsBy;
 const TOGETHER: usize = 16;
 
 /// Kinds that no session gets here.
-const NEVER: [&str; 3] = ["context", "hook", "reconciled"];
+const NEVER: [&str; 2] = ["hook", "reconciled"];
 
 /// Returns the scenarios in which a process dies of the first appends that hold such an entry.
 fn deadly(fact: &Fact) -> &'static [Scenario] {
@@ -58,8 +59,9 @@ fn deadly(fact: &Fact) -> &'static [Scenario] {
         Fact::Archived | Fact::Unarchived | Fact::Edited { .. } | Fact::Settled { .. } => &[People],
         Fact::Forked { .. } | Fact::Imported { .. } => &[Copies],
         Fact::ResponseStarted { .. } => &[Background],
-        // No context files are looked at and no hooks asked yet, and nothing mends a row that is sound.
-        Fact::Context { .. } | Fact::Hook { .. } | Fact::Reconciled { .. } => &[],
+        Fact::Context { .. } => &[Calls],
+        // No hooks are asked yet, and nothing mends a row that is sound.
+        Fact::Hook { .. } | Fact::Reconciled { .. } => &[],
     }
 }
 
@@ -93,7 +95,7 @@ impl Scenario {
     /// Plays it to its end. Returns the other sessions it made.
     async fn play(self, stage: &mut Stage) -> Vec<SessionId> {
         match self {
-            Scenario::Calls => begin(stage, say("once+pure+again once+once retry")).await,
+            Scenario::Calls => calls(stage).await,
             Scenario::Queue => queue(stage).await,
             Scenario::Approvals => approvals(stage).await,
             Scenario::Compaction => compaction(stage).await,
@@ -106,6 +108,11 @@ impl Scenario {
         waits(stage).await;
         Vec::new()
     }
+}
+
+async fn calls(stage: &mut Stage) {
+    std::fs::write(Path::new(&stage.directory()).join("AGENTS.md"), "Be brief.").unwrap();
+    begin(stage, say("once+pure+again once+once retry")).await;
 }
 
 fn say(text: &str) -> First {
