@@ -69,7 +69,12 @@ pub(crate) async fn decode(ask: &Ask) -> Result<Value, Error> {
     let client = Client::new(watched, Limits::default(), &Connections::default())?;
     let (parts, error) = listen(&client).await;
     let status = Some(status.load(Ordering::Relaxed)).filter(|status| *status > 0);
-    Ok(understood(parts, error, status))
+    let mut understood = understood(parts, error, status);
+    // What a provider does not say is not said for it.
+    if let Some(total) = understood.pointer_mut("/usage/total_tokens").filter(|_| ask.api == "anthropic") {
+        *total = Value::Null;
+    }
+    Ok(understood)
 }
 
 async fn listen(client: &impl Model) -> (Vec<Part>, Option<Error>) {
@@ -247,6 +252,9 @@ impl Codec for Watched {
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
         self.status.store(head.status, Ordering::Relaxed);
-        self.codec.failure(head, body)
+        // Only a wait that was asked for is printed, not one worked out from when a limit is counted anew.
+        let is_reset = |name: &str| name.to_ascii_lowercase().contains("ratelimit");
+        let headers = head.headers.iter().filter(|(name, _)| !is_reset(name)).cloned().collect();
+        self.codec.failure(&ResponseHead { headers, ..*head }, body)
     }
 }
