@@ -13,10 +13,14 @@ const CACHED: &[&str] = &[
     "/input_tokens_details/cached_tokens",
     "/prompt_cache_hit_tokens",
     "/cached_tokens",
+    "/num_cached_tokens",
+    "/cache_read_input_tokens",
 ];
 const CACHE_WRITE: &[&str] = &[
     "/prompt_tokens_details/cache_write_tokens",
     "/input_tokens_details/cache_write_tokens",
+    "/prompt_tokens_details/cache_creation_input_tokens",
+    "/prompt_tokens_details/cache_creation_tokens",
     "/cache_creation_input_tokens",
 ];
 const REASONING: &[&str] = &[
