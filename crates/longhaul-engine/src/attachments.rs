@@ -197,7 +197,9 @@ impl Runner {
     /// The same file is the same item in each request, by which wires know what they have written before.
     pub(crate) async fn fill_in(&mut self, items: &mut [Arc<Item>]) -> Result<(), Error> {
         let mut before = std::mem::take(&mut self.filled);
-        for at in shown(items, MAX_REQUEST_FILE_BYTES) {
+        let limits = self.configuration().and_then(|configuration| configuration.model.images);
+        let pictures = limits.and_then(|limits| limits.max_count).unwrap_or(u32::MAX);
+        for at in shown(items, MAX_REQUEST_FILE_BYTES, pictures) {
             let Item::Attachment(file) = &*items[at] else { continue };
             let known = self.filled.get(file).cloned().or_else(|| before.remove(file));
             let whole = match known {
@@ -222,14 +224,17 @@ impl Runner {
 /// Files with their bytes, as the newest request carried them.
 pub(crate) type Filled = BTreeMap<Attachment, Arc<Item>>;
 
-/// Returns the places of the newest files for whose bytes there is room.
-fn shown(items: &[Arc<Item>], room: u64) -> Vec<usize> {
+/// Returns the places of the newest files for whose bytes there is room, and of no more pictures than a model takes.
+fn shown(items: &[Arc<Item>], room: u64, mut pictures: u32) -> Vec<usize> {
     let mut used = 0_u64;
-    let file = |item: &Item| if let Item::Attachment(file) = item { Some(file.bytes) } else { None };
+    let file = |item: &Item| if let Item::Attachment(file) = item { Some(file.clone()) } else { None };
     let files = items.iter().enumerate().rev().filter_map(|(at, item)| Some((at, file(item)?)));
-    let fits = |(_, bytes): &(usize, u64)| {
-        used = used.saturating_add(*bytes);
-        used <= room
+    let fits = |(_, file): &(usize, Attachment)| {
+        used = used.saturating_add(file.bytes);
+        let is_picture = file.media_type.starts_with("image/");
+        let left = pictures.checked_sub(u32::from(is_picture));
+        pictures = left.unwrap_or(0);
+        used <= room && left.is_some()
     };
     files.take_while(fits).map(|(at, _)| at).collect()
 }
@@ -251,8 +256,9 @@ mod tests {
         };
         let text = Arc::new(Item::User { text: "look".to_owned() });
         let items = [file(1), text, file(50), file(30), file(20)];
-        assert_eq!(shown(&items, 100), [4, 3, 2]);
-        assert_eq!(shown(&items, 99), [4, 3], "what is older than one without room is not shown either");
-        assert_eq!(shown(&items, 0), [0; 0]);
+        assert_eq!(shown(&items, 100, 9), [4, 3, 2]);
+        assert_eq!(shown(&items, 99, 9), [4, 3], "what is older than one without room is not shown either");
+        assert_eq!(shown(&items, 0, 9), [0; 0]);
+        assert_eq!(shown(&items, 100, 2), [4, 3], "of pictures only as many as the model takes");
     }
 }

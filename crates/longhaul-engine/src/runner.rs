@@ -247,7 +247,7 @@ impl Runner {
         self.journal.session
     }
 
-    fn configuration(&self) -> Option<&Arc<Configuration>> {
+    pub(crate) fn configuration(&self) -> Option<&Arc<Configuration>> {
         self.journal.loaded_context().and_then(|context| context.configuration())
     }
 

@@ -4,20 +4,32 @@
 
 use std::sync::LazyLock;
 
+use longhaul_session::agent::ImageLimits;
 use longhaul_session::prices::{Prices, Rates, Tier};
 use serde::Deserialize;
 
 const FILE: &str = include_str!("catalogue/models.toml");
 
-static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    let file: File = toml::from_str(FILE).expect("the file is compiled in, and a test reads it");
-    file.model
-});
+static KNOWN: LazyLock<File> =
+    LazyLock::new(|| toml::from_str(FILE).expect("the file is compiled in, and a test reads it"));
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    images: Vec<ImageFacts>,
     model: Vec<Entry>,
+}
+
+/// What is known of the images that models of some families take.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFacts {
+    /// What the names of these models begin with.
+    pub families: Vec<String>,
+    /// Where the limits are from.
+    pub source: Source,
+    /// The limits.
+    pub limits: ImageLimits,
 }
 
 /// What is known of one model. What is not known is absent.
@@ -118,10 +130,10 @@ impl PriceList {
 pub fn find(name: &str) -> Option<&'static Entry> {
     let wanted = plain(name);
     let named = |fits: &dyn Fn(&str) -> bool| {
-        ENTRIES.iter().find(|entry| entry.names.iter().any(|name| fits(&plain(name))))
+        KNOWN.model.iter().find(|entry| entry.names.iter().any(|name| fits(&plain(name))))
     };
     let family = || {
-        let families = ENTRIES.iter().flat_map(|entry| {
+        let families = KNOWN.model.iter().flat_map(|entry| {
             let prefixes = entry.names.iter().filter_map(|name| name.strip_suffix('*'));
             prefixes.map(move |prefix| (plain(prefix), entry))
         });
@@ -136,7 +148,15 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 /// Returns all entries, in the order of the file.
 #[must_use]
 pub fn entries() -> &'static [Entry] {
-    &ENTRIES
+    &KNOWN.model
+}
+
+/// Returns what is known of the images that the model of a name takes.
+#[must_use]
+pub fn images(name: &str) -> Option<&'static ImageFacts> {
+    let wanted = plain(name);
+    let is_of = |facts: &&ImageFacts| facts.families.iter().any(|family| wanted.starts_with(&plain(family)));
+    KNOWN.images.iter().find(is_of)
 }
 
 fn plain(name: &str) -> String {

@@ -92,6 +92,9 @@ pub struct ModelChoice {
     /// What its tokens cost; `None` where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
+    /// How many images it takes and how large; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageLimits>,
     /// A file with certificates (PEM) to trust besides the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
@@ -110,6 +113,18 @@ pub struct ModelChoice {
     /// How long the provider is to keep what it has read (Anthropic Messages); five minutes if not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PromptCache>,
+}
+
+/// How many images a model takes, and how large. What is not known is not limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageLimits {
+    /// The most images of one request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_count: Option<u32>,
+    /// The most bytes of one image, before they are written in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
 }
 
 /// How long a provider is to keep a prompt that it has read.
@@ -156,6 +171,7 @@ impl ModelChoice {
             resumable: false,
             window_tokens: None,
             prices: None,
+            images: None,
             ca_file: None,
             replay_reasoning: None,
             item_ids: false,

@@ -42,7 +42,18 @@ pub(crate) fn read(paths: &[PathBuf], model: &ModelChoice) -> anyhow::Result<Vec
         let file = read_one(path).with_context(cannot)?;
         refused(model, file.attachment()).map_or(Ok(file), |why| Err(anyhow::anyhow!(why).context(cannot())))
     };
-    paths.iter().map(read_one).collect()
+    let files = paths.iter().map(read_one).collect::<anyhow::Result<Vec<GivenFile>>>()?;
+    let pictures = files.iter().filter(|file| is_picture(file.attachment())).count();
+    if let Some(most) = model.images.and_then(|images| images.max_count)
+        && pictures as u64 > u64::from(most)
+    {
+        bail!("{pictures} pictures are attached, and {} takes {most} in a request; give fewer", model.name);
+    }
+    Ok(files)
+}
+
+fn is_picture(file: &Attachment) -> bool {
+    file.media_type.starts_with("image/")
 }
 
 fn read_one(path: &Path) -> anyhow::Result<GivenFile> {
@@ -82,10 +93,10 @@ fn refused(model: &ModelChoice, file: &Attachment) -> Option<String> {
     if !takes(media_type) {
         return Some(format!("it is {media_type}, and {} takes {kinds}", model.provider));
     }
-    let too_large =
-        wire == Wire::Anthropic && media_type.starts_with("image/") && *bytes > anthropic::MAX_IMAGE_BYTES;
-    too_large.then(|| {
-        let (size, most) = (summary::bytes(*bytes), summary::bytes(anthropic::MAX_IMAGE_BYTES));
+    let usual = (wire == Wire::Anthropic).then_some(anthropic::MAX_IMAGE_BYTES);
+    let most = model.images.and_then(|images| images.max_bytes).or(usual)?;
+    (is_picture(file) && *bytes > most).then(|| {
+        let (size, most) = (summary::bytes(*bytes), summary::bytes(most));
         format!("it has {size}, and {} takes pictures of at most {most}; make it smaller", model.provider)
     })
 }

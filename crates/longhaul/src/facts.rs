@@ -32,6 +32,9 @@ pub(crate) fn compact_above_tokens(choice: &ModelChoice) -> u64 {
 
 /// Adds to a choice what is known of its model and not stated in it.
 pub(crate) fn complete(choice: &mut ModelChoice) {
+    if choice.images.is_none() && choice.provider != Provider::Scripted.name() {
+        choice.images = catalogue::images(&choice.name).map(|facts| facts.limits);
+    }
     let Some(entry) = entry(choice) else { return };
     choice.window_tokens = choice.window_tokens.or(entry.window_tokens);
     if choice.prices.is_none() {
@@ -157,6 +160,7 @@ mod tests {
             let choice = known(provider, name);
             assert_eq!(choice.prices.is_some(), priced, "{provider}, {name}");
             assert!(choice.window_tokens.is_some(), "{provider}, {name}");
+            assert_eq!(choice.images.is_some(), !name.contains("gpt-oss"), "{provider}, {name}");
         }
     }
 }

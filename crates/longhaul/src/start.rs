@@ -204,7 +204,7 @@ pub(crate) fn choose(configuration: &mut Configuration, wanted: &cli::Choice) {
             Some(provider) => choice = ModelChoice::new(provider.name(), name),
             None => choice.name.clone_from(name),
         }
-        (choice.window_tokens, choice.prices) = (None, None);
+        (choice.window_tokens, choice.prices, choice.images) = (None, None, None);
     }
     if wanted.base_url.is_some() {
         choice.base_url.clone_from(&wanted.base_url);

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use longhaul_engine::with_goal_tools;
 use longhaul_model::scripted::ScriptedModel;
-use longhaul_session::agent::{Configuration, KeySource, Limits, ModelChoice, PromptCache, ToolPermission};
+use longhaul_session::agent::{
+    Configuration, ImageLimits, KeySource, Limits, ModelChoice, PromptCache, ToolPermission,
+};
 use longhaul_session::goal::Terms;
 use longhaul_session::prices::Rates;
 use longhaul_session::prompts::Prompt;
@@ -134,6 +136,9 @@ impl Found {
         line("agent", agent);
         line("model", &described_model(&self.configuration.model));
         line("window", &described_window(&self.configuration.model));
+        if let Some(images) = &self.configuration.model.images {
+            line("images", &described_images(images));
+        }
         line("cost", &described_prices(&self.configuration.model));
         line("key", &self.described_key());
         line("directory", directory);
@@ -279,6 +284,13 @@ fn described_window(model: &ModelChoice) -> String {
         Some(tokens) => format!("{tokens} tokens"),
         None => format!("not known; {} tokens are assumed", facts::ASSUMED_WINDOW_TOKENS),
     }
+}
+
+fn described_images(images: &ImageLimits) -> String {
+    let count = images.max_count.map(|count| format!("at most {count} in a request"));
+    let size = images.max_bytes.map(|bytes| format!("each of at most {}", summary::bytes(bytes)));
+    let said: Vec<String> = count.into_iter().chain(size).collect();
+    if said.is_empty() { "not limited".to_owned() } else { said.join(", ") }
 }
 
 fn described_prices(model: &ModelChoice) -> String {

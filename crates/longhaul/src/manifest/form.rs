@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::prompts::Template;
 use super::value::{
-    Count, Money, Period, Price, Size, Temperature, Threshold, TimeLimit, TokenBudget, Tokens, WorkTime,
+    Count, FileSize, Money, Period, Price, Size, Temperature, Threshold, TimeLimit, TokenBudget, Tokens,
+    WorkTime,
 };
 use crate::providers::Provider;
 
@@ -66,6 +67,8 @@ pub(super) struct Model {
     pub(super) max_output_tokens: Option<Tokens>,
     /// What the model's tokens cost, in place of what is known of the model.
     pub(super) prices: Option<Prices>,
+    /// How many images the model takes, and how large; what is known of the model unless set.
+    pub(super) images: Option<Images>,
     /// A file with certificates (PEM) to trust besides the system's, relative to the manifest, or `~/…`.
     pub(super) ca_file: Option<String>,
     /// How much chance there is in the answers.
@@ -123,6 +126,16 @@ pub(super) struct Prices {
     pub(super) cache_write: Option<Price>,
     /// Of the answer, reasoning included.
     pub(super) output: Price,
+}
+
+/// How many images a model takes, and how large.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Images {
+    /// The most images of one request.
+    pub(super) max_count: Option<Count>,
+    /// The most bytes of one image.
+    pub(super) max_size: Option<FileSize>,
 }
 
 /// The form of an answer. Exactly one of `schema` and `schema_file`.

@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use longhaul_session::agent::{
-    Configuration, KeySource, Limits, ModelChoice, Permission, PromptCache, ScopeEffect, ScopeRule,
-    ToolPermission, ToolSetting,
+    Configuration, ImageLimits, KeySource, Limits, ModelChoice, Permission, PromptCache, ScopeEffect,
+    ScopeRule, ToolPermission, ToolSetting,
 };
 use longhaul_session::goal::{
     Budget, MAX_CHECK_BYTES, MAX_CHECKS, MAX_PROTECTED, MAX_PROTECTED_BYTES, Terms,
@@ -180,6 +180,7 @@ impl<'a> Resolver<'a> {
             "key",
             "max_output_tokens",
             "prices",
+            "images",
             "ca_file",
             "temperature",
             "stream",
@@ -252,6 +253,10 @@ impl<'a> Resolver<'a> {
             resumable: model.resumable.unwrap_or_default(),
             window_tokens: model.window_tokens.map(|tokens| tokens.0),
             prices: model.prices.as_ref().map(prices),
+            images: model.images.map(|images| ImageLimits {
+                max_count: images.max_count.map(|count| count.0),
+                max_bytes: images.max_size.map(|size| size.0),
+            }),
             ca_file,
             replay_reasoning: model.replay_reasoning,
             item_ids: model.item_ids.unwrap_or_default(),

@@ -24,6 +24,8 @@ const MIB: u64 = 1 << 20;
 const MIN_SIZE_BYTES: u64 = KIB;
 /// The longest one: no more than this is kept of an output anyway.
 const MAX_SIZE_BYTES: u64 = longhaul_tools::limits::MAX_WHOLE_BYTES as u64;
+/// The largest file that may be meant.
+const MAX_FILE_BYTES: u64 = 1024 * MIB;
 
 /// Far more tokens than any model takes.
 const MAX_TOKENS: i64 = 1_000_000_000;
@@ -128,6 +130,7 @@ scalar_values!(
     Period,
     TimeLimit,
     Size,
+    FileSize,
     Count,
     Tokens,
     Temperature,
@@ -157,6 +160,10 @@ impl FromScalar for Period {
     }
 }
 
+/// How large a file may be, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileSize(pub(super) u64);
+
 impl FromScalar for TimeLimit {
     const HINT: &'static str = Period::HINT;
 
@@ -177,34 +184,52 @@ impl FromScalar for Size {
         "write a size from 1 KiB to 4 MiB: bytes, or a text such as \"64KiB\" (B, kB, KiB, MB, MiB)";
 
     fn from_scalar(scalar: Scalar) -> Result<Self, String> {
-        let units = [("B", 1), ("kB", 1_000), ("KiB", KIB), ("MB", 1_000_000), ("MiB", MIB)];
-        let (bytes, written) = match scalar {
-            Scalar::Text(text) => {
-                let bytes =
-                    with_unit(&text, &units).ok_or_else(|| format!("{} is no size", quoted(&text)))?;
-                (bytes, quoted(&text))
-            }
-            Scalar::Whole(bytes) => (u64::try_from(bytes).unwrap_or(0), bytes.to_string()),
-            Scalar::Number(_) | Scalar::Other(_) => return Err(scalar.is_no("size")),
-        };
-        match bytes {
-            ..MIN_SIZE_BYTES => Err(format!("{written} is too small")),
-            MIN_SIZE_BYTES..=MAX_SIZE_BYTES => {
-                Ok(Size(usize::try_from(bytes).expect("the largest size fits the memory")))
-            }
-            _ => Err(format!("{written} is too large")),
-        }
+        let bytes = bytes(&scalar, MAX_SIZE_BYTES)?;
+        Ok(Size(usize::try_from(bytes).expect("the largest size fits the memory")))
     }
 
     fn schema() -> Schema {
-        json_schema!({
-            "anyOf": [
-                { "type": "integer", "minimum": MIN_SIZE_BYTES, "maximum": MAX_SIZE_BYTES },
-                { "type": "string", "pattern": "^[0-9]+ ?(B|kB|KiB|MB|MiB)$" },
-            ],
-            "examples": [65536, "64KiB"],
-        })
+        bytes_schema(MAX_SIZE_BYTES)
     }
+}
+
+impl FromScalar for FileSize {
+    const HINT: &'static str =
+        "write a size from 1 KiB to 1024 MiB: bytes, or a text such as \"5MB\" (B, kB, KiB, MB, MiB)";
+
+    fn from_scalar(scalar: Scalar) -> Result<Self, String> {
+        bytes(&scalar, MAX_FILE_BYTES).map(FileSize)
+    }
+
+    fn schema() -> Schema {
+        bytes_schema(MAX_FILE_BYTES)
+    }
+}
+
+fn bytes(scalar: &Scalar, most: u64) -> Result<u64, String> {
+    let units = [("B", 1), ("kB", 1_000), ("KiB", KIB), ("MB", 1_000_000), ("MiB", MIB)];
+    let (bytes, written) = match scalar {
+        Scalar::Text(text) => {
+            let bytes = with_unit(text, &units).ok_or_else(|| format!("{} is no size", quoted(text)))?;
+            (bytes, quoted(text))
+        }
+        Scalar::Whole(bytes) => (u64::try_from(*bytes).unwrap_or(0), bytes.to_string()),
+        Scalar::Number(_) | Scalar::Other(_) => return Err(scalar.is_no("size")),
+    };
+    if bytes < MIN_SIZE_BYTES {
+        return Err(format!("{written} is too small"));
+    }
+    if bytes > most { Err(format!("{written} is too large")) } else { Ok(bytes) }
+}
+
+fn bytes_schema(most: u64) -> Schema {
+    json_schema!({
+        "anyOf": [
+            { "type": "integer", "minimum": MIN_SIZE_BYTES, "maximum": most },
+            { "type": "string", "pattern": "^[0-9]+ ?(B|kB|KiB|MB|MiB)$" },
+        ],
+        "examples": [65536, "64KiB"],
+    })
 }
 
 impl FromScalar for Count {

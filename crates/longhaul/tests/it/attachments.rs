@@ -174,3 +174,24 @@ fn what_cannot_be_given_is_said_with_the_reason() {
     assert!(ran.stderr.contains("it is application/zip, and openai-chat takes"), "{}", ran.stderr);
     assert_eq!(world.kinds("@last"), ["created", "message"]);
 }
+
+#[test]
+fn no_more_and_no_larger_pictures_are_given_than_the_model_takes() {
+    let (world, endpoint) = world(&[]);
+    let path = world.path("longhaul.toml");
+    let manifest = fs::read_to_string(&path).unwrap();
+    fs::write(world.path("large.png"), [PNG, &vec![0; 2_000]].concat()).unwrap();
+    fs::write(&path, manifest + "\n[model.images]\nmax_count = 1\nmax_size = \"2kB\"\n").unwrap();
+    let two = ["run", "Mend it.", "--attach", "clock.jpg", "--attach", "clock.jpg", "--attach", "notes.md"];
+    let ran = world.run(&two);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("2 pictures are attached, and test takes 1 in a request"), "{}", ran.stderr);
+    let ran = world.run(&["run", "Mend it.", "--attach", "large.png"]);
+    assert!(ran.stderr.contains("openai-chat takes pictures of at most 1.9 KiB"), "{}", ran.stderr);
+    assert!(
+        world
+            .succeed(&["agent", "check"])
+            .contains("images     at most 1 in a request, each of at most 1.9 KiB")
+    );
+    assert!(endpoint.asked().is_empty());
+}
