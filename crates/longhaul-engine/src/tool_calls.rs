@@ -80,9 +80,7 @@ impl Runner {
         }
         match self.run_batch(&mut batch).await? {
             None => {
-                let lost =
-                    batch.unfinished().into_iter().filter(|id| self.state().pending_call(id).is_some());
-                batch.finished.extend(lost.map(unknown_result));
+                self.give_up_lost(&mut batch);
                 self.commit_results(&mut batch).await?;
                 Ok(None)
             }
@@ -96,7 +94,9 @@ impl Runner {
             }
             Some(Broken::TimeUp) => {
                 self.reap(&mut batch, 0).await;
-                batch.close(self.epoch);
+                self.give_up_lost(&mut batch);
+                let unbegun: Vec<PendingCall> = batch.waiting.drain(..).collect();
+                batch.finished.extend(unbegun.into_iter().map(|call| self.unbegun(call)));
                 self.commit_results(&mut batch).await?;
                 Ok(None)
             }
@@ -114,6 +114,24 @@ impl Runner {
                 }
                 Ok(Some(unstarted))
             }
+        }
+    }
+
+    /// Calls those unknown that were started, are open still, and came to no end that was noticed.
+    fn give_up_lost(&self, batch: &mut Batch) {
+        let lost = batch.unfinished().into_iter().filter(|id| self.state().pending_call(id).is_some());
+        let lost: Vec<Ran> = lost.map(unknown_result).collect();
+        batch.finished.extend(lost);
+    }
+
+    /// Makes the result of a call that there is no time for. Somebody may have started it before.
+    fn unbegun(&self, call: PendingCall) -> Ran {
+        let never = call.startable_by == Some(self.epoch) && !self.started.contains(&call.id);
+        let outcome = if never { Outcome::NotRun } else { Outcome::Unknown };
+        let output = outcome.notice().to_owned();
+        Ran {
+            result: ToolResult { call: call.id, outcome, output, files: Vec::new(), artifact: None },
+            ran: None,
         }
     }
 
@@ -326,14 +344,6 @@ impl Batch {
         self.finished.push(ran);
     }
 
-    /// Gives each call that has no result one: there is no time for them any more.
-    fn close(&mut self, epoch: Epoch) {
-        let lost = self.unfinished().into_iter().map(unknown_result);
-        let unbegun = self.waiting.drain(..).map(|call| unbegun_result(call, epoch));
-        let closed: Vec<Ran> = lost.chain(unbegun).collect();
-        self.finished.extend(closed);
-    }
-
     /// Takes what a call found that is to become of the goal. Such a call is alone in its step.
     fn goal_step(&self) -> Option<GoalStep> {
         let desk = &self.equipment.desk;
@@ -359,17 +369,6 @@ impl Batch {
 fn unknown_result(call: CallId) -> Ran {
     let (outcome, output) = (Outcome::Unknown, Outcome::Unknown.notice().to_owned());
     Ran { result: ToolResult { call, outcome, output, files: Vec::new(), artifact: None }, ran: None }
-}
-
-/// Makes the result of a call that there is no time for. An older epoch may have started it.
-fn unbegun_result(call: PendingCall, epoch: Epoch) -> Ran {
-    let ours = call.startable_by == Some(epoch);
-    let outcome = if ours { Outcome::NotRun } else { Outcome::Unknown };
-    let output = outcome.notice().to_owned();
-    Ran {
-        result: ToolResult { call: call.id, outcome, output, files: Vec::new(), artifact: None },
-        ran: None,
-    }
 }
 
 /// Says of calls that changed the goal that they did not: it can no longer be committed.

@@ -7,10 +7,11 @@ use longhaul_session::entry::{Fact, FinishReason};
 use longhaul_session::goal::{Budget, BudgetKind, Goal, GoalStatus, Terms};
 use longhaul_session::id::{GoalId, SessionId};
 use longhaul_session::item::{EffectClass, Outcome};
+use longhaul_tools::tool::{ToolOutput, function};
 use longhaul_tools::toolbox::Toolbox;
 use uuid::Uuid;
 
-use crate::world::{Probe, World, bounded};
+use crate::world::{Probe, World, bounded, calling, spec};
 
 /// The most tokens of one answer.
 const OUTPUT: u64 = 50;
@@ -102,6 +103,22 @@ async fn a_call_under_way_ends_with_the_time_of_a_hard_budget() {
     assert_eq!(world.outcomes(session).await, [Outcome::Stopped]);
     assert_eq!(goal.status, GoalStatus::BudgetLimited);
     assert!((5_000..6_000).contains(&goal.used.active_ms), "{} ms", goal.used.active_ms);
+    assert_eq!(ended_by(&world, session).await, FinishReason::HardBudget(BudgetKind::Time));
+    world.sound(session).await;
+}
+
+/// What was committed on the way is not told again when the time is over, and what began is not called not run.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_does_not_hear_that_its_time_is_over_is_stopped_beside_one_that_was_done() {
+    let quick = function(spec("quick", EffectClass::Once), |_, _| async { ToolOutput::ok("done") });
+    let deaf = function(spec("deaf", EffectClass::Once), |_, _| std::future::pending());
+    let world = World::new(&calling(&["quick", "deaf"]), Toolbox::empty().with(quick).with(deaf));
+    let session = pursuing(&world, Budget { active_ms: Some(5_000), ..Budget::default() }).await;
+    assert_eq!(bounded(world.run(session)).await, Driven::Waiting);
+    let steps = world.log(session).await;
+    let steps = steps.iter().filter(|entry| matches!(entry.record.fact, Fact::ToolStep { .. })).count();
+    assert_eq!(steps, 2, "what was done was committed before");
+    assert_eq!(world.outcomes(session).await, [Outcome::Ok, Outcome::Stopped]);
     assert_eq!(ended_by(&world, session).await, FinishReason::HardBudget(BudgetKind::Time));
     world.sound(session).await;
 }
