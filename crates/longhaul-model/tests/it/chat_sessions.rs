@@ -11,18 +11,11 @@ use longhaul_session::agent::Request;
 use longhaul_session::item::Item;
 use serde_json::{Value, json};
 
-use crate::support::{collect, result, user};
+use crate::support::{decoded, result, user};
 use crate::wire::OTHER_CASES;
 
 fn codec() -> Codec {
     Codec::new(Options::new("https://provider.test/v1", "test-model"))
-}
-
-fn decoded(body: &str) -> Vec<Item> {
-    let (mut decoder, mut parts) = (codec().decoder(), Vec::new());
-    decoder.push(body.as_bytes(), &mut parts).unwrap();
-    decoder.finish(&mut parts).unwrap();
-    collect(parts).unwrap().items
 }
 
 fn messages(items: &[Item]) -> Vec<Value> {
@@ -93,7 +86,7 @@ fn check_turn(turn: &Value, next: &Value) -> bool {
     }
     let new = &wanted[asked.len()..];
     let mut items = vec![user("Go.")];
-    items.extend(decoded(turn["response"]["body"].as_str().unwrap()));
+    items.extend(decoded(&codec(), turn["response"]["body"].as_str().unwrap()));
     for said in &new[1..] {
         let text = essence(said)[1].as_str().unwrap().to_owned();
         items.push(match said["tool_call_id"].as_str() {
@@ -116,7 +109,7 @@ fn an_answer_goes_back_as_it_came_with_its_results_behind_it() {
         "tool_calls": [call("c1"), call("c2")] });
     let choice = json!({ "index": 0, "message": message, "finish_reason": "tool_calls" });
     let mut items = vec![user("Go.")];
-    items.extend(decoded(&json!({ "id": "r1", "choices": [choice] }).to_string()));
+    items.extend(decoded(&codec(), &json!({ "id": "r1", "choices": [choice] }).to_string()));
     items.extend([result(&"c2".into(), "two"), result(&"c1".into(), "one"), user("And?")]);
     let sent = messages(&items);
     assert_eq!(sent[1], message);
