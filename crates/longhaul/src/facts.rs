@@ -79,6 +79,13 @@ fn entry(choice: &ModelChoice) -> Option<&'static Entry> {
     catalogue::find(&choice.name).filter(|_| choice.provider != Provider::Scripted.name())
 }
 
+/// Tells whether calls may cost something of which nobody here learns: no prices are known, and the provider does
+/// not state what each call cost.
+pub(crate) fn may_cost_unseen(choice: &ModelChoice) -> bool {
+    let states_cost = [Provider::Scripted, Provider::Openrouter].map(Provider::name);
+    choice.prices.is_none() && !states_cost.contains(&choice.provider.as_str())
+}
+
 /// Says what is not known of a model, and so assumed or not counted; `None` where all is known.
 pub(crate) fn unknown(choice: &ModelChoice) -> Option<String> {
     if choice.provider == Provider::Scripted.name() {

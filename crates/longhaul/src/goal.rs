@@ -22,6 +22,7 @@ use serde_json::json;
 use crate::app::App;
 use crate::cli::{self, Budgets, GoalTerms};
 use crate::drive::goal_code;
+use crate::facts;
 use crate::manage::say;
 use crate::start::go_on;
 use crate::summary;
@@ -206,9 +207,21 @@ impl Budgets {
     }
 }
 
-/// Refuses a hard budget that cannot be held, or under which nothing could begin.
+/// Refuses a hard budget that cannot be held, or under which nothing could begin. Says so where a soft one may
+/// not be held.
 fn holdable(budget: &Budget, configuration: &Configuration) -> anyhow::Result<()> {
     if !budget.hard {
+        if let Some(cost) = budget.cost_micros
+            && facts::may_cost_unseen(&configuration.model)
+        {
+            writeln!(
+                anstream::stderr(),
+                "note: the {} may be crossed unseen: what the tokens of {} cost is not known; set [model.prices] in the \
+                 manifest, or a token budget besides",
+                summary::dollars(cost),
+                configuration.model.name
+            )?;
+        }
         return Ok(());
     }
     let mut models = [Some(&configuration.model), configuration.summariser.as_deref()].into_iter().flatten();

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::plain::plain;
-use crate::world::{Ran, World, until_file_says};
+use crate::world::{Ran, Running, World, until_file_says};
 
 const COMPLETE: &str = "[[turn.step]]\n[[turn.step.call]]\ntool = \"update_goal\"\narguments = { status = \"complete\", note = \"I ran it.\" }\n";
 const SAY: &str = "[[turn.step]]\ntext = \"That is all.\"\n";
@@ -332,6 +332,23 @@ fn what_cannot_be_a_goal_is_refused_with_what_to_do() {
             ran.stderr
         );
     }
+}
+
+#[test]
+fn a_cost_that_nobody_here_learns_of_is_said_to_limit_nothing() {
+    let world = World::new();
+    let run = |more: &[&str]| {
+        let goal = ["run", "--dir", "work", "--goal", "all is done", "--cost", "5usd", "--detach"];
+        let mut command = world.command(&[&goal[..], more].concat());
+        command.env("KEY", "k");
+        let ran = Running::start(command).finish();
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stderr
+    };
+    let told = run(&["--provider", "vllm", "--model", "mine"]);
+    assert!(told.contains("note: the $5.00 may be crossed unseen: what the tokens of mine cost"), "{told}");
+    assert_eq!(run(&["--provider", "anthropic", "--model", "claude-opus-5", "--key-env", "KEY"]), "");
+    assert_eq!(run(&["--provider", "openrouter", "--model", "mine", "--key-env", "KEY"]), "");
 }
 
 #[test]
