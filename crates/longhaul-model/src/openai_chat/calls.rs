@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use longhaul_session::failure::FailureClass;
 
 use super::API;
-use crate::conversation::is_whole;
+use crate::conversation::{is_whole, rest_of_blank};
 use crate::limits::MAX_CALLS;
 use crate::reader::nonsense;
 use crate::{Error, Part};
@@ -88,7 +88,7 @@ impl Calls {
         Ok(())
     }
 
-    /// Ends the calls; one without arguments gets an empty object. When something else than the model stopped
+    /// Ends the calls. When something else than the model stopped
     /// the answer (`cut`), only those whose arguments are whole end; the others stay open.
     pub(crate) fn finish(&mut self, host: &str, cut: bool, parts: &mut Vec<Part>) -> Result<(), Error> {
         for (at, call) in self.0.iter().enumerate() {
@@ -97,9 +97,9 @@ impl Calls {
             }
             if call.name.is_some() && (!cut || call.is_whole()) {
                 let index = u32::try_from(at).expect("there are at most MAX_CALLS calls");
-                if call.arguments.trim().is_empty() {
-                    parts.push(Part::ToolCallArguments { index, text: "{}".to_owned() });
-                }
+                let empty = Some("{}").filter(|_| call.empty && call.arguments.is_empty());
+                let rest = empty.or(rest_of_blank(&call.arguments));
+                parts.extend(rest.map(|rest| Part::ToolCallArguments { index, text: rest.to_owned() }));
                 let opaque = call.extra.as_ref().map(|extra| opaque(host, extra));
                 parts.push(Part::ToolCallEnd { index, opaque });
             }

@@ -202,7 +202,9 @@ fn compare(case: &Case, how: &str, outcome: &Outcome) {
     let expect = &case.expect;
     let said = |key: &str| expect[key].as_str().unwrap_or_default().to_owned();
     let text: String = outcome.parts.iter().filter_map(text_of).collect();
-    assert_eq!(text, said("text") + &said("refusal"), "text: {at}");
+    assert_eq!(text, said("text"), "text: {at}");
+    let refusal: String = outcome.parts.iter().filter_map(refusal_of).collect();
+    assert_eq!(refusal, said("refusal"), "refusal: {at}");
     let thought: String = outcome.parts.iter().filter_map(reasoning_of).collect();
     assert_eq!(bare(&thought), bare(&said("reasoning_text")), "reasoning: {at}");
     let started: Vec<&Option<String>> = outcome.parts.iter().filter_map(response_id_of).collect();
@@ -230,7 +232,8 @@ fn compare_answer(case: &Case, outcome: &Outcome, at: &str) {
     };
     assert_eq!(answer.finish, finish, "{at}");
     // Half a call is no call when something else than the model ended the answer.
-    let half = |call: &&Value| call["args_invalid"] == true && !finish.is_natural();
+    let whole = |call: &Value| call["args_invalid"] != true && call["args_text"] != "";
+    let half = |call: &&Value| !whole(call) && !finish.is_natural();
     let wanted = expect["tool_calls"].as_array().unwrap().iter().filter(|call| !half(call));
     let calls = calls_of(&answer.items);
     assert_eq!(calls.len(), wanted.clone().count(), "calls: {at}");
@@ -248,7 +251,7 @@ fn compare_answer(case: &Case, outcome: &Outcome, at: &str) {
         }
     }
     let kept: Vec<&str> = answer.items.iter().filter_map(opaque_of).flat_map(texts_in).collect();
-    for opaque in expect["opaque"].as_array().into_iter().flatten() {
+    for opaque in kept_in(expect) {
         assert!(kept.iter().any(|text| is_opaque(opaque, text)), "no {opaque} in {kept:?}: {at}");
     }
     if let Some(wanted) = expect["other_items"].as_array().filter(|_| case.wire.api == "openai-responses") {
@@ -257,6 +260,12 @@ fn compare_answer(case: &Case, outcome: &Outcome, at: &str) {
         });
         assert_eq!(&others.collect::<Vec<Value>>(), wanted, "other items: {at}");
     }
+}
+
+/// Returns what a case says must be kept as it came: signatures and what is encrypted, and of our own cases
+/// also (`kept`) what else is the provider's.
+pub(crate) fn kept_in(expect: &Value) -> impl Iterator<Item = &Value> {
+    ["opaque", "kept"].iter().filter_map(|key| expect[*key].as_array()).flatten()
 }
 
 /// Tells whether a text is the one described by its length and the beginning of its digest.
@@ -305,6 +314,8 @@ fn compare_error(expect: &Value, outcome: &Outcome, at: &str) {
     if let Some(after_s) = wanted["retry_after_s"].as_f64() {
         assert_eq!(error.retry_after_ms.unwrap() as f64, after_s * 1_000.0, "{at}");
     }
+    let raw = expect["finish_reason_raw"].as_str();
+    assert_eq!(error.finish_raw.as_deref(), raw, "the provider's word: {at}");
     if wanted["class"].is_string() {
         assert_eq!(serde_json::to_value(error.class).unwrap(), wanted["class"], "{at}");
     }
@@ -319,6 +330,10 @@ fn bare(text: &str) -> String {
 
 fn text_of(part: &Part) -> Option<&str> {
     if let Part::Text { text } = part { Some(text) } else { None }
+}
+
+fn refusal_of(part: &Part) -> Option<&str> {
+    if let Part::Refusal { text } = part { Some(text) } else { None }
 }
 
 fn reasoning_of(part: &Part) -> Option<&str> {
