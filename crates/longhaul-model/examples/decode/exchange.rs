@@ -137,7 +137,7 @@ fn understood(parts: Vec<Part>, error: Option<Error>, seen: &Seen) -> Value {
         "error": answer.err().map(|error| json!({
             "http_status": seen.refused,
             "class": error.class,
-            "retryable": is_retryable(error.class),
+            "retryable": is_retryable(error.class, seen.refused),
             "retry_after_s": error.retry_after_ms.map(|ms| ms as f64 / 1_000.0),
         })),
     });
@@ -212,9 +212,12 @@ fn finish(answer: &Result<Response, Error>) -> Option<&'static str> {
     Some(answer.as_ref().map_or("error", |answer| answer.finish.name()))
 }
 
-/// Tells whether the same request may pass later. One that is too long never does: the runtime makes it shorter.
-fn is_retryable(class: FailureClass) -> bool {
-    class.is_retryable() && class != FailureClass::ContextOverflow
+/// Tells whether the same request may pass later. Where the runtime would ask for something else, shorter or
+/// whole, it does not, unless the status says that it may.
+fn is_retryable(class: FailureClass, status: Option<u16>) -> bool {
+    let passing = matches!(status, Some(408 | 409 | 429 | 500..));
+    let asks_otherwise = matches!(class, FailureClass::ContextOverflow | FailureClass::ChainBroken);
+    class.is_retryable() && (passing || !asks_otherwise)
 }
 
 /// Describes a call. One without an id gets one, as it does in a session.

@@ -20,6 +20,8 @@ const SAYS_NOTHING: [&str; 2] = ["", "null"];
 pub(crate) struct Assembler {
     host: String,
     started: bool,
+    /// Pieces of the message came.
+    in_pieces: bool,
     thinking: bool,
     field: Option<&'static str>,
     details: Vec<Value>,
@@ -34,6 +36,7 @@ impl Assembler {
         Assembler {
             host: host.to_owned(),
             started: false,
+            in_pieces: false,
             thinking: false,
             field: None,
             details: Vec::new(),
@@ -62,11 +65,16 @@ impl Assembler {
         }
         let choice = first_choice(chunk);
         if let Some(choice) = choice {
-            let message =
-                ["delta", "message"].iter().find_map(|key| choice.get(key).filter(|it| it.is_object()));
-            match message {
-                Some(message) => self.message(message, parts)?,
-                None => self.text(choice.get("text"), parts),
+            let held = |key| choice.get(key).filter(|it: &&Value| it.is_object());
+            match (held("delta"), held("message")) {
+                (Some(delta), _) => {
+                    self.in_pieces = true;
+                    self.message(delta, parts)?;
+                }
+                // Perplexity says at the end once more all that was said.
+                (None, Some(_)) if self.in_pieces => {}
+                (None, Some(message)) => self.message(message, parts)?,
+                (None, None) => self.text(choice.get("text"), parts),
             }
             let reason = choice.get("finish_reason").and_then(Value::as_str);
             if let Some(reason) = reason.filter(|reason| !SAYS_NOTHING.contains(reason)) {
@@ -258,7 +266,7 @@ fn finish_reason(raw: Option<&str>, has_calls: bool) -> Result<FinishReason, Err
         // Google says behind a colon what was filtered.
         Some(word) if word.starts_with("content_filter") => FinishReason::ContentFilter,
         Some("pause" | "pause_turn") => FinishReason::Pause,
-        Some("error" | "network_error" | "abort" | "aborted") => {
+        Some("error" | "error_finish" | "network_error" | "abort" | "aborted") => {
             let message = "the provider failed while it answered: it did not say why";
             return Err(Error::new(FailureClass::Server, message));
         }
