@@ -116,11 +116,12 @@ impl<C: Codec> Answer<C> {
     /// Ends the answer. It may be whole although the connection broke; otherwise what broke it
     /// says more than that something is missing, and what the provider goes on making is picked up.
     async fn end(&mut self, broken: Option<Error>) -> Result<(), Error> {
+        let has_failed = self.decoder.has_failed();
         let Err(missing) = self.decode(|decoder, parts| decoder.finish(parts)) else {
             self.complete = true;
             return Ok(());
         };
-        if self.decoder.has_failed() {
+        if has_failed {
             return Err(missing);
         }
         let Error { usage, finish_raw, .. } = missing.clone();
