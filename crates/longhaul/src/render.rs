@@ -170,7 +170,7 @@ impl Renderer {
                 self.summarising = true;
                 self.wait("summarising earlier history");
             }
-            Live::Model { part: Part::Text { text } } if !self.summarising => {
+            Live::Model { part: Part::Text { text } | Part::Refusal { text } } if !self.summarising => {
                 self.streamed.push_str(text);
                 self.text(text)?;
             }
