@@ -8,7 +8,8 @@ use longhaul_session::failure::FailureClass;
 use longhaul_session::id::{CallId, EntryNo};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::state::{
-    MAX_CALLS, MAX_FILES, MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, MAX_RESPONSE_ID_BYTES, Origin, Status,
+    MAX_CALLS, MAX_FILES, MAX_GRANTS, MAX_KEPT_MESSAGES, MAX_NAME_CHARS, MAX_QUEUE, MAX_RESPONSE_ID_BYTES,
+    Origin, Status,
 };
 use longhaul_session::usage::Spend;
 
@@ -128,8 +129,11 @@ fn a_call_that_an_older_epoch_may_have_begun_is_not_said_to_be_not_run() {
     let pure = CallFact { effect: EffectClass::Pure, ..call("a") };
     session.model(&[pure]).take_over().run(Command::Interrupt { drop_queue: false });
     let cut = Cut { finished: vec![ran("a", Outcome::NotRun)], started: Vec::new() };
+    let mut ran_again = session.clone();
     session.own(interrupted(cut));
     assert_eq!(session.outcomes("a"), [Outcome::Stopped]);
+    ran_again.own(interrupted(Cut { finished: vec![ran("a", Outcome::Ok)], started: Vec::new() }));
+    assert_eq!(ran_again.outcomes("a"), [Outcome::Ok], "this runner has run it to its end");
 }
 
 #[test]
@@ -537,6 +541,25 @@ fn a_compaction_needs_a_summary_and_something_to_compact() {
     }
     session.finish();
     assert!(matches!(session.refusal(Command::RequestCompaction), Refusal::Invalid(_)));
+}
+
+#[test]
+fn a_compaction_keeps_only_messages_that_are_shown_and_come_before_its_tail() {
+    let mut session = Session::running();
+    session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
+    let (basis, spend) = (session.basis(), Spend::default());
+    let compact = |keep_from, kept| {
+        let summary = "summary".to_owned();
+        OwnerAction::Compact { basis, summary, keep_from, kept, spend }
+    };
+    let (message, step) = (2, session.state.head - 1);
+    for kept in [vec![step], vec![message, step + 1], vec![message; MAX_KEPT_MESSAGES + 1]] {
+        assert!(matches!(session.refusal(session.owned(compact(step, kept))), Refusal::Invalid(_)));
+    }
+    session.own(compact(step, vec![message; MAX_KEPT_MESSAGES]));
+    let (basis, summary) = (session.basis(), "summary".to_owned());
+    let gone = OwnerAction::Compact { basis, summary, keep_from: step, kept: vec![message + 1], spend };
+    assert!(matches!(session.refusal(session.owned(gone)), Refusal::Invalid(_)), "it was summarised");
 }
 
 #[test]

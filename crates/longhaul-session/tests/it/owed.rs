@@ -267,6 +267,20 @@ fn compactions_that_keep_failing_are_no_longer_tried_unless_asked_for() {
 }
 
 #[test]
+fn when_automatic_compaction_ends_the_models_own_troubles_are_counted_anew() {
+    let after = |class, automatic_off| {
+        let mut session = Session::running();
+        session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
+        retrying(&mut session, class, 0);
+        fail_compaction_and(&mut session, automatic_off);
+        session.state.retry.map(|retry| retry.class)
+    };
+    let (overloaded, overflow) = (FailureClass::Overloaded, FailureClass::ContextOverflow);
+    assert_eq!((after(overloaded, true), after(overloaded, false)), (None, Some(overloaded)));
+    assert_eq!((after(overflow, true), after(overflow, false)), (Some(overflow), Some(overflow)));
+}
+
+#[test]
 fn a_failed_compaction_counts_as_an_attempt() {
     let mut session = Session::running();
     session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
@@ -302,6 +316,10 @@ fn a_servers_wish_wins_if_it_is_longer() {
 }
 
 fn fail_compaction(session: &mut Session) {
+    fail_compaction_and(session, false);
+}
+
+fn fail_compaction_and(session: &mut Session, automatic_off: bool) {
     let (basis, failure, spend) = (session.basis(), failure(FailureClass::Network), Spend::default());
-    session.own(OwnerAction::FailCompaction { basis, failure, spend, automatic_off: false });
+    session.own(OwnerAction::FailCompaction { basis, failure, spend, automatic_off });
 }
