@@ -210,7 +210,7 @@ fn configuration_and_prompt_that_are_redacted_show_nothing() {
     session.run(Command::Configure(Box::new(configuration()))).prepare();
     let items = session.context.items().len();
     for entry in &mut session.entries {
-        if matches!(entry.record.fact, Fact::Created { .. } | Fact::Configured | Fact::Prepared) {
+        if matches!(entry.record.fact, Fact::Created { .. } | Fact::Configured { .. } | Fact::Prepared) {
             entry.content = None;
         }
     }
