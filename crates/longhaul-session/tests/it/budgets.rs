@@ -1,11 +1,11 @@
 //! How far a goal can go over its budget: a hard one never, a soft one by the call in flight and the wrap-up.
 //! The model here uses all that a call can use.
 
-use longhaul_session::agent::{Configuration, Limits, ModelChoice, ToolSpec};
+use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::bound;
 use longhaul_session::command::{Basis, Command, OwnerAction, Step};
 use longhaul_session::entry::{CallFact, Measured, Timing};
-use longhaul_session::goal::{Budget, GoalStatus};
+use longhaul_session::goal::{Budget, BudgetKind, GoalStatus, GoalUsage};
 use longhaul_session::id::CallId;
 use longhaul_session::item::{Item, Outcome, ToolCall};
 use longhaul_session::owed::{View, Work};
@@ -13,7 +13,7 @@ use longhaul_session::prices::{Prices, Rates, Tier};
 use longhaul_session::usage::{Spend, Usage};
 use proptest::prelude::*;
 
-use crate::driver::{Session, call, configuration, ran, send, set_goal, tool_spec, with_files};
+use crate::driver::{Session, call, configuration, ran, send, set_goal, token_budget, tool_spec, with_files};
 
 /// Steps after which a run must have come to rest.
 const MAX_WORK: usize = 2_000;
@@ -235,11 +235,6 @@ proptest! {
     }
 }
 
-/// What a request uses besides its items: what a provider may add, the prompt, and the tools as JSON.
-fn besides_items(system: &str, tools: &[ToolSpec]) -> u64 {
-    2_048 + (system.len() + serde_json::to_vec(tools).expect("tools are JSON").len()) as u64
-}
-
 /// What an item uses besides its bytes as JSON, if it is no file.
 const BESIDES_JSON: u64 = 16;
 
@@ -252,7 +247,9 @@ fn before_a_measurement_all_that_is_sent_counts_by_its_bytes() {
     let mut session = Session::created();
     session.send("begin").acquire();
     let (system, tools) = ("You work.".to_owned(), vec![tool_spec()]);
-    let besides = besides_items(&system, &tools);
+    let tool_bytes = serde_json::to_vec(&tools).expect("tools are JSON").len();
+    // Besides its items: what a provider may add, the prompt, and the tools.
+    let besides = 2_048 + (system.len() + tool_bytes) as u64;
     session.own(OwnerAction::Prepare { system, tools }).model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
     let items: Vec<_> = session.context.items().iter().map(|(_, item)| json_bytes(item)).collect();
     assert_eq!(items.len(), 3);
@@ -377,12 +374,30 @@ fn usage_of_a_turn_that_is_not_for_the_goal_is_the_sessions() {
     let mut session = Session::created();
     let budget = Budget { tokens: Some(100), hard: true, ..Budget::default() };
     session.run(set_goal(1, "All tests pass", budget)).acquire().prepare();
-    let reason =
-        longhaul_session::entry::FinishReason::HardBudget(longhaul_session::goal::BudgetKind::Tokens);
+    let reason = longhaul_session::entry::FinishReason::HardBudget(BudgetKind::Tokens);
     session.own(OwnerAction::FinishTurn { reason, spend: Spend::default() });
     assert_eq!(session.goal().status, GoalStatus::BudgetLimited);
     session.send("what now?").acquire();
     assert_eq!(session.state.works_for(), None);
     let most = Usage { input: 1_000_000, ..Usage::default() };
     assert_eq!(session.state.without_room(&most, 0), None, "a person is answered");
+}
+
+#[test]
+fn a_hard_budget_leaves_room_for_a_call_that_just_fits() {
+    let used = GoalUsage { tokens: 40, active_ms: 40, cost_micros: 40, ..GoalUsage::default() };
+    let tokens = |tokens| Usage { input: tokens, ..Usage::default() };
+    let cost = |cost_micros| Usage { cost_micros, ..Usage::default() };
+    let nothing = Usage::default();
+    for (budget, most, unpaid_ms, expected) in [
+        (token_budget(100), tokens(60), 0, None),
+        (token_budget(100), tokens(61), 0, Some(BudgetKind::Tokens)),
+        (Budget { cost_micros: Some(100), ..Budget::default() }, cost(60), 0, None),
+        (Budget { cost_micros: Some(100), ..Budget::default() }, cost(61), 0, Some(BudgetKind::Cost)),
+        (Budget { active_ms: Some(100), ..Budget::default() }, nothing, 59, None),
+        (Budget { active_ms: Some(100), ..Budget::default() }, nothing, 60, Some(BudgetKind::Time)),
+        (Budget::default(), tokens(u64::MAX), u64::MAX, None),
+    ] {
+        assert_eq!(budget.without_room(&used, &most, unpaid_ms), expected, "{budget:?}");
+    }
 }

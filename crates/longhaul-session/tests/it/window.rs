@@ -227,7 +227,9 @@ fn what_is_pruned_from_a_request_that_was_measured_is_no_longer_measured() {
         turn(&mut session, id, &"x".repeat(2_500));
     }
     // Another runner's request, whole, and an answer that says nothing.
-    let OwnerAction::CommitStep { basis, mut step, spend } = measured_step(&session, &[], 1) else { return };
+    let OwnerAction::CommitStep { basis, mut step, spend } = measured_step(&session, &[], 1) else {
+        panic!("it is a step")
+    };
     if let Step::Model { items, measured, .. } = &mut *step {
         items.clear();
         measured.pruned_to = 0;
