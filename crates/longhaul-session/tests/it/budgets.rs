@@ -4,7 +4,7 @@
 use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::bound;
 use longhaul_session::command::{Basis, Command, OwnerAction, Step};
-use longhaul_session::entry::{CallFact, Measured, Timing};
+use longhaul_session::entry::{CallFact, Measured, Mode, Timing};
 use longhaul_session::goal::{Budget, BudgetKind, GoalStatus, GoalUsage};
 use longhaul_session::id::CallId;
 use longhaul_session::item::{Item, Outcome, ToolCall};
@@ -400,4 +400,23 @@ fn a_hard_budget_leaves_room_for_a_call_that_just_fits() {
     ] {
         assert_eq!(budget.without_room(&used, &most, unpaid_ms), expected, "{budget:?}");
     }
+}
+
+#[test]
+fn the_time_that_is_left_is_known_where_a_hard_budget_is_worked_under() {
+    let session = |budget: Budget| {
+        let mut session = Session::created();
+        session.run(set_goal(1, "All tests pass", budget)).acquire().prepare();
+        let spend = Spend { active_ms: 40, ..session.spend(0) };
+        session.own(OwnerAction::Settle { spend });
+        session
+    };
+    let soft = Budget { active_ms: Some(100), ..Budget::default() };
+    let mut hard = session(Budget { hard: true, ..soft });
+    let left = |unpaid_ms| hard.state.hard_time_left_ms(unpaid_ms);
+    assert_eq!((left(0), left(25), left(99)), (Some(60), Some(35), Some(0)));
+    assert_eq!(session(soft).state.hard_time_left_ms(0), None);
+    assert_eq!(session(Budget { hard: true, ..token_budget(100) }).state.hard_time_left_ms(0), None);
+    hard.run(Command::SetMode(Mode::Plan));
+    assert_eq!(hard.state.hard_time_left_ms(0), None, "plans are not on its account");
 }

@@ -3,19 +3,20 @@
 
 use longhaul_session::command::{Answer, Basis, Command, Cut, OwnerAction, Refusal};
 use longhaul_session::decide::decide;
-use longhaul_session::entry::{Actor, CallFact, Fact, Place};
+use longhaul_session::entry::{Actor, CallFact, Fact, Mode, Place};
 use longhaul_session::failure::FailureClass;
+use longhaul_session::goal::Budget;
 use longhaul_session::id::{CallId, EntryNo};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::state::{
     MAX_CALLS, MAX_FILES, MAX_GRANTS, MAX_KEPT_MESSAGES, MAX_NAME_CHARS, MAX_QUEUE, MAX_RESPONSE_ID_BYTES,
-    Origin, Status,
+    Origin, SessionState, Status,
 };
 use longhaul_session::usage::Spend;
 
 use crate::driver::{
     Session, acquire, call, configuration, failure, finish, ids, model_step, ran, result, retry, send,
-    session_id, with_files, worker,
+    session_id, set_goal, with_files, worker,
 };
 
 fn interrupted(cut: Cut) -> OwnerAction {
@@ -633,7 +634,7 @@ fn redaction_of_what_is_not_there_is_refused() {
 fn a_state_that_breaks_its_invariants_is_put_right_and_says_what_was_wrong() {
     let mut broken = Session::running();
     broken.model(&[call("a")]).send("queued");
-    let breakages: [fn(&mut longhaul_session::state::SessionState); 6] = [
+    let breakages: [fn(&mut SessionState); 6] = [
         |state| state.status = Status::Waiting,
         |state| state.history_at = state.head + 5,
         |state| state.queue.push(state.head + 5),
@@ -655,6 +656,45 @@ fn a_state_that_breaks_its_invariants_is_put_right_and_says_what_was_wrong() {
         assert_eq!(decision.state.last_error.map(|error| error.message).as_deref(), Some(wrong));
     }
     assert!(matches!(broken.refusal(Command::Reconcile), Refusal::NotNow { .. }));
+}
+
+#[test]
+fn each_invariant_that_breaks_is_named_and_none_that_holds() {
+    let broken = |session: &Session, breakage: &dyn Fn(&mut SessionState)| {
+        let mut state = session.state.clone();
+        breakage(&mut state);
+        state.broken_invariant()
+    };
+    let (running, waiting, failed) = (Session::running(), Session::finished(), Session::failed());
+    let mut tools = running.clone();
+    tools.model(&[call("a")]);
+    let mut pursuing = running.clone();
+    pursuing.run(set_goal(1, "objective", Budget::default()));
+    let open = &tools.state.pending;
+    let goal = &pursuing.state.goal;
+    assert_eq!(broken(&running, &|state| state.boundary = state.head), None);
+    assert_eq!(broken(&running, &|state| state.queue = vec![state.head; MAX_QUEUE]), None);
+    let past = Some("an entry number is past the head");
+    assert_eq!(broken(&running, &|state| state.boundary = state.head + 1), past);
+    let queue = Some("the queue is over its limit");
+    assert_eq!(broken(&running, &|state| state.queue = vec![state.head; MAX_QUEUE + 1]), queue);
+    let owner = tools.state.owner;
+    let owned = |state: &mut SessionState| (state.owner, state.epoch) = (owner, 1);
+    assert_eq!(broken(&waiting, &owned), Some("a resting session has an owner"));
+    let busy = Some("a waiting session has something to do");
+    assert_eq!(broken(&waiting, &|state| state.queue = vec![state.head]), busy);
+    assert_eq!(broken(&waiting, &|state| state.pending.clone_from(open)), busy);
+    assert_eq!(broken(&waiting, &|state| state.goal.clone_from(goal)), busy);
+    let busy = Some("a failed session has an open call or an active goal");
+    assert_eq!(broken(&failed, &|state| state.pending.clone_from(open)), busy);
+    assert_eq!(broken(&failed, &|state| state.goal.clone_from(goal)), busy);
+    let planned = |state: &mut SessionState| (state.mode, state.goal) = (Mode::Plan, goal.clone());
+    assert_eq!((broken(&failed, &planned), broken(&waiting, &planned)), (None, None));
+    let nobody = Some("an owned session has a call that nobody may start");
+    assert_eq!(broken(&tools, &|state| state.pending[0].startable_by = None), nobody);
+    let early = Some("a call may be started while the session requires action");
+    let client = Session::awaiting(Place::Client);
+    assert_eq!(broken(&client, &|state| state.pending.extend(open.clone())), early);
 }
 
 #[test]

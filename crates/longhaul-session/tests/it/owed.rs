@@ -5,7 +5,7 @@ use longhaul_session::command::{Command, OwnerAction};
 use longhaul_session::entry::{CallFact, FinishReason, Place};
 use longhaul_session::failure::{FailureClass, retry_delay_ms};
 use longhaul_session::goal::{Budget, BudgetKind};
-use longhaul_session::id::{CallId, Digest};
+use longhaul_session::id::{CallId, Digest, Timestamp};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::owed::{View, Work};
 use longhaul_session::usage::Spend;
@@ -84,7 +84,7 @@ fn while_others_must_answer_only_a_deadline_is_waited_for() {
     session.acquire();
     assert_eq!(session.owed(), Work::CancelAction);
     session.now = deadline.plus_ms(0);
-    let early = View { now: longhaul_session::id::Timestamp(deadline.0 - 1), ..session.view() };
+    let early = View { now: Timestamp(deadline.0 - 1), ..session.view() };
     assert_eq!(session.owed_with(&early, &LIMITS), Work::WaitUntil(deadline));
 }
 
@@ -341,6 +341,30 @@ fn delays_double_from_one_second_to_one_minute_with_full_jitter() {
     assert_eq!((retry_delay_ms(3, None, 0.0), retry_delay_ms(3, None, 0.5)), (0, 4_000));
     assert_eq!((retry_delay_ms(0, None, -1.0), retry_delay_ms(0, None, 7.0)), (0, 1_000));
     assert_eq!(retry_delay_ms(0, None, f64::NAN), 0);
+}
+
+#[test]
+fn only_what_may_be_otherwise_later_is_tried_again() {
+    use FailureClass::{
+        Auth, ChainBroken, ContentFilter, ContextOverflow, ContextStillOverLimit, Corrupt, CrashLoop,
+        InvalidRequest, Network, Overloaded, Preparation, Quota, RateLimited, Server, Timeout, Unknown,
+    };
+    let later = [Overloaded, RateLimited, Timeout, Network, Server, ContextOverflow, ChainBroken];
+    let never = [
+        Auth,
+        InvalidRequest,
+        ContentFilter,
+        Quota,
+        Unknown,
+        CrashLoop,
+        ContextStillOverLimit,
+        Preparation,
+        Corrupt,
+    ];
+    assert!(later.into_iter().all(FailureClass::is_retryable));
+    assert!(!never.into_iter().any(FailureClass::is_retryable));
+    assert_eq!(Timestamp(70).since_ms(Timestamp(20)), 50, "how long it has been tried");
+    assert_eq!(Timestamp(20).since_ms(Timestamp(70)), 0, "a clock was set back");
 }
 
 #[test]
