@@ -318,7 +318,6 @@ impl SessionState {
     /// Returns what is wrong with the state, in a sentence; `None` when its invariants hold.
     #[must_use]
     pub fn broken_invariant(&self) -> Option<&'static str> {
-        let open_local = || self.pending.iter().any(|call| call.place == Place::Local);
         let active_goal = self.mode == Mode::Default
             && self.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active);
         let checks = [
@@ -346,7 +345,6 @@ impl SessionState {
             ),
             (
                 self.status == Status::RequiresAction
-                    && open_local()
                     && self.pending.iter().any(|call| call.startable_by.is_some()),
                 "a call may be started while the session requires action",
             ),

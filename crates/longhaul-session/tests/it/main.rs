@@ -15,4 +15,5 @@ mod random;
 mod search;
 mod specimens;
 mod table;
+mod tail;
 mod window;
