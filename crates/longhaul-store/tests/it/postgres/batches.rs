@@ -20,13 +20,17 @@ async fn one_append_is_one_statement_and_one_round_trip() {
     looked(&database, 2).await;
     create(&store, session(1)).await;
     idle_after(&database, "pg_notify", 1).await;
-    // Connected and prepared.
-    assert_eq!(store.append(append(session(1), 1, b"")).await, Ok(Appended::Done));
+    let at = |head: EntryNo| {
+        let request = head.is_multiple_of(2).then(|| RequestId::new(head.to_string()).unwrap());
+        Append { request, ..append(session(1), head, b"content") }
+    };
+    // Connected and prepared, with a request and without.
+    for head in [1, 2] {
+        assert_eq!(store.append(at(head)).await, Ok(Appended::Done));
+    }
     let (statements, round_trips) = (store.counters().statements, proxy.round_trips());
-    for head in 2..12 {
-        let request = Some(RequestId::new(head.to_string()).unwrap());
-        let append = Append { request, ..append(session(1), head, b"content") };
-        assert_eq!(store.append(append).await, Ok(Appended::Done));
+    for head in 3..13 {
+        assert_eq!(store.append(at(head)).await, Ok(Appended::Done));
     }
     assert_eq!(store.counters().statements - statements, 10);
     assert_eq!(proxy.round_trips() - round_trips, 10);
