@@ -90,6 +90,33 @@ async fn many_sessions_share_statements() {
     assert!(statements * 4 < appends, "{statements} statements for {appends} appends");
 }
 
+/// On the threads of the program, where the task that is woken last runs first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn sessions_that_were_answered_together_append_together_again() {
+    const SESSIONS: u128 = 16;
+    const APPENDS: EntryNo = 20;
+    let (_first, database) = fresh().await;
+    let options = Options { poll_every_ms: 3_600_000, notify_every_ms: 3_600_000, ..Options::default() };
+    let store = open(&database.url(), options).await;
+    for n in 0..SESSIONS {
+        create(&store, session(n)).await;
+    }
+    let before = store.counters().statements;
+    let writers = (0..SESSIONS).map(|n| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for head in 1..=APPENDS {
+                assert_eq!(store.append(append(session(n), head, b"")).await, Ok(Appended::Done));
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let statements = store.counters().statements - before;
+    assert!(statements < 30, "{statements} statements: one for each time that all append is 20");
+}
+
 #[tokio::test]
 async fn in_a_batch_each_append_has_its_own_fate() {
     let (store, _database) = fresh().await;
