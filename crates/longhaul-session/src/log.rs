@@ -4,8 +4,8 @@ use crate::context::Context;
 use crate::entry::{Entry, Fact, Payload, Record};
 use crate::evolve::evolve;
 use crate::id::{Digest, EntryNo, Timestamp};
+use crate::ledger::Ledger;
 use crate::state::SessionState;
-use crate::usage::Ledger;
 
 /// An entry as a store keeps it: bytes, and the hash that chains it to the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl Verifier {
         if let Fact::Redacted { entry } = entry.record.fact {
             self.redacted.push(entry);
         }
-        add_to_ledger(&mut self.ledger, &entry.record.fact);
+        self.ledger.push(&entry.record, entry.content.as_ref().map(|payload| &payload.content));
         self.state = evolve(std::mem::take(&mut self.state), &entry.record);
         self.context.apply(entry);
         if let Some(broken) = self.state.broken_invariant() {
@@ -183,9 +183,7 @@ impl Verifier {
         if self.state != *state {
             self.problems.push("the row's state is not the fold of the log".to_owned());
         }
-        if self.state.ledger != self.ledger {
-            self.problems.push("the totals are not the sum over the entries".to_owned());
-        }
+        self.problems.extend(self.ledger.disagreements(&self.state));
         for n in self.emptied {
             if !self.redacted.contains(&n) {
                 self.problems.push(format!("entry {n}: the content is gone, and no entry redacts it"));
@@ -194,25 +192,5 @@ impl Verifier {
         let open: Vec<_> = self.state.pending.iter().map(|call| &call.id).collect();
         self.problems.extend(self.context.broken_pairing(&open));
         self.problems
-    }
-}
-
-/// Adds what an entry says was spent, apart from the fold: the two must agree to the token.
-fn add_to_ledger(ledger: &mut Ledger, fact: &Fact) {
-    if let Fact::Acquired { estimate, .. } = fact {
-        ledger.estimated += *estimate;
-    }
-    if let Fact::ModelStep { charge, .. }
-    | Fact::ToolStep { charge, .. }
-    | Fact::Settled { charge }
-    | Fact::Retry { charge, .. }
-    | Fact::Compacted { charge, .. }
-    | Fact::CompactionFailed { charge, .. }
-    | Fact::TurnFinished { charge, .. }
-    | Fact::Interrupted { charge, .. }
-    | Fact::Failed { charge, .. } = fact
-    {
-        ledger.measured += charge.spend.usage;
-        ledger.active_ms = ledger.active_ms.saturating_add(charge.spend.active_ms);
     }
 }
