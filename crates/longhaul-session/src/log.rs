@@ -92,12 +92,7 @@ pub fn seal(before: Digest, entries: &[Entry]) -> Vec<SealedEntry> {
 /// # Errors
 /// The bytes are not an entry this program can read, or the content is not the record's.
 pub fn open(sealed: &SealedEntry) -> Result<Entry, Error> {
-    let n = sealed.n;
-    let record: Record =
-        serde_json::from_slice(&sealed.record).map_err(|source| Error::Record { n, source })?;
-    if record.n != n {
-        return Err(Error::Number { n, record: record.n });
-    }
+    let (n, record) = (sealed.n, open_record(sealed)?);
     let content = match &sealed.content {
         None => None,
         Some(bytes) => {
@@ -110,6 +105,17 @@ pub fn open(sealed: &SealedEntry) -> Result<Entry, Error> {
         }
     };
     Ok(Entry { record, content })
+}
+
+/// Opens the record of a stored entry, for those who do not ask what was said.
+///
+/// # Errors
+/// The bytes are not a record this program can read.
+pub fn open_record(sealed: &SealedEntry) -> Result<Record, Error> {
+    let n = sealed.n;
+    let record: Record =
+        serde_json::from_slice(&sealed.record).map_err(|source| Error::Record { n, source })?;
+    if record.n == n { Ok(record) } else { Err(Error::Number { n, record: record.n }) }
 }
 
 /// Walks a log from its first entry and says exactly what is wrong with it.
