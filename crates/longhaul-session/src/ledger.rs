@@ -2,6 +2,7 @@
 //! state keeps the totals and what its goal has used, and must come to the same to the token.
 
 use std::collections::BTreeMap;
+use std::iter::Sum;
 use std::ops::AddAssign;
 
 use serde::Serialize;
@@ -152,6 +153,9 @@ impl Ledger {
         if self.total.totals != state.ledger {
             found.push("the totals are not the sum over the entries".to_owned());
         }
+        if self.parts().iter().any(|part| *part != self.total) {
+            found.push("what was spent by model, goal or outcome is not what was spent in all".to_owned());
+        }
         let present = self.present_goal().map(|goal| (goal.goal, goal.used));
         if present != state.goal.as_ref().map(|goal| (Some(goal.id), goal.used)) {
             found.push("what the goal has used is not the sum over the entries".to_owned());
@@ -163,6 +167,14 @@ impl Ledger {
     #[must_use]
     pub fn present_goal(&self) -> Option<&GoalSpent> {
         self.present.map(|at| &self.goals[at])
+    }
+
+    /// Returns the sums by model, by goal and by what became of the work.
+    fn parts(&self) -> [Spent; 3] {
+        let WorkSpent { turns, failed, compactions, obsolete, interrupted, lost } = self.work;
+        let models = self.models.iter().map(|model| model.spent).sum();
+        let goals = self.goals.iter().map(|goal| goal.spent).sum();
+        [models, goals, [turns, failed, compactions, obsolete, interrupted, lost].into_iter().sum()]
     }
 
     fn charge(&mut self, fact: &Fact, charge: &Charge) {
@@ -258,6 +270,15 @@ impl AddAssign for Spent {
         self.unpriced_tokens = self.unpriced_tokens.saturating_add(other.unpriced_tokens);
         self.calls += other.calls;
         self.attempts += other.attempts;
+    }
+}
+
+impl Sum for Spent {
+    fn sum<I: Iterator<Item = Spent>>(parts: I) -> Spent {
+        parts.fold(Spent::default(), |mut sum, part| {
+            sum += part;
+            sum
+        })
     }
 }
 

@@ -41,7 +41,7 @@ impl Memory {
 }
 
 /// How long a call of a tool takes, in milliseconds, by the actors' clock.
-pub(crate) const TOOL_MS: u64 = 100;
+pub(crate) const TOOL_MS: u64 = 10;
 
 /// Open: no effect waits any more.
 pub(crate) type Gate = Arc<watch::Sender<bool>>;

@@ -21,13 +21,6 @@ fn ledger(entries: &[Entry]) -> Ledger {
     ledger
 }
 
-fn sum(parts: impl IntoIterator<Item = Spent>) -> Spent {
-    parts.into_iter().fold(Spent::default(), |mut sum, part| {
-        sum += part;
-        sum
-    })
-}
-
 fn drive(seeds: &[Seed]) -> Session {
     let mut driven = Driven::new();
     for seed in seeds {
@@ -57,9 +50,9 @@ proptest! {
         let work = [
             work.turns, work.failed, work.compactions, work.obsolete, work.interrupted, work.lost,
         ];
-        prop_assert_eq!(sum(ledger.models.iter().map(|model| model.spent)), ledger.total);
-        prop_assert_eq!(sum(ledger.goals.iter().map(|goal| goal.spent)), ledger.total);
-        prop_assert_eq!(sum(work), ledger.total);
+        prop_assert_eq!(ledger.models.iter().map(|model| model.spent).sum::<Spent>(), ledger.total);
+        prop_assert_eq!(ledger.goals.iter().map(|goal| goal.spent).sum::<Spent>(), ledger.total);
+        prop_assert_eq!(work.into_iter().sum::<Spent>(), ledger.total);
     }
 }
 
