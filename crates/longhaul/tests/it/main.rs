@@ -49,6 +49,7 @@ mod siege;
 #[cfg(test)]
 mod signals;
 #[cfg(test)]
+mod spent;
 mod spoken;
 #[cfg(test)]
 mod stores;
