@@ -50,10 +50,16 @@ impl Usage {
         self.input.saturating_add(self.output)
     }
 
+    /// Returns the tokens of the prompt that were not read from a cache.
+    #[must_use]
+    pub fn uncached_input(&self) -> u64 {
+        self.input.saturating_sub(self.cached_input)
+    }
+
     /// Returns the tokens that count against a budget: uncached input and output.
     #[must_use]
     pub fn budget_tokens(&self) -> u64 {
-        self.input.saturating_sub(self.cached_input).saturating_add(self.output)
+        self.uncached_input().saturating_add(self.output)
     }
 }
 

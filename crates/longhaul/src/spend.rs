@@ -9,20 +9,39 @@ use longhaul_session::usage::Totals;
 use crate::providers::Provider;
 use crate::summary;
 
-/// Columns of the table besides its rows' names and, last, the time: their name, and what stands there.
-const COLUMNS: [(&str, fn(&Spent) -> u64); 7] = [
-    ("calls", |spent| spent.calls),
-    ("attempts", |spent| spent.attempts),
-    ("uncached", |spent| spent.totals.measured.input.saturating_sub(spent.totals.measured.cached_input)),
-    ("cached", |spent| spent.totals.measured.cached_input),
-    ("written", |spent| spent.totals.measured.cache_write),
-    ("output", |spent| spent.totals.measured.output),
-    ("reasoning", |spent| spent.totals.measured.reasoning),
+/// A column of numbers.
+struct Column {
+    name: &'static str,
+    /// What stands there.
+    of: fn(&Spent) -> u64,
+    /// It is left out where it is empty: not all providers have it.
+    optional: bool,
+    write: fn(u64) -> String,
+}
+
+impl Column {
+    const fn tokens(name: &'static str, of: fn(&Spent) -> u64) -> Self {
+        Column { name, of, optional: false, write: summary::tokens }
+    }
+
+    const fn optional(name: &'static str, of: fn(&Spent) -> u64) -> Self {
+        Column { optional: true, ..Column::tokens(name, of) }
+    }
+
+    const fn counted(name: &'static str, of: fn(&Spent) -> u64) -> Self {
+        Column { write: |number| number.to_string(), ..Column::tokens(name, of) }
+    }
+}
+
+const COLUMNS: [Column; 7] = [
+    Column::counted("calls", |spent| spent.calls),
+    Column::counted("attempts", |spent| spent.attempts),
+    Column::tokens("uncached", |spent| spent.totals.measured.uncached_input()),
+    Column::optional("cached", |spent| spent.totals.measured.cached_input),
+    Column::optional("written", |spent| spent.totals.measured.cache_write),
+    Column::tokens("output", |spent| spent.totals.measured.output),
+    Column::optional("reasoning", |spent| spent.totals.measured.reasoning),
 ];
-/// Of these, the ones that are counted, not tokens.
-const COUNTED: usize = 2;
-/// The places of those that are left out where they are empty: not all providers have them.
-const OPTIONAL: [usize; 3] = [3, 4, 6];
 
 /// Says in a phrase what was spent: tokens, cost and time. Of a played script it says no cost.
 pub(crate) fn phrase(ledger: &Ledger) -> String {
@@ -35,31 +54,26 @@ pub(crate) fn phrase(ledger: &Ledger) -> String {
 /// Says what was spent on what, where there is more to say than the phrase does; one line for each.
 pub(crate) fn table(ledger: &Ledger) -> Vec<String> {
     let rows = rows(ledger);
-    let is_empty = |place: &usize| rows.iter().all(|(_, spent)| COLUMNS[*place].1(spent) == 0);
-    let shown: Vec<usize> =
-        (0..COLUMNS.len()).filter(|place| !OPTIONAL.contains(place) || !is_empty(place)).collect();
-    if rows.len() == 1 && !shown.iter().any(|place| OPTIONAL.contains(place)) {
+    let has = |column: &&Column| !column.optional || rows.iter().any(|(_, spent)| (column.of)(spent) > 0);
+    let columns: Vec<&Column> = COLUMNS.iter().filter(has).collect();
+    if rows.len() == 1 && !columns.iter().any(|column| column.optional) {
         return Vec::new();
     }
     let costs: Vec<String> = rows.iter().map(|(_, spent)| Cost::of(spent, ledger).in_table()).collect();
-    let mut lines = vec![vec![String::new()]];
-    lines[0].extend(shown.iter().map(|place| COLUMNS[*place].0.to_owned()));
     let with_cost = costs.iter().any(|cost| !cost.is_empty());
-    lines[0].extend(with_cost.then(|| "cost".to_owned()));
-    lines[0].push("work".to_owned());
+    let mut heading = vec![String::new()];
+    heading.extend(columns.iter().map(|column| column.name.to_owned()));
+    heading.extend(with_cost.then(|| "cost".to_owned()));
+    heading.push("work".to_owned());
+    let mut lines = vec![heading];
     for ((name, spent), cost) in rows.iter().zip(costs) {
         let mut line = vec![name.clone()];
-        line.extend(shown.iter().map(|place| cell(*place, spent)));
+        line.extend(columns.iter().map(|column| (column.write)((column.of)(spent))));
         line.extend(with_cost.then_some(cost));
         line.push(summary::duration(spent.totals.active_ms));
         lines.push(line);
     }
     aligned(&lines)
-}
-
-fn cell(place: usize, spent: &Spent) -> String {
-    let number = COLUMNS[place].1(spent);
-    if place < COUNTED { number.to_string() } else { summary::tokens(number) }
 }
 
 /// All, by goal, by model where there are several, and what did not become a step.

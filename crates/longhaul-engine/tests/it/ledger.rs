@@ -75,9 +75,9 @@ impl Model for Metered {
 
 /// Finds the newest step in what the model has said, or in what was summarised of it.
 fn steps_done(call: &ModelCall) -> usize {
-    let said = |item: &Item| match item {
-        Item::Assistant { text, .. } | Item::Summary { text } => text.strip_prefix("step ")?.parse().ok(),
-        _ => None,
+    let said = |item: &Item| {
+        let (Item::Assistant { text, .. } | Item::Summary { text }) = item else { return None };
+        text.strip_prefix("step ")?.parse().ok()
     };
     call.request.items.iter().filter_map(|item| said(item)).max().unwrap_or_default()
 }
@@ -231,7 +231,7 @@ async fn whatever_it_dies_of(backend: Backend) {
             plans.extend([Side::Before, Side::After].map(|side| Plan { kind, nth, side }));
         }
     }
-    println!("{} deaths", plans.len());
+    assert!(plans.len() > 50, "only {} deaths", plans.len());
     let dies = |plan| {
         let (playing, whole) = (play(backend.clone(), Some(plan)), &whole);
         async move {

@@ -228,7 +228,7 @@ fn basis(session: &Session, seed: Seed) -> Basis {
 /// Another model, whose price may be known, and now and then another that summarises.
 fn other_configuration(seed: Seed) -> Configuration {
     let prices = seed.how.is_multiple_of(2).then(|| Prices { rates: Rates::default(), tiers: Vec::new() });
-    let model = ModelChoice { prices, ..ModelChoice::new("scripted", &format!("script {}", seed.pick % 3)) };
+    let model = ModelChoice { prices, ..ModelChoice::new("scripted", format!("script {}", seed.pick % 3)) };
     let summariser = seed.how.is_multiple_of(3).then(|| Box::new(ModelChoice::new("scripted", "summaries")));
     Configuration { model, summariser, ..configuration() }
 }

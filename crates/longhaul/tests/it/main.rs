@@ -50,6 +50,7 @@ mod siege;
 mod signals;
 #[cfg(test)]
 mod spent;
+#[cfg(test)]
 mod spoken;
 #[cfg(test)]
 mod stores;
