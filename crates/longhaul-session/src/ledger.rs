@@ -285,7 +285,7 @@ impl Sum for Spent {
 /// Tells whether the content of such an entry is the configuration in force from there on.
 #[must_use]
 pub fn is_configuration(fact: &Fact) -> bool {
-    matches!(fact, Fact::Created { .. } | Fact::Configured)
+    matches!(fact, Fact::Created { .. } | Fact::Configured { .. })
 }
 
 fn is_compaction(fact: &Fact) -> bool {
