@@ -15,7 +15,8 @@ use longhaul_session::evolve::evolve;
 use longhaul_session::failure::Failure;
 use longhaul_session::id::{Digest, EntryNo, SessionId};
 use longhaul_session::item::Message;
-use longhaul_session::log::Verifier;
+use longhaul_session::ledger::{Ledger, is_configuration};
+use longhaul_session::log::{Verifier, open, open_record};
 use longhaul_session::state::SessionState;
 use longhaul_store::{Parent, RequestId, Row, Store};
 use longhaul_tools::output::Mask;
@@ -299,6 +300,29 @@ impl Engine {
         range: std::ops::RangeInclusive<EntryNo>,
     ) -> Result<Vec<Entry>, Error> {
         open_all(&self.store.entries(session, range).await?)
+    }
+
+    /// Returns what a session has spent, and on what: reads its log.
+    ///
+    /// # Errors
+    /// The store failed, the session is not there, or an entry cannot be read.
+    pub async fn ledger(&self, session: SessionId) -> Result<Ledger, Error> {
+        let (head, mut next) = (self.row(session).await?.head, 1);
+        let mut ledger = Ledger::default();
+        while next <= head {
+            let entries = self.store.entries(session, next..=head.min(next + READ_BATCH - 1)).await?;
+            if entries.is_empty() {
+                break;
+            }
+            for sealed in &entries {
+                let record = open_record(sealed)?;
+                // What was said costs more to read than all else.
+                let content = if is_configuration(&record.fact) { open(sealed)?.content } else { None };
+                ledger.push(&record, content.as_ref().map(|payload| &payload.content));
+            }
+            next += entries.len() as u64;
+        }
+        Ok(ledger)
     }
 
     /// Walks a session's log and returns all that is wrong: chain, fold, ledger, calls and results.

@@ -16,6 +16,7 @@ pub mod failure;
 pub mod goal;
 pub mod id;
 pub mod item;
+pub mod ledger;
 pub mod log;
 pub mod media;
 pub mod owed;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::line::Line;
 use crate::render::Renderer;
+use crate::spend;
 use crate::start::watch;
 use crate::summary;
 
@@ -87,7 +88,7 @@ pub(crate) async fn drive_to(
     }
     renderer.settle()?;
     let interrupted = keys.interrupted || renderer.saw_interruption() && wanted == Wanted::Rest;
-    conclude(app, &mut renderer, &snapshot, &driven, interrupted)
+    conclude(app, &mut renderer, &snapshot, &driven, interrupted).await
 }
 
 /// Says of what went wrong in this process what it means for the session.
@@ -176,7 +177,7 @@ async fn show(
     }
 }
 
-fn conclude(
+async fn conclude(
     app: &App,
     renderer: &mut Renderer,
     snapshot: &Snapshot,
@@ -202,17 +203,7 @@ fn conclude(
         })?;
         return Ok(ExitCode::from(code));
     }
-    let usage = state.ledger.measured;
-    let cost = match usage.cost_micros {
-        0 => String::new(),
-        micros => format!(", {}", summary::dollars(micros)),
-    };
-    let spent = format!(
-        "{} in, {} out{cost}, {} of work",
-        summary::tokens(usage.input),
-        summary::tokens(usage.output),
-        summary::duration(state.ledger.active_ms)
-    );
+    let spent = spend::phrase(&app.engine.ledger(session).await?);
     let id = summary::short_id(session);
     match (driven, error) {
         (_, Some(failure)) => {

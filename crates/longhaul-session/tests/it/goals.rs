@@ -249,7 +249,7 @@ fn tokens_of_a_goal_are_uncached_input_and_output_with_reasoning_once() {
 
 #[test]
 fn each_budget_is_crossed_in_the_entry_that_spends_it_up() {
-    let full = |usage, active_ms| Spend { usage, active_ms, goal: Some(goal_id(1)) };
+    let full = |usage, active_ms| Spend { usage, active_ms, goal: Some(goal_id(1)), ..Spend::default() };
     let cost = Usage { cost_micros: 5, ..Usage::default() };
     for (budget, spend, kind) in [
         (token_budget(10), full(Usage { input: 10, ..Usage::default() }, 0), BudgetKind::Tokens),

@@ -49,6 +49,8 @@ mod siege;
 #[cfg(test)]
 mod signals;
 #[cfg(test)]
+mod spent;
+#[cfg(test)]
 mod spoken;
 #[cfg(test)]
 mod stores;
