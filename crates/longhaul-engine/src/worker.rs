@@ -256,8 +256,12 @@ fn lost_attempt(journal: &Journal, now: Timestamp) -> Usage {
     let context = journal.loaded_context().filter(|_| lost);
     let hard = state.works_for().is_some() && state.goal.as_ref().is_some_and(|goal| goal.budget.hard);
     let estimate = match context {
-        // A hard budget holds also if the lost attempt has cost all that it can.
-        Some(context) if hard => return bound::next_call(state, context),
+        // A hard budget holds also if the lost attempt has cost all that it can. Where there was no room for
+        // it, it was not made.
+        Some(context) if hard => {
+            let most = bound::next_call(state, context);
+            return if state.without_room(&most, 0).is_none() { most } else { Usage::default() };
+        }
         Some(context) => Usage { input: context.outlook().estimate.tokens, ..Usage::default() },
         None => Usage::default(),
     };
