@@ -54,9 +54,9 @@ impl<'a> Scene<'a> {
                 return Newest::WrapUp;
             }
             if let Item::ToolResult(result) = &**item {
-                let call = items.iter().rev().filter_map(|item| item.tool_call());
-                let name = call.clone().find(|call| call.id == result.call).map(|call| call.name.as_str());
-                return Newest::Result(name.unwrap_or_default(), result);
+                let mut calls = items.iter().rev().filter_map(|item| item.tool_call());
+                let call = calls.find(|call| call.id == result.call);
+                return Newest::Result(call.map_or("", |call| &call.name), result);
             }
             break;
         }

@@ -212,11 +212,13 @@ pub(crate) fn at_rest(end: &End<'_>) {
 }
 
 pub(crate) fn circles(end: &End<'_>) {
-    let reason = end.goal.reason.clone().unwrap_or_default();
+    let same = match end.state.turn.tool_calls {
+        1 => "call with the same result".to_owned(),
+        calls => format!("{calls} calls with the same results"),
+    };
+    let reason = format!("the last 3 turns made the same {same}");
     end.ends(Status::Waiting, GoalStatus::Blocked, Some(&reason));
     end.has_continuations(3);
-    let evident = reason.starts_with("the last 3 turns made the same calls with the same results (");
-    end.hold(evident, || "the reason is no evidence".to_owned());
 }
 
 pub(crate) fn failing(end: &End<'_>) {
@@ -227,6 +229,9 @@ pub(crate) fn failing(end: &End<'_>) {
     end.ends(Status::Failed, status, Some(&reason));
     if class == FailureClass::ContextOverflow {
         end.failed_as(FailureClass::ContextStillOverLimit, &reason);
+        let told =
+            reason.ends_with(" tokens, more than the model takes, and there is nothing left to summarise");
+        end.hold(told, || "the reason is not the provider's".to_owned());
     } else {
         end.failed_as(class, "the provider always fails");
     }
