@@ -10,7 +10,7 @@ use longhaul_session::agent::Limits;
 use longhaul_session::command::{Basis, Command, First, OwnerAction, Ran, Step};
 use longhaul_session::context::Context;
 use longhaul_session::decide::decide;
-use longhaul_session::entry::{CallFact, Measured, Place, Timing};
+use longhaul_session::entry::{CallFact, Measured, Mode, Place, Timing};
 use longhaul_session::id::{CallId, Digest, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Item, Outcome, ToolCall, ToolResult};
 use longhaul_session::owed::{View, Work, owed};
@@ -98,7 +98,7 @@ impl Run {
             prunings: 0,
         };
         let first = First::Message("Keep them all.".into());
-        run.ask(Command::Create { configuration, ephemeral: true, name: None, first })?;
+        run.ask(Command::Create { configuration, ephemeral: true, name: None, mode: Mode::Default, first })?;
         Ok(run)
     }
 
@@ -113,7 +113,14 @@ impl Run {
     fn go(&mut self) -> anyhow::Result<()> {
         let next_request_tokens = self.context.outlook().estimate.tokens;
         let (epoch, now) = (self.state.epoch, Timestamp(1_800_000_000_000));
-        let view = View { epoch, now, context_digest: None, next_request_tokens, without_room: None };
+        let view = View {
+            epoch,
+            now,
+            context_digest: None,
+            next_request_tokens,
+            without_room: None,
+            without_room_to_compact: None,
+        };
         let basis = Basis { history_at: self.state.history_at, attempt: self.state.attempt };
         let spend = Spend::default();
         let action = match owed(&self.state, &view, &self.limits) {

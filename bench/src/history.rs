@@ -5,7 +5,7 @@ use std::path::Path;
 
 use longhaul_session::command::{Basis, Command, First, OwnerAction, Ran, Step};
 use longhaul_session::decide::decide;
-use longhaul_session::entry::{CallFact, Entry, Measured, Place, Timing};
+use longhaul_session::entry::{CallFact, Entry, Measured, Mode, Place, Timing};
 use longhaul_session::id::{CallId, Digest, SessionId, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Item, Outcome, ToolCall, ToolResult};
 use longhaul_session::log::seal;
@@ -32,7 +32,13 @@ impl History {
         let mut history = History::default();
         let configuration = Box::new(configuration(folder, "endpoint", model));
         let first = First::Message("Keep them all.".into());
-        history.ask(Command::Create { configuration, ephemeral: false, name: None, first })?;
+        history.ask(Command::Create {
+            configuration,
+            ephemeral: false,
+            name: None,
+            mode: Mode::Default,
+            first,
+        })?;
         let worker = WorkerId(Uuid::new_v4());
         history.ask(Command::Acquire { worker, lost: None, estimate: Usage::default() })?;
         history

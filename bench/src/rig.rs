@@ -12,6 +12,7 @@ use longhaul_model::openai_chat::Options;
 use longhaul_model::{Model, openai_chat};
 use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::First;
+use longhaul_session::entry::Mode;
 use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::id::{SessionId, WorkerId};
 use longhaul_session::prompts::Prompts;
@@ -101,6 +102,7 @@ pub(crate) fn configuration(folder: &Path, provider: &str, model: &str) -> Confi
         limits,
         summariser: None,
         goal: longhaul_session::goal::Terms::default(),
+        without_goals: false,
     }
 }
 
@@ -142,6 +144,7 @@ impl Rig {
             configuration: configuration(&self.folder, "endpoint", model),
             place: PLACE.to_owned(),
             ephemeral: false,
+            mode: Mode::Default,
             name: None,
             labels: BTreeMap::new(),
             first: First::Message("Keep them all.".into()),

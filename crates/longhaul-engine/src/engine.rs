@@ -10,7 +10,7 @@ use longhaul_model::Model;
 use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::{Command, First, Refusal};
 use longhaul_session::context::{Context, Estimate, UserMessage};
-use longhaul_session::entry::Entry;
+use longhaul_session::entry::{Entry, Mode};
 use longhaul_session::evolve::evolve;
 use longhaul_session::failure::Failure;
 use longhaul_session::id::{Digest, EntryNo, SessionId};
@@ -67,6 +67,8 @@ pub struct NewSession {
     pub place: String,
     /// Its log is in memory only.
     pub ephemeral: bool,
+    /// Whether it plans or works at first.
+    pub mode: Mode,
     /// Its name.
     pub name: Option<String>,
     /// Labels, for people and queries.
@@ -170,6 +172,7 @@ impl Engine {
             configuration: Box::new(new.configuration),
             ephemeral: new.ephemeral,
             name: new.name,
+            mode: new.mode,
             first: new.first,
         };
         self.made(&mut journal, create, request).await

@@ -1,9 +1,12 @@
 //! What the prompts are made from that only a runner knows: the day, the workspace, the tools, the files.
 
 use longhaul_session::agent::{Configuration, ToolSpec};
+use longhaul_session::bound;
 use longhaul_session::context::Context;
 use longhaul_session::id::Timestamp;
 use longhaul_session::prompts::{Rendered, Setting};
+use longhaul_session::state::SessionState;
+use longhaul_session::usage::Usage;
 use longhaul_tools::workspace::Workspace;
 
 use crate::limits::FILES_NAMED;
@@ -37,4 +40,9 @@ pub(crate) fn compaction(context: &Context) -> Rendered {
         Some(configuration) => configuration.prompts.compaction(&files),
         None => longhaul_session::prompts::Prompts::default().compaction(&files),
     }
+}
+
+/// Returns what a summary of a context costs at most.
+pub(crate) fn summary_bound(state: &SessionState, context: &Context) -> Usage {
+    bound::next_summary(state, context, &compaction(context).text)
 }

@@ -10,6 +10,7 @@ use longhaul_model::Model;
 use longhaul_session::agent::{Configuration, Limits};
 use longhaul_session::bound;
 use longhaul_session::command::{Basis, Command, Cut, OwnerAction, Refusal};
+use longhaul_session::context::Context;
 use longhaul_session::entry::{Content, FinishReason, Place};
 use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::id::{CallId, EntryNo, Epoch, GoalId, SessionId, Timestamp};
@@ -227,14 +228,16 @@ impl Runner {
         let next_request_tokens = context.map_or(0, |context| context.outlook().estimate.tokens);
         let hard = state.goal.as_ref().is_some_and(|goal| goal.budget.hard);
         // Asked only where it matters: it looks at the items themselves.
-        let most = context.filter(|_| hard).map(|context| bound::next_call(state, context));
-        let without_room = most.and_then(|most| state.without_room(&most, unpaid_ms));
+        let room_for = |most: fn(&SessionState, &Context) -> Usage| {
+            context.filter(|_| hard).and_then(|context| state.without_room(&most(state, context), unpaid_ms))
+        };
         let view = View {
             epoch: self.epoch,
             now: self.engine.host.now(),
             context_digest: self.surroundings.as_ref().and_then(|seen| seen.digest(told)),
             next_request_tokens,
-            without_room,
+            without_room: room_for(bound::next_call),
+            without_room_to_compact: room_for(prompt::summary_bound),
         };
         Ok(owed(&self.journal.state, &view, &self.limits()))
     }
@@ -618,7 +621,7 @@ impl Runner {
         let desk = Arc::new(Desk::new(host, checker, terms, prompts, check_ms));
         let mut toolbox = self.engine.tools.clone();
         // All of them or none for the whole session: tools that came and went would spoil what is cached.
-        if !self.state().ephemeral {
+        if !self.state().ephemeral && !configuration.without_goals {
             toolbox = Arc::clone(&desk).registered_in(toolbox);
         }
         let toolbox = toolbox.configured(&configuration.tools).masked_by(mask);

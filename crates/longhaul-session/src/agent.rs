@@ -42,6 +42,9 @@ pub struct Configuration {
     /// What its goals are held to besides what is said when they are set.
     #[serde(default, skip_serializing_if = "Terms::is_empty")]
     pub goal: Terms,
+    /// Its sessions have no goals, and the model is offered no tools for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_goals: bool,
 }
 
 /// Which model answers.
@@ -92,6 +95,9 @@ pub struct ModelChoice {
     /// What its tokens cost; `None` where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
+    /// The most tokens that one answer can have, as far as it is known and not said in `max_output_tokens`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_answer_tokens: Option<u64>,
     /// How many images it takes and how large; `None` where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ImageLimits>,
@@ -171,6 +177,7 @@ impl ModelChoice {
             resumable: false,
             window_tokens: None,
             prices: None,
+            longest_answer_tokens: None,
             images: None,
             ca_file: None,
             replay_reasoning: None,

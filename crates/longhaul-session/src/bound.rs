@@ -7,13 +7,15 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::agent::ModelChoice;
 use crate::context::Context;
+use crate::id::EntryNo;
 use crate::item::Item;
 use crate::prices::Prices;
 use crate::state::SessionState;
 use crate::usage::Usage;
 
-/// The most tokens of an answer, where nobody says how many: no model we know of gives more.
+/// The most tokens of an answer, where nobody knows how many: no model we know of gives more.
 pub const MAX_OUTPUT_TOKENS: u64 = 128_000;
 /// The most tokens of a picture. A document counts for its bytes besides, as nobody knows its pages.
 pub const FILE_TOKENS: u64 = 16_384;
@@ -25,18 +27,33 @@ const REQUEST_TOKENS: u64 = 2_048;
 /// Returns what the next model call uses at most.
 #[must_use]
 pub fn next_call(state: &SessionState, context: &Context) -> Usage {
-    let measured = state.measured.filter(|_| state.measured_at > 0);
-    let since = measured.map_or(0, |_| state.measured_at);
-    let new = context.items().iter().filter(|(n, _)| *n >= since);
-    let items: u64 = new.map(|(_, item)| item_tokens(item)).sum();
-    let before = measured.map_or_else(|| unmeasured(context), |measured| measured.input_tokens);
     let model = context.configuration().map(|configuration| &configuration.model);
-    let said = model.and_then(|model| model.max_output_tokens);
-    let most = Usage {
-        input: before.saturating_add(items),
-        output: said.unwrap_or(MAX_OUTPUT_TOKENS),
-        ..Usage::default()
-    };
+    most(model, measured(state, context).unwrap_or_else(|| unmeasured(context)))
+}
+
+/// Returns what a call uses at most that is to summarise the context, and is told so in these words. What one
+/// model was measured to read says nothing of what another makes of it.
+#[must_use]
+pub fn next_summary(state: &SessionState, context: &Context, instruction: &str) -> Usage {
+    let configuration = context.configuration();
+    let answering = configuration.map(|configuration| &configuration.model);
+    let other = configuration.and_then(|configuration| configuration.summariser.as_deref());
+    let named = |model: &ModelChoice| (model.provider.clone(), model.name.clone());
+    let is_another = other.is_some() && other.map(named) != answering.map(named);
+    let before = if is_another { None } else { measured(state, context) };
+    let before = before.unwrap_or_else(|| unmeasured(context));
+    most(other.or(answering), before.saturating_add(ITEM_TOKENS + bytes_of(&instruction)))
+}
+
+/// Returns the most tokens that an answer of a model can have.
+#[must_use]
+pub fn answer_tokens(model: &ModelChoice) -> u64 {
+    model.max_output_tokens.or(model.longest_answer_tokens).unwrap_or(MAX_OUTPUT_TOKENS)
+}
+
+fn most(model: Option<&ModelChoice>, input: u64) -> Usage {
+    let output = model.map_or(MAX_OUTPUT_TOKENS, answer_tokens);
+    let most = Usage { input, output, ..Usage::default() };
     match model.and_then(|model| model.prices.as_ref()) {
         Some(prices) => Usage { cost_micros: dearest(prices, &most), ..most },
         None => most,
@@ -58,10 +75,21 @@ fn dearest(prices: &Prices, most: &Usage) -> u64 {
     costs.max().unwrap_or(u64::MAX)
 }
 
-/// Counts what every request carries besides its items.
+/// Counts a request as it was measured, and what has come since by its bytes.
+fn measured(state: &SessionState, context: &Context) -> Option<u64> {
+    let measured = state.measured.filter(|_| state.measured_at > 0)?;
+    Some(measured.input_tokens.saturating_add(since(context, state.measured_at)))
+}
+
+/// Counts all of a request by its bytes.
 fn unmeasured(context: &Context) -> u64 {
     let request = context.request();
-    REQUEST_TOKENS + request.system.len() as u64 + bytes_of(&*request.tools)
+    REQUEST_TOKENS + request.system.len() as u64 + bytes_of(&*request.tools) + since(context, 0)
+}
+
+/// Counts the items from an entry on.
+fn since(context: &Context, entry: EntryNo) -> u64 {
+    context.items().iter().filter(|(n, _)| *n >= entry).map(|(_, item)| item_tokens(item)).sum()
 }
 
 fn item_tokens(item: &Item) -> u64 {

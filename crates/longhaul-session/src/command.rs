@@ -21,6 +21,8 @@ pub enum Command {
         ephemeral: bool,
         /// Its name.
         name: Option<String>,
+        /// Whether it plans or works at first.
+        mode: Mode,
         /// What it begins with.
         first: First,
     },

@@ -144,7 +144,7 @@ impl Context {
             Fact::Cleared => self.start_with(Vec::new()),
             Fact::Interrupting { dropped, .. } => self.queued.retain(|at, _| !dropped.contains(at)),
             // Another model counts otherwise.
-            Fact::Configured => {
+            Fact::Configured { .. } => {
                 self.prepare(String::new(), Vec::new());
                 self.scale = Scale::default();
                 self.outdated = true;
@@ -482,7 +482,7 @@ fn items_of(entry: &Entry) -> Vec<Item> {
             };
             results.iter().map(result).collect()
         }
-        Fact::Created { .. } | Fact::Configured | Fact::Prepared | Fact::Goal { next: None, .. } => {
+        Fact::Created { .. } | Fact::Configured { .. } | Fact::Prepared | Fact::Goal { next: None, .. } => {
             Vec::new()
         }
         _ => vec![Item::Redacted],

@@ -133,6 +133,9 @@ pub enum Fact {
     Created {
         /// Its log is in memory only.
         ephemeral: bool,
+        /// It can have no goal.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        without_goals: bool,
         /// Its name, if it was given one.
         name: Option<String>,
     },
@@ -157,7 +160,11 @@ pub enum Fact {
     /// The first runner rendered the system prompt. Content: prompt and tools.
     Prepared,
     /// The configuration changed. Content: the new one.
-    Configured,
+    Configured {
+        /// It can have no goal.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        without_goals: bool,
+    },
     /// A person's message entered history and began a turn. Content: the message.
     Message,
     /// A person's message was queued. Content: the message.
@@ -617,7 +624,7 @@ impl Fact {
             Fact::Forked { .. } => "forked",
             Fact::Imported { .. } => "imported",
             Fact::Prepared => "prepared",
-            Fact::Configured => "configured",
+            Fact::Configured { .. } => "configured",
             Fact::Message => "message",
             Fact::Queued => "queued",
             Fact::Unqueued { .. } => "unqueued",

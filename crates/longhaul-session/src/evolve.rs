@@ -17,16 +17,18 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
     let n = record.n;
     state.head = n;
     match &record.fact {
-        Fact::Created { ephemeral, name } => {
+        Fact::Created { ephemeral, without_goals, name } => {
             state.ephemeral = *ephemeral;
+            state.without_goals = *without_goals;
             state.name.clone_from(name);
             state.configured_at = n;
             state.context_from = n;
         }
         Fact::Forked { results, .. } | Fact::Imported { results, .. } => state.detach(n, results),
         Fact::Prepared => state.prepared_at = n,
-        Fact::Configured => {
+        Fact::Configured { without_goals } => {
             state.configured_at = n;
+            state.without_goals = *without_goals;
             // Prompt and tools follow from the configuration: the next runner renders them anew. A response
             // was asked of the provider before.
             state.prepared_at = 0;

@@ -20,8 +20,10 @@ pub struct View {
     pub context_digest: Option<Digest>,
     /// The estimated size of the next request, in tokens.
     pub next_request_tokens: u64,
-    /// The limit of a hard budget that leaves no room for another model call.
+    /// The limit of a hard budget that leaves no room for another answer of the model.
     pub without_room: Option<BudgetKind>,
+    /// The limit of a hard budget that leaves no room for a summary.
+    pub without_room_to_compact: Option<BudgetKind>,
 }
 
 /// What is owed.
@@ -79,16 +81,13 @@ pub fn owed(state: &SessionState, view: &View, limits: &Limits) -> Work {
         return Work::FinishTurn(FinishReason::StopAfterTool);
     }
     if state.compaction_requested {
-        return match view.without_room {
-            None => Work::Compact,
-            Some(kind) => Work::FinishTurn(FinishReason::HardBudget(kind)),
-        };
+        return compact(view);
     }
     if state.turn.origin == Origin::Compaction {
         return Work::FinishTurn(FinishReason::Compacted);
     }
     if matches!(state.newest, Newest::Response | Newest::Nothing) {
-        let idle = view.without_room.is_none()
+        let idle = view.without_room_to_compact.is_none()
             && view.next_request_tokens > limits.compact_above_tokens / 8 * 7
             && state.steps_since_boundary > 0
             && state.compaction_failures < limits.max_compaction_failures;
@@ -123,7 +122,9 @@ fn before_all(state: &SessionState, view: &View, limits: &Limits) -> Option<Work
         return Some(Work::Fail(Failure { class: FailureClass::CrashLoop, message }));
     }
     // What there is no room for is not waited for.
-    let waiting = state.retry.filter(|retry| retry.not_before > view.now && view.without_room.is_none());
+    let without_room =
+        if state.compaction_requested { view.without_room_to_compact } else { view.without_room };
+    let waiting = state.retry.filter(|retry| retry.not_before > view.now && without_room.is_none());
     waiting.map(|retry| Work::WaitUntil(retry.not_before))
 }
 
@@ -149,11 +150,12 @@ fn for_open_calls(state: &SessionState, epoch: Epoch) -> Option<Work> {
 }
 
 /// Rule 7: what the model must see before it is called. An answer that the log names has been asked for
-/// already: it is picked up first, since a change of history would leave it behind, made and paid for.
+/// already: it is picked up first, since a change of history would leave it behind, made and paid for. Room for
+/// it was there when it began; time may be over since.
 fn to_be_seen_first(state: &SessionState, view: &View) -> Option<Work> {
     if state.prepared_at == 0 {
         Some(Work::Prepare)
-    } else if state.response_id.is_some() {
+    } else if state.response_id.is_some() && view.without_room != Some(BudgetKind::Time) {
         None
     } else if let Some(kind) = view.without_room {
         Some(Work::FinishTurn(FinishReason::HardBudget(kind)))
@@ -185,11 +187,19 @@ fn for_size(state: &SessionState, view: &View, limits: &Limits) -> Option<Work> 
         let message = format!("{about}, {over}, and there is nothing left to summarise");
         fail(FailureClass::ContextStillOverLimit, message)
     } else if state.compaction_failures < limits.max_compaction_failures {
-        Some(Work::Compact)
+        Some(compact(view))
     } else if overflowed {
         let message = "the request is larger than the model's window, and could not be summarised";
         fail(FailureClass::ContextOverflow, message.to_owned())
     } else {
         None
+    }
+}
+
+/// A summary that a hard budget leaves no room for ends the turn.
+fn compact(view: &View) -> Work {
+    match view.without_room_to_compact {
+        None => Work::Compact,
+        Some(kind) => Work::FinishTurn(FinishReason::HardBudget(kind)),
     }
 }

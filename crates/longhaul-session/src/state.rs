@@ -38,6 +38,9 @@ pub struct SessionState {
     pub mode: Mode,
     /// Its log is in memory only.
     pub ephemeral: bool,
+    /// It can have no goal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_goals: bool,
     /// Its name.
     pub name: Option<String>,
     /// The entry that holds the configuration in force.

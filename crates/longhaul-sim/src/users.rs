@@ -284,6 +284,7 @@ impl User {
             configuration: configuration(world),
             place: PLACE.to_owned(),
             ephemeral: false,
+            mode: if world.happens(50) { Mode::Plan } else { Mode::Default },
             name: None,
             labels: BTreeMap::new(),
             first,
@@ -308,6 +309,7 @@ impl User {
             configuration: Box::new(configuration(world)),
             ephemeral: false,
             name: None,
+            mode: Mode::Default,
             first: First::Message("from elsewhere".into()),
         };
         let Ok(made) = decide(&SessionState::default(), create, world.now()) else { return };
@@ -359,6 +361,7 @@ fn configuration(world: &World) -> Configuration {
         },
         summariser: world.plan.summariser.then(|| Box::new(ModelChoice::new("sim", "summariser"))),
         goal: Terms::default(),
+        without_goals: false,
     }
 }
 

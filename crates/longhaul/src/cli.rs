@@ -339,8 +339,8 @@ pub(crate) struct Run {
     pub(crate) goal: bool,
     #[command(flatten, next_help_heading = "Goal")]
     pub(crate) terms: GoalTerms,
-    /// Begin in plan mode, in which a goal is not pursued; `longhaul mode` leaves it
-    #[arg(long, conflicts_with = "request_id")]
+    /// Begin in plan mode, in which a goal is not pursued, while tools work as ever; `longhaul mode` leaves it
+    #[arg(long)]
     pub(crate) plan: bool,
     /// The manifest of the agent [default: longhaul.toml here or in a directory above, else the user's own]
     #[arg(long, value_name = "FILE", conflicts_with = "script")]

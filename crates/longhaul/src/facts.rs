@@ -35,8 +35,12 @@ pub(crate) fn complete(choice: &mut ModelChoice) {
     if choice.images.is_none() && choice.provider != Provider::Scripted.name() {
         choice.images = catalogue::images(&choice.name).map(|facts| facts.limits);
     }
-    let Some(entry) = entry(choice) else { return };
-    choice.window_tokens = choice.window_tokens.or(entry.window_tokens);
+    let entry = entry(choice);
+    choice.window_tokens = choice.window_tokens.or(entry.and_then(|entry| entry.window_tokens));
+    let written = entry.and_then(|entry| entry.max_output_tokens);
+    let unsaid = choice.max_output_tokens.is_none();
+    choice.longest_answer_tokens = unsaid.then(|| max_output_tokens(choice).or(written)).flatten();
+    let Some(entry) = entry else { return };
     if choice.prices.is_none() {
         let known = providers::address(choice).and_then(|url| entry.prices_at(url));
         let is_kept_long = is_messages(choice) && choice.cache == Some(PromptCache::OneHour);
@@ -75,6 +79,13 @@ fn entry(choice: &ModelChoice) -> Option<&'static Entry> {
     catalogue::find(&choice.name).filter(|_| choice.provider != Provider::Scripted.name())
 }
 
+/// Tells whether calls may cost something of which nobody here learns: no prices are known, and the provider does
+/// not state what each call cost.
+pub(crate) fn may_cost_unseen(choice: &ModelChoice) -> bool {
+    let states_cost = [Provider::Scripted, Provider::Openrouter].map(Provider::name);
+    choice.prices.is_none() && !states_cost.contains(&choice.provider.as_str())
+}
+
 /// Says what is not known of a model, and so assumed or not counted; `None` where all is known.
 pub(crate) fn unknown(choice: &ModelChoice) -> Option<String> {
     if choice.provider == Provider::Scripted.name() {
@@ -102,6 +113,7 @@ pub(crate) fn unknown(choice: &ModelChoice) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use longhaul_session::agent::{ModelChoice, PromptCache};
+    use longhaul_session::bound;
 
     use super::{complete, max_output_tokens, unknown};
 
@@ -121,6 +133,7 @@ mod tests {
         ] {
             let mut choice = known("anthropic", name);
             assert_eq!(max_output_tokens(&choice), Some(tokens), "{name}");
+            assert_eq!(bound::answer_tokens(&choice), tokens, "{name}");
             let assumed = unknown(&choice).is_some_and(|said| said.contains("32000 tokens are assumed"));
             assert_eq!(assumed, name == "mine", "{name}");
             choice.max_output_tokens = Some(1_000);
@@ -129,6 +142,8 @@ mod tests {
         for provider in ["openai-chat", "openai-responses", "gemini", "openrouter", "scripted"] {
             assert_eq!(max_output_tokens(&known(provider, "claude-opus-5")), None, "{provider}");
         }
+        let bounds = ["claude-opus-4-5", "mine"].map(|name| bound::answer_tokens(&known("openrouter", name)));
+        assert_eq!(bounds, [64_000, bound::MAX_OUTPUT_TOKENS]);
     }
 
     #[test]

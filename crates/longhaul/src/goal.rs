@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use longhaul_engine::Snapshot;
 use longhaul_session::agent::{Configuration, Permission};
-use longhaul_session::bound::MAX_OUTPUT_TOKENS;
+use longhaul_session::bound;
 use longhaul_session::command::{Command, Refusal};
 use longhaul_session::entry::{Content, Mode};
 use longhaul_session::goal::{Budget, DEFAULT_CONTINUATIONS, Goal, GoalStatus, Terms};
@@ -22,6 +22,7 @@ use serde_json::json;
 use crate::app::App;
 use crate::cli::{self, Budgets, GoalTerms};
 use crate::drive::goal_code;
+use crate::facts;
 use crate::manage::say;
 use crate::start::go_on;
 use crate::summary;
@@ -174,6 +175,9 @@ async fn configuration(app: &App, session: SessionId, state: &SessionState) -> a
 
 /// Returns what a goal is held to: what the configuration says, and what is said besides.
 pub(crate) fn terms(configuration: &Configuration, said: &GoalTerms) -> anyhow::Result<Terms> {
+    if configuration.without_goals {
+        bail!("this agent's manifest switches goals off: [goal] has `enabled = false`");
+    }
     let Terms { budget, mut checks, mut protected } = configuration.goal.clone();
     let add = |list: &mut Vec<String>, more: &[String]| {
         for one in more {
@@ -203,19 +207,34 @@ impl Budgets {
     }
 }
 
-/// Refuses a hard budget that cannot be held, or under which nothing could begin.
+/// Refuses a hard budget that cannot be held, or under which nothing could begin. Says so where a soft one may
+/// not be held.
 fn holdable(budget: &Budget, configuration: &Configuration) -> anyhow::Result<()> {
     if !budget.hard {
+        if let Some(cost) = budget.cost_micros
+            && facts::may_cost_unseen(&configuration.model)
+        {
+            writeln!(
+                anstream::stderr(),
+                "note: the {} may be crossed unseen: what the tokens of {} cost is not known; set [model.prices] in the \
+                 manifest, or a token budget besides",
+                summary::dollars(cost),
+                configuration.model.name
+            )?;
+        }
         return Ok(());
     }
-    if budget.cost_micros.is_some() && configuration.model.prices.is_none() {
+    let mut models = [Some(&configuration.model), configuration.summariser.as_deref()].into_iter().flatten();
+    if budget.cost_micros.is_some()
+        && let Some(model) = models.find(|model| model.prices.is_none())
+    {
         bail!(
-            "a hard budget cannot be held to a cost: what the tokens of {} cost is not known; set [model.prices] in the \
+            "a hard budget cannot be held to a cost: what the tokens of {} cost is not known; set its prices in the \
              manifest, or a token budget instead",
-            configuration.model.name
+            model.name
         );
     }
-    let output = configuration.model.max_output_tokens.unwrap_or(MAX_OUTPUT_TOKENS);
+    let output = bound::answer_tokens(&configuration.model);
     if let Some(tokens) = budget.tokens.filter(|tokens| *tokens <= output) {
         bail!(
             "a hard budget of {tokens} tokens leaves no room for one call: an answer may have {output}; raise it, or \

@@ -43,10 +43,14 @@ pub(crate) async fn run(app: &App, args: cli::Run) -> anyhow::Result<ExitCode> {
     let files = attach::read(&args.attach, &configuration.model)?;
     app.check_model(&configuration.model, &configuration.limits)?;
     let head = header(&configuration);
-    let created = match args.plan {
-        false => create(app, configuration, args.name, first, &files, request.as_ref()).await?,
-        true => create_planning(app, configuration, args.name, first, &files).await?,
+    let new = New {
+        configuration,
+        mode: if args.plan { Mode::Plan } else { Mode::Default },
+        name: args.name,
+        first,
+        files: &files,
     };
+    let created = create(app, new, request.as_ref()).await?;
     let session = created.session;
     if args.detach {
         let mut renderer = Renderer::new(false);
@@ -76,40 +80,22 @@ fn first(app: &App, args: &cli::Run, configuration: &Configuration) -> anyhow::R
     Ok(First::Goal { id: GoalId(app.engine.host().fresh_id()), objective, terms })
 }
 
-/// Makes a session that plans, and only then says what it is to do.
-async fn create_planning(
-    app: &App,
-    configuration: Configuration,
-    name: Option<String>,
-    first: First,
-    files: &[GivenFile],
-) -> anyhow::Result<Created> {
-    let created = create(app, configuration, name, First::Nothing, &[], None).await?;
-    app.engine.command(created.session, Command::SetMode(Mode::Plan), None).await??;
-    match first {
-        First::Nothing => {}
-        First::Message(message) => {
-            app.engine.send(created.session, &message.text, files, false, None).await??;
-        }
-        First::Goal { id, objective, terms } => {
-            let command = Command::SetGoal { id, objective, terms };
-            app.engine.command(created.session, command, None).await??;
-        }
-    }
-    Ok(created)
+/// A session that is to be made.
+pub(crate) struct New<'a> {
+    pub(crate) configuration: Configuration,
+    pub(crate) mode: Mode,
+    pub(crate) name: Option<String>,
+    pub(crate) first: First,
+    /// What a first message carries.
+    pub(crate) files: &'a [GivenFile],
 }
 
 /// Makes a session that begins with something; the one that the same request made before, if there is one.
-pub(crate) async fn create(
-    app: &App,
-    configuration: Configuration,
-    name: Option<String>,
-    first: First,
-    files: &[GivenFile],
-    request: Option<&RequestId>,
-) -> anyhow::Result<Created> {
+pub(crate) async fn create(app: &App, new: New<'_>, request: Option<&RequestId>) -> anyhow::Result<Created> {
+    let New { configuration, mode, name, first, files } = new;
     let labels = BTreeMap::from([("directory".to_owned(), configuration.directory.clone())]);
-    let new = NewSession { configuration, place: app.place(), ephemeral: app.ephemeral, name, labels, first };
+    let (place, ephemeral) = (app.place(), app.ephemeral);
+    let new = NewSession { configuration, place, ephemeral, mode, name, labels, first };
     let created = match &new.first {
         First::Message(message) => {
             let text = message.text.clone();
@@ -264,6 +250,7 @@ pub(crate) fn with_model(mut model: ModelChoice, directory: &Path) -> anyhow::Re
         summariser: None,
         prompts: Prompts::default(),
         goal: Terms::default(),
+        without_goals: false,
     })
 }
 

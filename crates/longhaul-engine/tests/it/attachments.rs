@@ -7,6 +7,7 @@ use longhaul_engine::{Done, Driven, GivenFile, MAX_ATTACHMENT_BYTES, NewSession,
 use longhaul_model::ModelCall;
 use longhaul_model::files::with_bytes;
 use longhaul_session::command::{Command, First, Refusal};
+use longhaul_session::entry::Mode;
 use longhaul_session::id::SessionId;
 use longhaul_session::item::Item;
 use longhaul_session::state::MAX_FILES;
@@ -44,6 +45,7 @@ fn new(world: &World) -> NewSession {
         configuration: world.configuration(),
         place: "here".to_owned(),
         ephemeral: false,
+        mode: Mode::Default,
         name: None,
         labels: BTreeMap::new(),
         first: First::Nothing,

@@ -55,7 +55,7 @@ fn deadly(fact: &Fact) -> &'static [Scenario] {
         Fact::CompactionRequested | Fact::Compacted { .. } => &[Compaction],
         Fact::CompactionFailed { .. } | Fact::Cleared => &[Compaction],
         Fact::Goal { .. } | Fact::Mode { .. } | Fact::Steering { .. } => &[Goal],
-        Fact::Configured | Fact::Named { .. } | Fact::Redacted { .. } => &[People],
+        Fact::Configured { .. } | Fact::Named { .. } | Fact::Redacted { .. } => &[People],
         Fact::Archived | Fact::Unarchived | Fact::Edited { .. } | Fact::Settled { .. } => &[People],
         Fact::Forked { .. } | Fact::Imported { .. } => &[Copies],
         Fact::ResponseStarted { .. } => &[Background],
@@ -144,6 +144,7 @@ fn configuration(directory: String) -> Configuration {
         limits: Limits { max_crashes: 1_000, ..Limits::default() },
         summariser: None,
         goal: Terms::default(),
+        without_goals: false,
         prompts: longhaul_session::prompts::Prompts::default(),
     }
 }
@@ -157,6 +158,7 @@ async fn begin_as(stage: &mut Stage, first: First, configuration: Configuration)
         configuration,
         place: "here".to_owned(),
         ephemeral: false,
+        mode: Mode::Default,
         name: None,
         labels: BTreeMap::new(),
         first,
@@ -317,6 +319,7 @@ async fn foreign_log(directory: String) -> Vec<SealedEntry> {
         configuration: configuration(directory),
         place: "there".to_owned(),
         ephemeral: false,
+        mode: Mode::Default,
         name: Some("foreign".to_owned()),
         labels: BTreeMap::new(),
         first: say("once"),

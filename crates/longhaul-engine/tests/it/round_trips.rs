@@ -9,6 +9,7 @@ use longhaul_model::Model;
 use longhaul_model::scripted::ScriptedModel;
 use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::First;
+use longhaul_session::entry::Mode;
 use longhaul_session::id::{Timestamp, WorkerId};
 use longhaul_session::item::EffectClass;
 use longhaul_session::prompts::Prompts;
@@ -74,11 +75,13 @@ async fn cost(database: &Database, steps: usize) -> Counters {
         limits: Limits::default(),
         summariser: None,
         goal: longhaul_session::goal::Terms::default(),
+        without_goals: false,
     };
     let new = NewSession {
         configuration,
         place: "here".to_owned(),
         ephemeral: false,
+        mode: Mode::Default,
         name: None,
         labels: BTreeMap::new(),
         first: First::Message("go".into()),

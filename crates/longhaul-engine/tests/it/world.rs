@@ -13,7 +13,7 @@ use longhaul_model::Model;
 use longhaul_model::scripted::ScriptedModel;
 use longhaul_session::agent::{Configuration, Limits, ModelChoice, ToolSpec};
 use longhaul_session::command::{Command, First};
-use longhaul_session::entry::{Content, Entry};
+use longhaul_session::entry::{Content, Entry, Mode};
 use longhaul_session::failure::Failure;
 use longhaul_session::goal::Terms;
 use longhaul_session::id::{EntryNo, SessionId, Timestamp, WorkerId};
@@ -163,6 +163,7 @@ impl World {
             limits: Limits::default(),
             summariser: None,
             goal: Terms::default(),
+            without_goals: false,
         }
     }
 
@@ -171,6 +172,7 @@ impl World {
             configuration,
             place: "here".to_owned(),
             ephemeral: false,
+            mode: Mode::Default,
             name: None,
             labels: BTreeMap::new(),
             first,

@@ -110,6 +110,11 @@ fn change(draft: &mut Draft, goal: Option<Goal>) -> Result<(), Refusal> {
     if draft.state.ephemeral {
         return Err(Refusal::Invalid("an ephemeral session cannot have a goal: it would not survive"));
     }
+    if draft.state.without_goals && goal.is_some() {
+        return Err(Refusal::Invalid(
+            "goals are switched off for this agent: its manifest says so in [goal], `enabled = false`",
+        ));
+    }
     let goal = goal.map(|goal| Goal { updated: draft.now, suppressed: false, ..goal });
     let after = SessionState { goal: goal.clone(), ..draft.state.clone() };
     let (next, told) = from_rest(draft, &after);

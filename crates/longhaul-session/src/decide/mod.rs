@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::agent::Configuration;
 use crate::command::{Command, OwnerAction, Refusal, Standing};
-use crate::entry::{Actor, Charge, Content, Entry, Fact, Mode, Next, Payload, Record, TurnVerdict};
+use crate::entry::{Actor, Charge, Entry, Fact, Mode, Next, Payload, Record, TurnVerdict};
 use crate::evolve::evolve;
 use crate::goal::{BudgetKind, GoalStatus};
 use crate::id::Timestamp;
@@ -119,8 +119,8 @@ pub fn may_tell(command: &Command) -> bool {
 
 fn apply(draft: &mut Draft, command: Command) -> Result<(), Refusal> {
     match command {
-        Command::Create { configuration, ephemeral, name, first } => {
-            user::create(draft, configuration, ephemeral, name, first)
+        Command::Create { configuration, ephemeral, name, mode, first } => {
+            user::create(draft, configuration, ephemeral, name, mode, first)
         }
         Command::Fork { parent } => user::detach(draft, |at, results| Fact::Forked { parent, at, results }),
         Command::Import { origin } => {
@@ -143,9 +143,7 @@ fn apply(draft: &mut Draft, command: Command) -> Result<(), Refusal> {
         Command::ResumeGoal => goal::resume(draft),
         Command::ClearGoal => goal::clear(draft),
         Command::SetMode(mode) => goal::set_mode(draft, mode),
-        Command::Configure(configuration) => {
-            draft.push(Fact::Configured, Some(Payload::new(Content::Configuration { configuration })))
-        }
+        Command::Configure(configuration) => user::configure(draft, configuration),
         Command::Grant { tool } => user::grant(draft, tool),
         Command::Rename { name } => user::rename(draft, name),
         Command::Redact { entry } => user::redact(draft, entry),

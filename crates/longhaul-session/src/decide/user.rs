@@ -6,8 +6,8 @@ use super::{Draft, after_turn};
 use crate::agent::Configuration;
 use crate::command::{Answer, First, Ran, Refusal};
 use crate::context::UserMessage;
-use crate::entry::{Charge, Content, Fact, Payload, Place, ResultFact, TurnVerdict};
-use crate::goal::{BudgetKind, GoalStatus};
+use crate::entry::{Charge, Content, Fact, Mode, Payload, Place, ResultFact, TurnVerdict};
+use crate::goal::{BudgetKind, Goal, GoalStatus};
 use crate::id::{CallId, EntryNo, WorkerId};
 use crate::item::{Item, Message, Outcome, ToolResult};
 use crate::state::{
@@ -20,17 +20,32 @@ pub(super) fn create(
     configuration: Box<Configuration>,
     ephemeral: bool,
     name: Option<String>,
+    mode: Mode,
     first: First,
 ) -> Result<(), Refusal> {
     valid_name(name.as_deref())?;
     draft.configuration = Some(Arc::from(configuration.clone()));
+    let without_goals = configuration.without_goals;
     let content = Payload::new(Content::Configuration { configuration });
-    draft.push(Fact::Created { ephemeral, name }, Some(content))?;
+    draft.push(Fact::Created { ephemeral, without_goals, name }, Some(content))?;
+    if mode != draft.state.mode {
+        super::goal::set_mode(draft, mode)?;
+    }
     match first {
         First::Nothing => Ok(()),
         First::Message(said) => say(draft, Fact::Message, said),
         First::Goal { id, objective, terms } => super::goal::set(draft, id, &objective, terms),
     }
+}
+
+/// A session keeps the goal it has: goals are switched off where there is none to be forgotten.
+pub(super) fn configure(draft: &mut Draft, configuration: Box<Configuration>) -> Result<(), Refusal> {
+    let without_goals = configuration.without_goals;
+    if without_goals && draft.state.goal.as_ref().is_some_and(Goal::is_unfinished) {
+        return Err(Refusal::Invalid("the session has a goal; remove it before goals are switched off"));
+    }
+    let content = Payload::new(Content::Configuration { configuration });
+    draft.push(Fact::Configured { without_goals }, Some(content))
 }
 
 fn say(draft: &mut Draft, fact: Fact, said: Message) -> Result<(), Refusal> {

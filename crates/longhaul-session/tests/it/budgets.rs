@@ -18,6 +18,8 @@ use crate::driver::{Session, call, configuration, ran, send, set_goal};
 const MAX_WORK: usize = 2_000;
 /// The most tokens of an answer of these models.
 const OUTPUT: u64 = 200;
+/// How they are asked for a summary.
+const INSTRUCTION: &str = "Say in short what was done, what was found, and what is left to do.";
 
 /// What a model does in one step, and what happens beside it.
 #[derive(Clone, Debug)]
@@ -68,15 +70,20 @@ impl Run {
     }
 
     fn view(&self, over: bool) -> View {
-        let most = bound::next_call(&self.session.state, &self.session.context);
-        let without_room = self.session.state.without_room(&most, 0);
+        let (state, context) = (&self.session.state, &self.session.context);
+        let without_room = state.without_room(&bound::next_call(state, context), 0);
+        let summary = bound::next_summary(state, context, INSTRUCTION);
+        let without_room_to_compact = state.without_room(&summary, 0);
         let next_request_tokens = if over { u64::MAX } else { 0 };
-        View { without_room, next_request_tokens, ..self.session.view() }
+        View { without_room, without_room_to_compact, next_request_tokens, ..self.session.view() }
     }
 
     /// Makes a call that uses all it can. Returns what it spends.
     fn most(&mut self) -> Spend {
-        let usage = bound::next_call(&self.session.state, &self.session.context);
+        self.spends(bound::next_call(&self.session.state, &self.session.context))
+    }
+
+    fn spends(&mut self, usage: Usage) -> Spend {
         let goal = self.session.state.works_for();
         if goal.is_some() {
             self.dearest = self.dearest.max(usage.budget_tokens());
@@ -107,7 +114,8 @@ impl Run {
                 session.own(OwnerAction::CommitStep { basis, step, spend: Spend::default() });
             }
             Work::Compact => {
-                let spend = self.most();
+                let most = bound::next_summary(&self.session.state, &self.session.context, INSTRUCTION);
+                let spend = self.spends(most);
                 let (summary, keep_from) = ("So far.".to_owned(), self.session.state.head + 1);
                 self.session.own(OwnerAction::Compact { basis, summary, keep_from, kept: Vec::new(), spend });
             }
@@ -231,17 +239,43 @@ fn what_was_measured_counts_as_it_was_and_what_came_since_by_its_bytes() {
     let mut session = Session::running();
     let unmeasured = bound::next_call(&session.state, &session.context);
     assert_eq!(unmeasured.output, bound::MAX_OUTPUT_TOKENS);
-    let measured = Measured { input_tokens: 5_000, items: 1, bytes: 5, pruned_to: 0 };
-    let Step::Model { items, calls, finish, .. } = crate::driver::model_step(&[call("a")]) else { return };
-    let timing = Timing::default();
-    let step = Box::new(Step::Model { items, calls, finish, response_id: None, measured, timing });
-    let (basis, spend) = (session.basis(), session.spend(0));
-    session.own(OwnerAction::CommitStep { basis, step, spend }).tools(&[("a", Outcome::Ok)]);
+    measure(&mut session, 5_000);
     let bound = bound::next_call(&session.state, &session.context).input;
     assert!((5_100..5_400).contains(&bound), "{bound}");
     session.run(Command::Configure(Box::new(configuration())));
     let reconfigured = bound::next_call(&session.state, &session.context).input;
     assert!(reconfigured < 5_000, "nothing that is sent now was measured: {reconfigured}");
+}
+
+#[test]
+fn a_summary_costs_its_instruction_too_and_another_model_is_not_taken_for_the_measured_one() {
+    let summary = |summariser: Option<&str>, instruction: &str| {
+        let summariser = summariser.map(|name| {
+            Box::new(ModelChoice { max_output_tokens: Some(7), ..ModelChoice::new("scripted", name) })
+        });
+        let configuration = Box::new(Configuration { summariser, ..configuration() });
+        let mut session = Session::created();
+        session.run(Command::Configure(configuration)).send("go").acquire().prepare();
+        measure(&mut session, 50);
+        let answer = bound::next_call(&session.state, &session.context);
+        (answer, bound::next_summary(&session.state, &session.context, instruction))
+    };
+    let (answer, asked) = summary(None, &"word ".repeat(2_000));
+    assert!((10_000..10_100).contains(&(asked.input - answer.input)), "{asked:?}, {answer:?}");
+    let (known, another) = (summary(Some("script.toml"), "").1, summary(Some("another"), "").1);
+    assert_eq!((known.output, another.output), (7, 7));
+    assert!(known.input < 1_000, "what was measured counts: {known:?}");
+    assert!(another.input > known.input + 1_000, "all of it counts by its bytes: {another:?}");
+}
+
+/// Makes a step for which so many tokens were measured.
+fn measure(session: &mut Session, input_tokens: u64) {
+    let measured = Measured { input_tokens, items: 1, bytes: 5, pruned_to: 0 };
+    let Step::Model { items, calls, finish, .. } = crate::driver::model_step(&[call("a")]) else { return };
+    let timing = Timing::default();
+    let step = Box::new(Step::Model { items, calls, finish, response_id: None, measured, timing });
+    let (basis, spend) = (session.basis(), session.spend(0));
+    session.own(OwnerAction::CommitStep { basis, step, spend }).tools(&[("a", Outcome::Ok)]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use longhaul_session::agent::{Configuration, Limits, ModelChoice, ToolSpec};
 use longhaul_session::command::{Basis, Command, Cut, First, OwnerAction, Ran, Refusal, Step};
 use longhaul_session::context::{Context, Needed};
 use longhaul_session::decide::decide;
-use longhaul_session::entry::{CallFact, Entry, Fact, FinishReason, Measured, Place, Record, Timing};
+use longhaul_session::entry::{CallFact, Entry, Fact, FinishReason, Measured, Mode, Place, Record, Timing};
 use longhaul_session::evolve::evolve;
 use longhaul_session::failure::{Failure, FailureClass, Retry};
 use longhaul_session::goal::{Budget, Goal, Terms};
@@ -252,7 +252,7 @@ pub(crate) fn read_back(entries: &[Entry], state: &SessionState) -> Context {
 
 pub(crate) fn create(first: First, ephemeral: bool) -> Command {
     let configuration = Box::new(configuration());
-    Command::Create { configuration, ephemeral, name: None, first }
+    Command::Create { configuration, ephemeral, name: None, mode: Mode::Default, first }
 }
 
 pub(crate) fn configuration() -> Configuration {
@@ -268,6 +268,7 @@ pub(crate) fn configuration() -> Configuration {
         limits: Limits::default(),
         summariser: None,
         goal: Terms::default(),
+        without_goals: false,
     }
 }
 

@@ -1,10 +1,12 @@
 //! Goals, as far as the rules alone hold them: who may change what, budgets, continuation, suspicion.
 
+use longhaul_session::agent::Configuration;
 use longhaul_session::command::{Command, Cut, First, GoalStep, OwnerAction, Refusal, Step};
 use longhaul_session::entry::{Fact, FinishReason, Mode, ModelGoal, Next, Place, ResultFact};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::goal::{
-    Budget, BudgetKind, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, MAX_OBJECTIVE_CHARS, Terms, valid_objective,
+    Budget, BudgetKind, Goal, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, MAX_OBJECTIVE_CHARS, Terms,
+    valid_objective,
 };
 use longhaul_session::id::CallId;
 use longhaul_session::item::{Item, Outcome, ToolResult};
@@ -13,7 +15,9 @@ use longhaul_session::prompts::Prompts;
 use longhaul_session::state::{Origin, Status};
 use longhaul_session::usage::{Spend, Usage};
 
-use crate::driver::{Session, call, create, edit_budget, finish, goal_id, ran, send, set_goal, token_budget};
+use crate::driver::{
+    Session, call, configuration, create, edit_budget, finish, goal_id, ran, send, set_goal, token_budget,
+};
 
 /// A session in the first continuation of its goal.
 fn pursuing(budget: Budget) -> Session {
@@ -87,6 +91,50 @@ fn a_session_can_begin_with_a_goal_and_works_on_it_at_once() {
     let (objective, terms) = ("All tests pass".to_owned(), Terms::default());
     session.run(create(First::Goal { id: goal_id(1), objective, terms }, false));
     assert_eq!((session.state.status, session.state.turn.origin), (Status::Running, Origin::Continuation));
+}
+
+#[test]
+fn where_goals_are_switched_off_there_are_none() {
+    let without = |without_goals| Box::new(Configuration { without_goals, ..configuration() });
+    let create = |first| Command::Create {
+        configuration: without(true),
+        ephemeral: false,
+        name: None,
+        mode: Mode::Default,
+        first,
+    };
+    let (id, objective) = (goal_id(1), "objective".to_owned());
+    let first = First::Goal { id, objective, terms: Terms::default() };
+    let refusal = Session::default().refusal(create(first));
+    assert!(refusal.to_string().contains("switched off"), "{refusal}");
+    let mut session = Session::default();
+    session.run(create(First::Message("hello".into()))).acquire().prepare();
+    assert!(session.refusal(goal_command("objective")).to_string().contains("switched off"));
+    session.model(&[call("a")]);
+    let goal = Goal::new(goal_id(1), "o".to_owned(), Budget::default(), Vec::new(), session.now);
+    session.refusal(model_goal(&session, ModelGoal::Created(Box::new(goal))));
+    session.run(Command::Configure(without(false))).run(goal_command("objective"));
+    let refusal = session.refusal(Command::Configure(without(true)));
+    assert!(refusal.to_string().contains("has a goal"), "nothing is forgotten: {refusal}");
+    session.run(Command::ClearGoal).run(Command::Configure(without(true)));
+    assert!(session.state.without_goals);
+}
+
+#[test]
+fn a_session_may_begin_in_plan_mode_in_the_entries_that_make_it() {
+    let (id, objective) = (goal_id(1), "objective".to_owned());
+    let first = First::Goal { id, objective, terms: Terms::default() };
+    let mut session = Session::default();
+    session.run(Command::Create {
+        configuration: Box::new(configuration()),
+        ephemeral: false,
+        name: None,
+        mode: Mode::Plan,
+        first,
+    });
+    assert_eq!((session.state.status, session.state.mode), (Status::Waiting, Mode::Plan));
+    session.run(Command::SetMode(Mode::Default));
+    assert_eq!(session.state.status, Status::Running);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use longhaul_session::agent::Limits;
 use longhaul_session::command::{Command, OwnerAction};
 use longhaul_session::entry::{CallFact, FinishReason, Place};
 use longhaul_session::failure::{FailureClass, retry_delay_ms};
-use longhaul_session::goal::Budget;
+use longhaul_session::goal::{Budget, BudgetKind};
 use longhaul_session::id::{CallId, Digest};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::owed::{View, Work};
@@ -229,6 +229,19 @@ fn an_answer_that_is_being_made_is_picked_up_before_the_model_is_told_anything()
 }
 
 #[test]
+fn an_answer_that_is_being_made_is_picked_up_unless_the_time_of_a_hard_budget_is_over() {
+    let mut session = Session::running();
+    let action = OwnerAction::RecordResponse { basis: session.basis(), response_id: "r".to_owned() };
+    session.own(action);
+    let owed = |kind| {
+        let view = View { without_room: Some(kind), ..session.view() };
+        session.owed_with(&view, &LIMITS)
+    };
+    assert_eq!(owed(BudgetKind::Tokens), Work::CallModel, "it had room when it began");
+    assert_eq!(owed(BudgetKind::Time), Work::FinishTurn(FinishReason::HardBudget(BudgetKind::Time)));
+}
+
+#[test]
 fn a_request_over_the_threshold_is_compacted_first_and_not_twice() {
     let mut session = Session::running();
     session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
@@ -236,6 +249,28 @@ fn a_request_over_the_threshold_is_compacted_first_and_not_twice() {
     assert_eq!(owed_at(&session, 8_001), Work::Compact);
     session.compact();
     assert_eq!(failed_with(owed_at(&session, 8_001)), Some(FailureClass::ContextStillOverLimit));
+}
+
+#[test]
+fn a_summary_that_a_hard_budget_leaves_no_room_for_ends_the_turn() {
+    let without = |session: &Session, next_request_tokens: u64| {
+        let without_room_to_compact = Some(BudgetKind::Cost);
+        let view = View { without_room_to_compact, next_request_tokens, ..session.view() };
+        session.owed_with(&view, &LIMITS)
+    };
+    let ended = Work::FinishTurn(FinishReason::HardBudget(BudgetKind::Cost));
+    let mut session = Session::running();
+    session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
+    assert_eq!(without(&session, 8_000), Work::CallModel, "an answer has room");
+    assert_eq!(without(&session, 8_001), ended);
+    session.model(&[]);
+    assert_eq!(owed_at(&session, 8_001), Work::Compact);
+    assert_eq!(without(&session, 8_001), Work::FinishTurn(FinishReason::Complete));
+    session.finish().run(Command::RequestCompaction).acquire();
+    assert_eq!(without(&session, 0), ended);
+    retrying(&mut session, FailureClass::Network, 60_000);
+    assert_eq!(without(&session, 0), ended, "what has no room is not waited for");
+    assert!(matches!(session.owed(), Work::WaitUntil(_)));
 }
 
 #[test]

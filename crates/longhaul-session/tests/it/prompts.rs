@@ -5,6 +5,7 @@ use std::sync::Arc;
 use longhaul_session::agent::Configuration;
 use longhaul_session::command::{Command, First, OwnerAction};
 use longhaul_session::decide::{Decision, decide_as};
+use longhaul_session::entry::Mode;
 use longhaul_session::goal::{Budget, BudgetKind, Goal, GoalUsage, Terms};
 use longhaul_session::id::Timestamp;
 use longhaul_session::item::{Item, Outcome};
@@ -263,6 +264,7 @@ fn what_is_committed_is_worded_by_the_configuration() {
         configuration: Box::new((*configuration).clone()),
         ephemeral: false,
         name: None,
+        mode: Mode::Default,
         first,
     };
     let created = decide_as(None, &SessionState::default(), create, Timestamp(0)).expect("it is allowed");

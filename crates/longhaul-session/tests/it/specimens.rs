@@ -45,11 +45,14 @@ fn beginning() -> Vec<Specimen> {
         text: "Wrap up now.".to_owned(),
     };
     vec![
-        (Fact::Created { ephemeral: false, name: Some("a name".to_owned()) }, configuration()),
+        (
+            Fact::Created { ephemeral: false, without_goals: false, name: Some("a name".to_owned()) },
+            configuration(),
+        ),
         (Fact::Forked { parent: session_id(), at: 40, results: vec![fact_of_result()] }, answered()),
         (Fact::Imported { origin: session_id(), at: 40, results: vec![fact_of_result()] }, answered()),
         (Fact::Prepared, Some(prepared)),
-        (Fact::Configured, configuration()),
+        (Fact::Configured { without_goals: true }, configuration()),
         (Fact::Message, user()),
         (Fact::Queued, user()),
         (Fact::Unqueued { message: 7 }, None),

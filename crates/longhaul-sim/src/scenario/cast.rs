@@ -53,6 +53,7 @@ impl Play {
             limits: (self.scenario.limits)(),
             summariser: None,
             goal: Terms::default(),
+            without_goals: false,
         }
     }
 }

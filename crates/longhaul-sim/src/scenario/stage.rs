@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use longhaul_engine::{Engine, NewSession};
 use longhaul_session::command::First;
+use longhaul_session::entry::Mode;
 use longhaul_session::id::{GoalId, SessionId};
 use longhaul_session::state::SessionState;
 use longhaul_store::RequestId;
@@ -53,6 +54,7 @@ async fn set_goal(world: &World, engine: &Engine, play: Play) -> SessionId {
         configuration: play.configuration(),
         place: PLACE.to_owned(),
         ephemeral: false,
+        mode: Mode::Default,
         name: None,
         labels: BTreeMap::new(),
         first,

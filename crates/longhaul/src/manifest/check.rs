@@ -40,9 +40,9 @@ pub(crate) fn check(options: &Options, file: Option<PathBuf>) -> anyhow::Result<
             })?
         }
     };
-    let tools = with_goal_tools(Toolbox::builtin());
+    let all_tools = with_goal_tools(Toolbox::builtin());
     let mut out = anstream::stdout();
-    let configuration = match super::load(&path, &tools) {
+    let configuration = match super::load(&path, &all_tools) {
         Ok(configuration) => configuration,
         Err(error) if options.json => {
             writeln!(out, "{}", json!({ "manifest": path, "ok": false, "errors": error.reports() }))?;
@@ -50,7 +50,8 @@ pub(crate) fn check(options: &Options, file: Option<PathBuf>) -> anyhow::Result<
         }
         Err(error) => return Err(error.into()),
     };
-    let found = Found::new(configuration, super::kept(&path)?, &tools)?;
+    let tools = if configuration.without_goals { Toolbox::builtin() } else { all_tools };
+    let found = Found::new(configuration, super::kept(&path)?, tools)?;
     let text = if options.json { format!("{}\n", found.json(&path)) } else { found.described(&path) };
     out.write_all(found.mask.text(&text).as_bytes())?;
     Ok(if found.problem.is_none() { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -79,7 +80,7 @@ struct Found {
 }
 
 impl Found {
-    fn new(mut configuration: Configuration, kept: Option<Kept>, tools: &Toolbox) -> anyhow::Result<Self> {
+    fn new(mut configuration: Configuration, kept: Option<Kept>, tools: Toolbox) -> anyhow::Result<Self> {
         configuration.model = providers::with_usual_key(configuration.model);
         let mut warnings = Vec::new();
         let source = configuration.model.key.as_ref();
@@ -94,7 +95,7 @@ impl Found {
         }
         let scope = Scope::new(&configuration.scope, Path::new(&configuration.directory))?.summary();
         let names: Vec<String> = tools.specs().into_iter().map(|spec| spec.name).collect();
-        let tools = tools.clone().configured(&configuration.tools);
+        let tools = tools.configured(&configuration.tools);
         let permitted = names.into_iter().filter_map(|name| tools.permission(&name).map(|may| (name, may)));
         Ok(Found {
             tools: permitted.collect(),
@@ -155,7 +156,9 @@ impl Found {
         line("tools", &self.described_tools());
         line("limits", &described_limits(limits));
         line("compaction", &described_compaction(&self.configuration));
-        if !goal.is_empty() {
+        if self.configuration.without_goals {
+            line("goals", "switched off");
+        } else if !goal.is_empty() {
             line("goals", &described_goal(goal));
         }
         if let Some(kept) = &self.kept {

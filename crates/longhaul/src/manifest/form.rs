@@ -303,6 +303,8 @@ pub(super) struct Prompts {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Goal {
+    /// Whether sessions can have goals; they can unless it is false, and then the model is told nothing of goals.
+    pub(super) enabled: Option<bool>,
     /// The most tokens, uncached input and output.
     pub(super) tokens: Option<TokenBudget>,
     /// The longest it may be worked on.

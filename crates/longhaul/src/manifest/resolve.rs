@@ -61,6 +61,7 @@ pub(super) fn resolve(
     let scope = resolver.scope(scope, directory.as_deref());
     let tools = settings.into_iter().map(|(name, tool)| setting(name, &tool)).collect();
     let prompts = resolver.prompts(prompts);
+    let without_goals = !goal.enabled.unwrap_or(true);
     let goal = resolver.goal(goal, directory.as_deref());
     let directory = resolver.text(&["agent", "directory"], &directory?)?;
     Some(Configuration {
@@ -74,6 +75,7 @@ pub(super) fn resolve(
         summariser,
         prompts,
         goal,
+        without_goals,
     })
 }
 
@@ -483,7 +485,17 @@ impl<'a> Resolver<'a> {
 
     /// Resolves what goals are held to. Whether the files are there is asked when a goal is set.
     fn goal(&mut self, goal: form::Goal, directory: Option<&Path>) -> Terms {
-        let form::Goal { tokens, time, cost, continuations, hard, checks, check_time: _, protected } = goal;
+        let form::Goal {
+            enabled: _,
+            tokens,
+            time,
+            cost,
+            continuations,
+            hard,
+            checks,
+            check_time: _,
+            protected,
+        } = goal;
         let fits = |text: &String, most: usize| !text.trim().is_empty() && text.len() <= most;
         if checks.len() > MAX_CHECKS || !checks.iter().all(|check| fits(check, MAX_CHECK_BYTES)) {
             let what = format!("there are at most {MAX_CHECKS} checks, of 1 to {MAX_CHECK_BYTES} bytes each");

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::plain::plain;
-use crate::world::{Ran, World, until_file_says};
+use crate::world::{Ran, Running, World, until_file_says};
 
 pub(crate) const COMPLETE: &str = "[[turn.step]]\n[[turn.step.call]]\ntool = \"update_goal\"\narguments = { status = \"complete\", note = \"I ran it.\" }\n";
 pub(crate) const SAY: &str = "[[turn.step]]\ntext = \"That is all.\"\n";
@@ -221,6 +221,36 @@ fn a_session_that_plans_does_not_pursue_its_goal_until_it_works() {
     assert_eq!((worked.code, worked.stderr.as_str()), (0, ""), "{}", worked.stdout);
     assert_eq!(goal_of(&world)["status"], "complete");
     assert!(world.run(&["mode", "@last", "work"]).stderr.contains("in this mode already"));
+    let repeatable = ["--plan", "--request-id", "once", "--detach"];
+    let (once, again) = (pursue(&world, &script, &repeatable), pursue(&world, &script, &repeatable));
+    assert_eq!((once.code, &once.stdout), (0, &again.stdout), "{}{}", once.stderr, again.stderr);
+    assert_eq!(
+        world.show("@last")["head"],
+        3,
+        "it begins with its mode and its goal: {}",
+        world.show("@last")
+    );
+}
+
+#[test]
+fn where_a_manifest_switches_goals_off_nothing_of_them_reaches_model_or_log() {
+    let world = World::new();
+    world.write("script.toml", &[TURN, SAY].concat());
+    let manifest = "[model]\nprovider = \"scripted\"\nscript = \"script.toml\"\n[agent]\ndirectory = \"work\"\n\
+                    [goal]\nenabled = false\ntokens = \"200k\"\n";
+    world.write("longhaul.toml", manifest);
+    world.succeed(&["run", "go"]);
+    let log = world.succeed(&["--json", "log", "@last"]);
+    let told: Vec<&str> = log.lines().filter(|line| !line.contains("without_goals")).collect();
+    assert!(told.iter().any(|line| line.contains("prepared")), "{log}");
+    assert!(!told.concat().contains("goal"), "{told:?}");
+    let refused = world.run(&["run", "--goal", "all is done"]);
+    assert!(refused.code == 1 && refused.stderr.contains("switches goals off"), "{}", refused.stderr);
+    let refused = world.run(&["goal", "set", "@last", "all is done"]);
+    assert!(refused.code == 1 && refused.stderr.contains("switches goals off"), "{}", refused.stderr);
+    let checked = world.succeed(&["agent", "check"]);
+    assert!(checked.contains("goals      switched off"), "{checked}");
+    assert!(!checked.contains("update_goal"), "{checked}");
 }
 
 #[test]
@@ -302,6 +332,23 @@ fn what_cannot_be_a_goal_is_refused_with_what_to_do() {
             ran.stderr
         );
     }
+}
+
+#[test]
+fn a_cost_that_nobody_here_learns_of_is_said_to_limit_nothing() {
+    let world = World::new();
+    let run = |more: &[&str]| {
+        let goal = ["run", "--dir", "work", "--goal", "all is done", "--cost", "5usd", "--detach"];
+        let mut command = world.command(&[&goal[..], more].concat());
+        command.env("KEY", "k");
+        let ran = Running::start(command).finish();
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stderr
+    };
+    let told = run(&["--provider", "vllm", "--model", "mine"]);
+    assert!(told.contains("note: the $5.00 may be crossed unseen: what the tokens of mine cost"), "{told}");
+    assert_eq!(run(&["--provider", "anthropic", "--model", "claude-opus-5", "--key-env", "KEY"]), "");
+    assert_eq!(run(&["--provider", "openrouter", "--model", "mine", "--key-env", "KEY"]), "");
 }
 
 #[test]

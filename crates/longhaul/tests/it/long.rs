@@ -5,7 +5,7 @@ use std::process::Command;
 use longhaul_session::agent::Configuration;
 use longhaul_session::command::{Basis, Command as Ask, First, OwnerAction, Ran, Step};
 use longhaul_session::decide::decide;
-use longhaul_session::entry::{CallFact, Entry, Measured, Place, Timing};
+use longhaul_session::entry::{CallFact, Entry, Measured, Mode, Place, Timing};
 use longhaul_session::id::{CallId, Digest, SessionId, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Item, Outcome, ToolCall, ToolResult};
 use longhaul_session::log::seal;
@@ -58,7 +58,7 @@ fn write_log(world: &World) {
     let mut session = Writer::default();
     let configuration = configuration(world);
     let first = First::Message("go on for long".into());
-    session.ask(Ask::Create { configuration, ephemeral: false, name: None, first });
+    session.ask(Ask::Create { configuration, ephemeral: false, name: None, mode: Mode::Default, first });
     let worker = WorkerId(Uuid::from_u128(7));
     session.ask(Ask::Acquire { worker, lost: None, estimate: Usage::default() });
     session.own(OwnerAction::Prepare { system: "You are tested.".to_owned(), tools: Vec::new() });

@@ -6,6 +6,7 @@ use longhaul_engine::{Engine, Models, NewSession, SystemHost};
 use longhaul_model::Model;
 use longhaul_session::agent::{Configuration, Limits, ModelChoice, ToolPermission, ToolSetting};
 use longhaul_session::command::First;
+use longhaul_session::entry::Mode;
 use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::prompts::Prompts;
 
@@ -369,11 +370,13 @@ fn asking(world: &World) -> String {
         limits: Limits::default(),
         summariser: None,
         goal: longhaul_session::goal::Terms::default(),
+        without_goals: false,
     };
     let new = NewSession {
         configuration,
         place: world.kept.place(),
         ephemeral: false,
+        mode: Mode::Default,
         name: None,
         labels: std::collections::BTreeMap::new(),
         first: First::Message("go".into()),

@@ -130,6 +130,7 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
         archived,
         mode,
         ephemeral,
+        without_goals,
         name: _,
         configured_at: _,
         prepared_at,
@@ -161,7 +162,8 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
         grants: _,
         last_error: _,
     } = state;
-    (status, archived, mode, ephemeral, *prepared_at > 0, newest, context_digest.is_some()).hash(out);
+    (status, archived, mode, ephemeral, without_goals, newest).hash(out);
+    (*prepared_at > 0, context_digest.is_some()).hash(out);
     (names.entry(*boundary), names.entry(*history_at), *steps_since_boundary > 0, attempt).hash(out);
     queue.iter().chain(kept).map(|n| names.entry(*n)).collect::<Vec<_>>().hash(out);
     kept.len().hash(out);

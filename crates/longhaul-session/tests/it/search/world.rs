@@ -6,6 +6,7 @@ use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::{Basis, Command, First, OwnerAction, Refusal};
 use longhaul_session::context::{Context, UserMessage};
 use longhaul_session::decide::decide;
+use longhaul_session::entry::Mode;
 use longhaul_session::goal::{Budget, Terms};
 use longhaul_session::id::{CallId, EntryNo, Epoch, GoalId, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Outcome};
@@ -158,7 +159,13 @@ impl World {
             },
         };
         let configuration = Box::new(configuration());
-        world.accept(Command::Create { configuration, ephemeral: false, name: None, first })?;
+        world.accept(Command::Create {
+            configuration,
+            ephemeral: false,
+            name: None,
+            mode: Mode::Default,
+            first,
+        })?;
         world.accept(Command::Acquire { worker: worker(0), lost: None, estimate: Usage::default() })?;
         let system = "You work.".to_owned();
         let owned = |action| Command::Owned { epoch: 1, action };
@@ -274,5 +281,6 @@ fn configuration() -> Configuration {
         limits: Limits::default(),
         summariser: None,
         goal: Terms::default(),
+        without_goals: false,
     }
 }
