@@ -80,8 +80,10 @@ pub static SCENARIOS: [Scenario; 11] = [
     },
     Scenario {
         name: "hard-budget",
-        about: "a hard budget is never crossed, and ends the turn",
-        terms: || tokens(80_000, true),
+        about: "a hard budget is never crossed, summaries and lost attempts included, and ends the turn",
+        terms: || tokens(120_000, true),
+        limits: || Limits { compact_above_tokens: 6_000, ..limits() },
+        output_bytes: 1_500,
         ..Scenario::ordinary(actor::works_until_told, end::hard_budget)
     },
     Scenario {
