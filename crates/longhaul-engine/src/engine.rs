@@ -19,6 +19,7 @@ use longhaul_session::ledger::{Ledger, is_configuration};
 use longhaul_session::log::{Verifier, open, open_record};
 use longhaul_session::state::SessionState;
 use longhaul_store::{Parent, RequestId, Row, Store};
+use longhaul_tools::check::{Checker, Shell};
 use longhaul_tools::output::Mask;
 use longhaul_tools::toolbox::Toolbox;
 use longhaul_tools::workspace::ArtifactReader;
@@ -51,6 +52,8 @@ pub struct Engine {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) models: Arc<dyn Models>,
     pub(crate) tools: Toolbox,
+    /// Runs the checks of goals.
+    pub(crate) checker: Arc<dyn Checker>,
     pub(crate) episodes: Arc<Episodes>,
     /// Where the user keeps skills.
     pub(crate) skills: Option<Arc<Path>>,
@@ -119,13 +122,20 @@ impl Engine {
     /// Makes an engine.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, host: Arc<dyn Host>, models: Arc<dyn Models>, tools: Toolbox) -> Self {
-        Engine { store, host, models, tools, episodes: Arc::default(), skills: None }
+        let checker = Arc::new(Shell);
+        Engine { store, host, models, tools, checker, episodes: Arc::default(), skills: None }
     }
 
     /// Offers sessions the skills in a folder, besides those of their workspaces.
     #[must_use]
     pub fn with_skills(self, folder: &Path) -> Self {
         Engine { skills: Some(Arc::from(folder)), ..self }
+    }
+
+    /// Has the checks of goals run by something else than a shell.
+    #[must_use]
+    pub fn checked_by(self, checker: Arc<dyn Checker>) -> Self {
+        Engine { checker, ..self }
     }
 
     /// Returns its store.

@@ -637,7 +637,8 @@ impl Runner {
         let mask = Arc::new(KnownKeys(self.engine.models.clone()));
         let (terms, prompts) = (configuration.goal.clone(), configuration.prompts.clone());
         let check_ms = configuration.limits.check_ms;
-        let desk = Arc::new(Desk::new(Arc::clone(&self.engine.host), terms, prompts, check_ms));
+        let (host, checker) = (Arc::clone(&self.engine.host), Arc::clone(&self.engine.checker));
+        let desk = Arc::new(Desk::new(host, checker, terms, prompts, check_ms));
         let mut toolbox = self.engine.tools.clone();
         // All of them or none for the whole session: tools that came and went would spoil what is cached.
         if !self.state().ephemeral && !configuration.without_goals {

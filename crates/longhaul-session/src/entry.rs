@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{Configuration, ToolSpec};
 use crate::failure::{Failure, Retry};
+use crate::gist::gist;
 use crate::goal::{BudgetKind, Goal};
 use crate::id::{CallId, Digest, EntryNo, Epoch, GoalId, SessionId, Timestamp, WorkerId};
 use crate::item::{EffectClass, FileSeen, Item, Outcome, ToolResult};
@@ -442,7 +443,7 @@ pub struct ResultFact {
     /// When it was started and when it ended, if it ran here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ran: Option<(Timestamp, Timestamp)>,
-    /// The digest of the output.
+    /// The digest of the output without the durations and times of day in it, by which repetition is found.
     pub digest: Digest,
 }
 
@@ -450,12 +451,7 @@ impl ResultFact {
     /// Makes the fact of a result.
     #[must_use]
     pub fn of(result: &ToolResult, ran: Option<(Timestamp, Timestamp)>) -> Self {
-        ResultFact {
-            call: result.call.clone(),
-            outcome: result.outcome,
-            ran,
-            digest: Digest::of(result.output.as_bytes()),
-        }
+        ResultFact { call: result.call.clone(), outcome: result.outcome, ran, digest: gist(&result.output) }
     }
 }
 

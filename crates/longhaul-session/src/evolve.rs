@@ -392,11 +392,13 @@ impl SessionState {
                 let surplus = goal.recent_turns.len().saturating_sub(SPIN_TURNS - 1);
                 goal.recent_turns.drain(..surplus);
             }
-            TurnVerdict::Spun(digest) => {
+            TurnVerdict::Spun(_) => {
                 goal.status = GoalStatus::Blocked;
-                goal.reason = Some(format!(
-                    "the last {SPIN_TURNS} turns made the same calls with the same results ({digest:?})"
-                ));
+                let same = match self.turn.tool_calls {
+                    1 => "call with the same result".to_owned(),
+                    calls => format!("{calls} calls with the same results"),
+                };
+                goal.reason = Some(format!("the last {SPIN_TURNS} turns made the same {same}"));
             }
         }
     }

@@ -13,6 +13,7 @@ pub mod decide;
 pub mod entry;
 pub mod evolve;
 pub mod failure;
+mod gist;
 pub mod goal;
 pub mod id;
 pub mod item;

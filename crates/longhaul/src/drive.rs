@@ -208,6 +208,10 @@ async fn conclude(
     match (driven, error) {
         (_, Some(failure)) => {
             renderer.say(&format!("failed: {}\n  {}", failure.message, failure.class.advice()))?;
+            if let Some(goal) = ended_by(state, &failure.message) {
+                let status = summary::goal_status(goal.status);
+                renderer.say(&format!("goal {status} · {spent}\n  go on with: longhaul resume {id}"))?;
+            }
         }
         (Driven::Stopped, None) => {
             renderer.say(&format!("stopped · {spent}\n  go on with: longhaul resume {id}"))?;
@@ -247,8 +251,12 @@ fn goal_end(state: &SessionState, goal: &Goal, id: &str, spent: &str) -> String 
 
 /// Returns the exit code of a session that failed: what its goal means, if it was that failure which ended it.
 fn failed_code(state: &SessionState, message: &str) -> u8 {
-    let ended = state.goal.as_ref().filter(|goal| goal.reason.as_deref() == Some(message));
-    if ended.is_some() { goal_code(state) } else { 1 }
+    if ended_by(state, message).is_some() { goal_code(state) } else { 1 }
+}
+
+/// Returns the goal that a failure has ended.
+fn ended_by<'a>(state: &'a SessionState, message: &str) -> Option<&'a Goal> {
+    state.goal.as_ref().filter(|goal| goal.reason.as_deref() == Some(message))
 }
 
 /// Returns the exit code that a resting session's goal means.

@@ -29,6 +29,8 @@ mod kill;
 #[cfg(test)]
 mod long;
 #[cfg(test)]
+mod long_goals;
+#[cfg(test)]
 mod managing;
 #[cfg(test)]
 mod manifest;
