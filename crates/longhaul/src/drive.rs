@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use longhaul_engine::{Driven, Snapshot, Watcher, Worker};
 use longhaul_session::command::Command;
-use longhaul_session::entry::Mode;
+use longhaul_session::entry::{Content, Mode};
 use longhaul_session::goal::{Goal, GoalStatus};
 use longhaul_session::id::{EntryNo, SessionId};
 use longhaul_session::state::{SessionState, Status};
@@ -203,7 +203,14 @@ async fn conclude(
         })?;
         return Ok(ExitCode::from(code));
     }
-    let spent = spend::phrase(&app.engine.ledger(session).await?);
+    let at = state.configured_at;
+    let configured = app.engine.entries(session, at..=at).await?;
+    let content = configured.first().and_then(|entry| entry.content.as_ref()).map(|payload| &payload.content);
+    let model = match content {
+        Some(Content::Configuration { configuration }) => Some(&configuration.model),
+        Some(Content::Items { .. } | Content::Prepared { .. } | Content::Guarded { .. }) | None => None,
+    };
+    let spent = spend::last_phrase(&state.ledger, model);
     let id = summary::short_id(session);
     match (driven, error) {
         (_, Some(failure)) => {

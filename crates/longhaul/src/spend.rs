@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use longhaul_session::agent::ModelChoice;
 use longhaul_session::ledger::{Ledger, ModelSpent, Spent};
 use longhaul_session::usage::Totals;
 
@@ -45,10 +46,26 @@ const COLUMNS: [Column; 7] = [
 
 /// Says in a phrase what was spent: tokens, cost and time. Of a played script it says no cost.
 pub(crate) fn phrase(ledger: &Ledger) -> String {
-    let Spent { totals, .. } = &ledger.total;
-    let cost = Cost::of(&ledger.total, ledger).in_phrase();
+    worded(&ledger.total.totals, &Cost::of(&ledger.total, ledger))
+}
+
+/// Says the same at the end of a run without reading the log: whether prices are known, the newest configuration
+/// says for all.
+pub(crate) fn last_phrase(totals: &Totals, model: Option<&ModelChoice>) -> String {
+    let is_played = model.is_some_and(|model| model.provider == Provider::Scripted.name());
+    let is_priced = model.is_some_and(|model| model.prices.is_some());
+    let cost = match totals.measured.cost_micros {
+        0 if is_played || totals.measured.tokens() == 0 => Cost::Nothing,
+        0 if !is_priced => Cost::Unknown,
+        micros => Cost::Known(micros),
+    };
+    worded(totals, &cost)
+}
+
+fn worded(totals: &Totals, cost: &Cost) -> String {
     let (input, output) = (summary::tokens(totals.measured.input), summary::tokens(totals.measured.output));
-    format!("{input} in, {output} out{cost}, {} of work", summary::duration(totals.active_ms))
+    let work = summary::duration(totals.active_ms);
+    format!("{input} in, {output} out{}, {work} of work", cost.in_phrase())
 }
 
 /// Says what was spent on what, where there is more to say than the phrase does; one line for each.
