@@ -1,4 +1,4 @@
-//! A session of 20,000 entries opens, shows its end and goes on within a second of processor time.
+//! A session of 20,000 entries opens, shows its end and goes on within a second of processor time, two on Postgres.
 
 use std::process::Command;
 
@@ -12,6 +12,7 @@ use longhaul_session::log::seal;
 use longhaul_session::state::SessionState;
 use longhaul_session::usage::{Spend, Usage};
 use longhaul_store::Row;
+use longhaul_test_postgres::is_chosen;
 use uuid::Uuid;
 
 use crate::world::World;
@@ -40,7 +41,9 @@ fn twenty_thousand_entries_open_and_go_on_within_a_second() {
     assert!(output.contains("that was all"), "{output}");
     let used_ms = processor_ms(output.lines().last().unwrap());
     println!("show, log --tail and resume of {ENTRIES} entries: {used_ms} ms of processor time");
-    assert!(used_ms < 1_000, "{used_ms} ms of processor time");
+    // What comes over a connection is unpacked once more.
+    let most_ms = if is_chosen() { 2_000 } else { 1_000 };
+    assert!(used_ms < most_ms, "{used_ms} ms of processor time");
     world.succeed(&["verify"]);
 }
 
