@@ -38,7 +38,7 @@ fn main() -> anyhow::Result<()> {
             memory::wait(folder.as_ref(), url, model, sessions.parse()?)
         }
         [resume::ARGUMENT, folder, url, session] => resume::go_on(folder.as_ref(), url, session),
-        [takeover::ARGUMENT, folder, url] => takeover::take_on(folder.as_ref(), url),
+        [takeover::ARGUMENT, folder, database, url] => takeover::take_on(folder.as_ref(), database, url),
         ["profile", sessions, steps] => {
             let folder = tempfile::tempdir()?;
             steps::once(folder.path(), sessions.parse()?, steps.parse()?)

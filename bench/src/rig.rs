@@ -27,7 +27,7 @@ pub(crate) const PLACE: &str = "bench";
 /// An engine with one worker, over a database of its own.
 #[derive(Clone)]
 pub(crate) struct Rig {
-    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) engine: Engine,
     pub(crate) worker: Worker,
     folder: PathBuf,
@@ -103,17 +103,18 @@ pub(crate) fn configuration(folder: &Path, provider: &str, model: &str) -> Confi
 impl Rig {
     /// Opens a database in a folder, or makes one.
     pub(crate) async fn open(folder: &Path, models: Arc<dyn Models>, tools: Toolbox) -> anyhow::Result<Self> {
-        Rig::open_until(folder, models, tools, CancellationToken::new()).await
+        let store = Arc::new(SqliteStore::open(folder.join("sessions.db"))?);
+        Rig::over(store, folder, models, tools, CancellationToken::new()).await
     }
 
-    /// Opens a database in a folder, with a worker that can be told to stop.
-    pub(crate) async fn open_until(
+    /// Makes an engine over a database that is open, with a worker that can be told to stop.
+    pub(crate) async fn over(
+        store: Arc<dyn Store>,
         folder: &Path,
         models: Arc<dyn Models>,
         tools: Toolbox,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let store = Arc::new(SqliteStore::open(folder.join("sessions.db"))?);
         let engine = Engine::new(store.clone(), Arc::new(SystemHost::new()), models, tools);
         let info = WorkerInfo {
             worker: WorkerId(uuid::Uuid::new_v4()),
