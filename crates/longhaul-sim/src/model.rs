@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures_util::Stream;
 use longhaul_engine::Models;
 use longhaul_model::{Error, FinishReason, Identity, Model, ModelCall, Part, PartStream};
-use longhaul_session::agent::{Limits, ModelChoice, Request};
+use longhaul_session::agent::{Limits, ModelChoice, Previous, Request};
 use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::item::Item;
 use longhaul_session::usage::Usage;
@@ -17,7 +17,7 @@ use tokio::task::Id as TaskId;
 use crate::oracle::unanswered;
 use crate::process::Process;
 use crate::tools::NAMES;
-use crate::truth::Attempt;
+use crate::truth::{Answer, Attempt};
 use crate::world::World;
 
 /// The classes of failure that a provider can have.
@@ -43,14 +43,16 @@ pub(crate) struct SimModels {
 }
 
 impl Models for SimModels {
-    fn model(&self, _: &ModelChoice, _: &Limits) -> Result<Arc<dyn Model>, Failure> {
+    fn model(&self, choice: &ModelChoice, _: &Limits) -> Result<Arc<dyn Model>, Failure> {
         if self.world.strikes(|rates| rates.model / 20) {
             self.world.fault(&self.process.name, "preparing failed");
+            self.world.truth().unready.extend(self.process.worker);
             let message = "simulated".to_owned();
             return Err(Failure { class: FailureClass::Preparation, message });
         }
         let (world, process) = (Arc::clone(&self.world), Arc::clone(&self.process));
-        Ok(Arc::new(SimModel { world, process, runner: tokio::task::try_id() }))
+        let (runner, resumable) = (tokio::task::try_id(), choice.resumable);
+        Ok(Arc::new(SimModel { world, process, runner, resumable }))
     }
 }
 
@@ -59,6 +61,8 @@ struct SimModel {
     process: Arc<Process>,
     /// The task of the runner it was given to.
     runner: Option<TaskId>,
+    /// Its answers go on without a connection, and are picked up by their ids.
+    resumable: bool,
 }
 
 /// One thing a stream does.
@@ -82,17 +86,22 @@ impl Model for SimModel {
         if let Some(what) = unanswered(&call.request.items) {
             world.broken("Answered", format!("a request reaches the model in which {what}"));
         }
-        let id = {
-            let mut truth = world.truth();
-            let id = truth.attempts.len() as u64 + 1;
-            let process = self.process.name.clone();
-            truth.attempts.insert(id, Attempt { runner: self.runner, process, ..Attempt::default() });
-            id
-        };
+        let resumed = call.resume.as_deref().filter(|_| self.resumable);
+        let id = resumed.map_or_else(|| self.begin(), number);
         world.note(
             &self.process.name,
-            format_args!("model call {id}, {} items, attempt {}", call.request.items.len(), call.attempt),
+            format_args!(
+                "model call {id}, {} items, attempt {}, resumed: {}",
+                call.request.items.len(),
+                call.attempt,
+                resumed.is_some()
+            ),
         );
+        match (resumed, &call.request.previous) {
+            (Some(_), _) => self.still_has(id)?,
+            (None, Some(previous)) => self.goes_on_from(previous, &call.request)?,
+            (None, None) => {}
+        }
         let trouble = world.strikes(|rates| rates.model);
         let kind = if trouble { world.below(10) } else { 10 };
         match kind {
@@ -111,23 +120,117 @@ impl Model for SimModel {
                 Err(error)
             }
             _ => {
-                let mut acts = self.answer(id, &call.request);
+                let mut acts = match resumed {
+                    Some(_) => self.pick_up(id),
+                    None => self.answer(id, &call.request),
+                };
                 if trouble {
                     self.spoil(id, kind, &mut acts);
                 }
                 acts.reverse();
                 let (world, process) = (Arc::clone(world), Arc::clone(&self.process));
-                Ok(Box::pin(Answer { id, world, process, acts, waits: None }))
+                Ok(Box::pin(Stated { id, world, process, acts, waits: None }))
             }
         }
     }
+
+    async fn cancel(&self, response_id: &str) -> Result<(), Error> {
+        let world = &self.world;
+        self.process.gate().await;
+        world.step().await;
+        world.fault(&self.process.name, "answer ended at its provider");
+        if let Some(answer) = world.truth().answers.get_mut(response_id) {
+            answer.ended = true;
+        }
+        if !world.strikes(|rates| rates.model) {
+            return Ok(());
+        }
+        if world.happens(500) {
+            std::future::pending::<()>().await;
+        }
+        Err(Error::new(FailureClass::Network, "nobody knows whether it was ended"))
+    }
+}
+
+/// Names an answer by the number of the attempt that asked for it.
+fn name(id: u64) -> String {
+    format!("r{id}")
+}
+
+fn number(name: &str) -> u64 {
+    name.trim_start_matches('r').parse().expect("an answer's name holds its number")
 }
 
 impl SimModel {
+    fn begin(&self) -> u64 {
+        let mut truth = self.world.truth();
+        let id = truth.attempts.len() as u64 + 1;
+        let process = self.process.name.clone();
+        truth.attempts.insert(id, Attempt { runner: self.runner, process, ..Attempt::default() });
+        id
+    }
+
+    /// Sees whether the provider has an answer still.
+    fn still_has(&self, id: u64) -> Result<(), Error> {
+        let world = &self.world;
+        world.count("answer picked up");
+        let loses = world.strikes(|rates| rates.model / 4);
+        let mut truth = world.truth();
+        if truth.attempts.get(&id).is_some_and(|attempt| attempt.process != self.process.name) {
+            world.count("answer picked up by another");
+        }
+        let answer = truth.answers.entry(name(id)).or_default();
+        answer.lost |= loses || answer.ended;
+        if !answer.lost {
+            return Ok(());
+        }
+        drop(truth);
+        world.fault(&self.process.name, "answer lost by its provider");
+        Err(Error::new(FailureClass::ChainBroken, format!("answer {id} is lost")))
+    }
+
+    /// Sees that a request goes on from what the provider has kept, and whether it has it still.
+    fn goes_on_from(&self, previous: &Previous, request: &Request) -> Result<(), Error> {
+        let world = &self.world;
+        world.count("conversation gone on from");
+        let loses = world.strikes(|rates| rates.model / 4);
+        let mut truth = world.truth();
+        let Some(answer) = truth.answers.get_mut(&previous.response_id) else {
+            drop(truth);
+            let what = format!("a request goes on from {}, which was never given", previous.response_id);
+            world.broken("Answered", what);
+            return Ok(());
+        };
+        answer.lost |= loses;
+        let (lost, same) = (answer.lost, request.items.starts_with(&answer.asked));
+        let whole = answer.asked.len() <= previous.items && previous.items <= request.items.len();
+        drop(truth);
+        world.hold(same && whole, "Answered", || {
+            format!("a request goes on from {}, which answered something else", previous.response_id)
+        });
+        if !lost {
+            return Ok(());
+        }
+        world.fault(&self.process.name, "conversation lost by its provider");
+        Err(Error::new(FailureClass::ChainBroken, format!("{} is lost", previous.response_id)))
+    }
+
+    /// Says again what an answer says, from its beginning.
+    fn pick_up(&self, id: u64) -> Vec<Act> {
+        let truth = self.world.truth();
+        let parts = truth.answers.get(&name(id)).map(|answer| answer.parts.clone()).unwrap_or_default();
+        parts.into_iter().flat_map(|part| [Act::Pause(3), Act::Say(part)]).collect()
+    }
+
     fn failure(&self, id: u64) -> Error {
         let world = &self.world;
-        let (class, name) = *world.chance().pick(&CLASSES);
-        world.fault(&self.process.name, name);
+        let (class, fault) = *world.chance().pick(&CLASSES);
+        world.fault(&self.process.name, fault);
+        if class == FailureClass::ChainBroken
+            && let Some(answer) = world.truth().answers.get_mut(&name(id))
+        {
+            answer.lost = true;
+        }
         let retry_after_ms = world.happens(300).then(|| world.below(30_000));
         if retry_after_ms.is_some() {
             world.count("retry-after");
@@ -145,7 +248,7 @@ impl SimModel {
     fn answer(&self, id: u64, request: &Request) -> Vec<Act> {
         let world = &self.world;
         let calm = world.is_calm();
-        let mut acts = vec![Act::Say(Part::Started { response_id: Some(format!("r{id}")) })];
+        let mut acts = vec![Act::Say(Part::Started { response_id: Some(name(id)) })];
         let bytes: u64 = request.items.iter().map(|item| item.text_bytes()).sum();
         let (input, output) = (10 + bytes / 4, 1 + world.below(40));
         let usage = |output| Act::Say(Part::Usage { usage: self.report(id, input, output) });
@@ -189,6 +292,10 @@ impl SimModel {
             (false, _) => FinishReason::ToolCalls,
         };
         acts.push(Act::Say(Part::Finished { reason, raw: None }));
+        let said = |act: &Act| if let Act::Say(part) = act { Some(part.clone()) } else { None };
+        let parts = acts.iter().filter(|_| self.resumable).filter_map(said).collect();
+        let answer = Answer { asked: request.items.clone(), parts, ..Answer::default() };
+        world.truth().answers.insert(name(id), answer);
         acts
     }
 
@@ -250,8 +357,8 @@ impl SimModel {
     }
 }
 
-/// The parts of one answer while it is made.
-struct Answer {
+/// The parts of one answer as they come over a connection.
+struct Stated {
     id: u64,
     world: Arc<World>,
     process: Arc<Process>,
@@ -260,7 +367,7 @@ struct Answer {
     waits: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl Stream for Answer {
+impl Stream for Stated {
     type Item = Result<Part, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
