@@ -5,7 +5,7 @@ use std::path::Path;
 
 use longhaul_session::command::{Basis, Command, First, OwnerAction, Ran, Step};
 use longhaul_session::decide::decide;
-use longhaul_session::entry::{CallFact, Entry, Measured, Place, Timing};
+use longhaul_session::entry::{CallFact, Entry, Measured, Mode, Place, Timing};
 use longhaul_session::id::{CallId, Digest, SessionId, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Item, Outcome, ToolCall, ToolResult};
 use longhaul_session::log::seal;
@@ -31,8 +31,14 @@ impl History {
     pub(crate) fn begin(folder: &Path, model: &str) -> anyhow::Result<Self> {
         let mut history = History::default();
         let configuration = Box::new(configuration(folder, "endpoint", model));
-        let first = First::Message("Keep them all.".to_owned());
-        history.ask(Command::Create { configuration, ephemeral: false, name: None, first })?;
+        let first = First::Message("Keep them all.".into());
+        history.ask(Command::Create {
+            configuration,
+            ephemeral: false,
+            name: None,
+            mode: Mode::Default,
+            first,
+        })?;
         let worker = WorkerId(Uuid::new_v4());
         history.ask(Command::Acquire { worker, lost: None, estimate: Usage::default() })?;
         history
@@ -84,7 +90,7 @@ impl History {
             calls: vec![fact],
             finish: "toolcalls".to_owned(),
             response_id: None,
-            measured: Measured { input_tokens: 10, items: 2 * n, bytes: 700 * n },
+            measured: Measured { input_tokens: 10, items: 2 * n, bytes: 700 * n, ..Measured::default() },
             timing: Timing::default(),
         })
     }
@@ -106,7 +112,7 @@ impl History {
     pub(crate) fn compact(&mut self) -> anyhow::Result<()> {
         let summary = "There were many notes, and all of them were kept.".to_owned();
         let (basis, keep_from) = (self.basis(), self.state.head + 1);
-        self.own(OwnerAction::Compact { basis, summary, keep_from, spend: Self::spend() })
+        self.own(OwnerAction::Compact { basis, summary, keep_from, kept: Vec::new(), spend: Self::spend() })
     }
 
     /// Returns the row of the session as it is now, and its entries since they were taken last.
@@ -128,7 +134,7 @@ impl History {
             parent: None,
             labels: BTreeMap::new(),
             created: BEGAN,
-            updated: BEGAN,
+            updated: BEGAN.plus_ms(state.head),
         };
         Taken { row, entries }
     }

@@ -3,8 +3,11 @@
 
 mod append;
 mod bare;
+mod context;
+mod decode;
 mod disk;
 mod endpoint;
+mod first_part;
 mod growth;
 mod history;
 mod machine;
@@ -14,6 +17,7 @@ mod postgres;
 mod resume;
 mod rig;
 mod steps;
+mod streams;
 mod takeover;
 mod wire;
 
@@ -23,7 +27,8 @@ use anyhow::{Context as _, bail};
 
 use crate::measure::say;
 
-const USAGE: &str = "usage: longhaul-bench [append|steps|growth|disk|memory|resume|takeover|postgres|all] [rounds]\n       \
+const USAGE: &str = "usage: longhaul-bench \
+     [append|steps|growth|context|disk|memory|resume|takeover|postgres|decode|firstpart|all] [rounds]\n       \
      longhaul-bench profile <sessions> <steps>";
 
 /// Rounds of a benchmark, when nothing else is said: with fewer, the quarters say little.
@@ -51,7 +56,19 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn benchmarks(which: &str, rounds: usize) -> anyhow::Result<()> {
-    let all = ["append", "steps", "growth", "disk", "memory", "resume", "takeover", "postgres"];
+    let all = [
+        "append",
+        "steps",
+        "growth",
+        "context",
+        "disk",
+        "memory",
+        "resume",
+        "takeover",
+        "postgres",
+        "decode",
+        "firstpart",
+    ];
     if which != "all" && !all.contains(&which) {
         bail!("there is no benchmark {which:?}\n{USAGE}");
     }
@@ -66,11 +83,14 @@ fn benchmarks(which: &str, rounds: usize) -> anyhow::Result<()> {
             "append" => append::run(&folder, rounds)?,
             "steps" => steps::run(&folder, rounds)?,
             "growth" => growth::run(&folder, rounds)?,
+            "context" => context::run(rounds)?,
             "disk" => disk::run(&folder)?,
             "memory" => memory::run(rounds.div_ceil(2))?,
             "resume" => resume::run(&folder, rounds)?,
             "takeover" => takeover::run(&folder, rounds)?,
             "postgres" => postgres::run(&folder, rounds)?,
+            "decode" => decode::run(rounds)?,
+            "firstpart" => first_part::run(rounds)?,
             other => bail!("there is no benchmark {other:?}"),
         }
     }

@@ -1,7 +1,7 @@
 //! What an append costs through the store on Postgres: alone, against a bare statement that does the same; with
 //! many sessions, against `pgbench` on the same server with as many clients.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -64,11 +64,15 @@ pub(crate) fn run(folder: &Path, pairs: usize) -> anyhow::Result<()> {
 }
 
 fn alone(rig: &Rig, folder: &Path, pairs: usize, store: &Arc<dyn Store>) -> anyhow::Result<()> {
-    let client = rig.runtime.block_on(connect(&rig.url))?;
+    let client = Arc::new(rig.runtime.block_on(connect(&rig.url))?);
     let bare = rig.runtime.block_on(client.prepare(BARE))?;
     let through_store =
         || rig.runtime.block_on(rig.runtime.spawn(appends(Arc::clone(store), folder.to_owned())))?;
-    let in_place = || rig.runtime.block_on(statements(&client, &bare, folder));
+    // Both are driven by the runtime's threads.
+    let in_place = || {
+        let bare = statements(Arc::clone(&client), bare.clone(), folder.to_owned());
+        rig.runtime.block_on(rig.runtime.spawn(bare))?
+    };
     say("postgres: one sealed entry of about 1 KiB, one session");
     let measured = in_turn(pairs, through_store, in_place)?;
     let each = |cost: &Cost| cost.wall_us / APPENDS as f64;
@@ -89,9 +93,9 @@ async fn connect(url: &str) -> anyhow::Result<Client> {
     Ok(client)
 }
 
-async fn statements(client: &Client, bare: &Statement, folder: &Path) -> anyhow::Result<Cost> {
+async fn statements(client: Arc<Client>, bare: Statement, folder: PathBuf) -> anyhow::Result<Cost> {
     let id = Uuid::new_v4();
-    let taken = prepared(folder, SessionId(id))?;
+    let taken = prepared(&folder, SessionId(id))?;
     let id = id.into_bytes().to_vec();
     let begin = "INSERT INTO bare_sessions VALUES ($1, 0, '')";
     client.execute(begin, &[&id]).await?;
@@ -103,7 +107,7 @@ async fn statements(client: &Client, bare: &Statement, folder: &Path) -> anyhow:
     }
     let start = Moment::now();
     for (n, state, bytes) in &commits {
-        if client.execute(bare, &[&id, n, state, bytes]).await? != 1 {
+        if client.execute(&bare, &[&id, n, state, bytes]).await? != 1 {
             bail!("another was faster");
         }
     }
@@ -142,7 +146,7 @@ fn together(
 }
 
 /// Writes the bare statement for `pgbench`: one row for each client, with as many bytes.
-fn script(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
+fn script(folder: &Path) -> anyhow::Result<PathBuf> {
     let taken = prepared(folder, SessionId(Uuid::new_v4()))?;
     let last = taken.last().context("there are appends")?;
     let entry = last.entries.first().context("an append has an entry")?;

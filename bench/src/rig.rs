@@ -12,8 +12,10 @@ use longhaul_model::openai_chat::Options;
 use longhaul_model::{Model, openai_chat};
 use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::First;
+use longhaul_session::entry::Mode;
 use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::id::{SessionId, WorkerId};
+use longhaul_session::prompts::Prompts;
 use longhaul_store::{SqliteStore, Store, WorkerInfo};
 use longhaul_tools::tool::{ToolOutput, function};
 use longhaul_tools::toolbox::Toolbox;
@@ -96,7 +98,11 @@ pub(crate) fn configuration(folder: &Path, provider: &str, model: &str) -> Confi
         instructions: None,
         scope: Vec::new(),
         tools: Vec::new(),
+        prompts: Prompts::default(),
         limits,
+        summariser: None,
+        goal: longhaul_session::goal::Terms::default(),
+        without_goals: false,
     }
 }
 
@@ -138,9 +144,10 @@ impl Rig {
             configuration: configuration(&self.folder, "endpoint", model),
             place: PLACE.to_owned(),
             ephemeral: false,
+            mode: Mode::Default,
             name: None,
             labels: BTreeMap::new(),
-            first: First::Message("Keep them all.".to_owned()),
+            first: First::Message("Keep them all.".into()),
         };
         Ok(self.engine.create(new, None).await??.session)
     }

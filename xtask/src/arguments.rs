@@ -1,19 +1,20 @@
 //! The command line: which commands and options exist, and what is wrong with one that does not.
 
 /// The names of the commands, as the documentation may mention them.
-pub(crate) const COMMANDS: [&str; 6] = ["verify", "tidy", "mutants", "search", "sim", "postgres"];
+pub(crate) const COMMANDS: [&str; 7] = ["verify", "tidy", "mutants", "search", "sim", "sdks", "postgres"];
 
 /// What every error about the command line ends with.
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  verify [--full]           everything a change must pass; --full adds the mutants and the large search
+  verify [--full]           everything a change must pass; --full adds mutants, large search, sdks
   tidy                      crate edges, sizes, names in the documentation, forbidden words
   mutants [NAME…]           break one rule at a time and expect a test to notice
   mutants --check [NAME…]   only see that the patches in xtask/mutants still apply
   search [--large]          the exhaustive search of the session machine, with its output
   sim --seeds N [--from S]  the real engine in N simulated worlds, with what they covered
   sim --seed S [--log]      one of them again, with its log
+  sdks [CASE…]              read every wire case with the vendors' own libraries too, and compare
   postgres -- <program…>    run a program with a private Postgres server, for tests, in its environment";
 
 /// One parsed command line.
@@ -23,7 +24,7 @@ pub(crate) enum Command {
     Help,
     /// Everything a change must pass.
     Verify {
-        /// With the mutants and the large search.
+        /// With the mutants, the large search and the vendors' libraries.
         full: bool,
     },
     /// The checks of form.
@@ -47,6 +48,11 @@ pub(crate) enum Command {
     Sim {
         /// Its own arguments.
         arguments: Vec<String>,
+    },
+    /// The vendors' own libraries against our decoders.
+    Sdks {
+        /// The cases meant, to be shown; all when empty.
+        cases: Vec<String>,
     },
     /// The exhaustive search.
     Search {
@@ -73,6 +79,7 @@ impl Command {
             },
             "mutants" => mutants(rest),
             "search" => Ok(Command::Search { large: switch(command, rest, "--large")? }),
+            "sdks" => Ok(Command::Sdks { cases: rest.to_vec() }),
             "sim" => Ok(Command::Sim { arguments: sim(rest)? }),
             "postgres" => match rest {
                 [dashes, program @ ..] if dashes == "--" && !program.is_empty() => {
@@ -140,7 +147,8 @@ mod tests {
         assert_eq!(parse("verify --full"), Ok(Command::Verify { full: true }));
         assert_eq!(parse("tidy"), Ok(Command::Tidy));
         assert_eq!(parse("mutants one two"), Ok(Command::Mutants { names: names.clone() }));
-        assert_eq!(parse("mutants --check one two"), Ok(Command::MutantsCheck { names }));
+        assert_eq!(parse("mutants --check one two"), Ok(Command::MutantsCheck { names: names.clone() }));
+        assert_eq!(parse("sdks one two"), Ok(Command::Sdks { cases: names }));
         assert_eq!(parse("search --large"), Ok(Command::Search { large: true }));
         let program = ["cargo", "test"].map(str::to_owned).to_vec();
         assert_eq!(parse("postgres -- cargo test"), Ok(Command::Postgres { program }));
@@ -153,7 +161,7 @@ mod tests {
     fn an_unknown_word_is_an_error_that_lists_what_exists() {
         let cases = [
             ("", "no command"),
-            ("deploy", "verify, tidy, mutants, search, sim, postgres"),
+            ("deploy", "verify, tidy, mutants, search, sim, sdks, postgres"),
             ("sim", "--seeds or --seed"),
             ("sim --seeds many", "a number"),
             ("sim --fast", "--seeds"),

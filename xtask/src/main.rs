@@ -10,6 +10,7 @@ mod arguments;
 mod mutants;
 mod postgres;
 mod process;
+mod sdks;
 mod search;
 mod sim;
 mod table;
@@ -52,6 +53,7 @@ fn run(root: &Path, command: &Command) -> Result<(), String> {
         Command::MutantsCheck { names } => mutants::check(root, names),
         Command::Mutants { names } => mutants::run(root, names),
         Command::Postgres { program } => postgres::run(root, program),
+        Command::Sdks { cases } => sdks::run(root, cases),
         Command::Search { large } => search::run(root, *large),
         Command::Sim { arguments } => sim::run(root, arguments),
     }

@@ -8,7 +8,7 @@ use longhaul_test_postgres::{LEFT_OUT_VARIABLE, STORE_VARIABLE};
 
 use crate::postgres::Shared;
 use crate::process::{Program, seconds, timed};
-use crate::{mutants, search, table, tidy};
+use crate::{mutants, sdks, search, table, tidy};
 
 /// One check: its name, the command that repeats it, and how it runs.
 struct Step<'a> {
@@ -59,6 +59,7 @@ fn steps<'a>(root: &'a Path, full: bool, server: &'a Shared) -> Vec<Step<'a>> {
     if full {
         steps.push(Step::command("mutants", "mutants", || mutants::run(root, &[])));
         steps.push(Step::command("large search", "search --large", || search::run(root, true)));
+        steps.push(Step::command("vendors' libraries", "sdks", || sdks::run(root, &[])));
     }
     steps
 }
@@ -204,6 +205,6 @@ mod tests {
         );
         let full = names(true);
         assert_eq!(full[..short.len()], short[..]);
-        assert_eq!(full[short.len()..], ["mutants", "large search"]);
+        assert_eq!(full[short.len()..], ["mutants", "large search", "vendors' libraries"]);
     }
 }

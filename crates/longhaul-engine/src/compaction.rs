@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use longhaul_session::agent::Request;
 use longhaul_session::command::{Basis, OwnerAction};
-use longhaul_session::context::Context;
+use longhaul_session::context::Kept;
 use longhaul_session::failure::{Failure, FailureClass};
-use longhaul_session::id::{CallId, EntryNo, GoalId};
+use longhaul_session::id::GoalId;
 use longhaul_session::item::Item;
 use longhaul_session::steering::SteeringReason;
 use longhaul_session::usage::Usage;
@@ -13,14 +14,17 @@ use longhaul_session::usage::Usage;
 use crate::Error;
 use crate::episode::Live;
 use crate::model_call::Attempt;
-use crate::runner::{Leftover, Runner};
+use crate::prompt;
+use crate::runner::{Equipment, Leftover, Runner};
 
-/// Turns whose items are kept word for word.
-const RETAINED_TURNS: usize = 2;
-
-const REQUEST: &str = "Summarise the conversation so far for the one who goes on with it and sees nothing \
-    else of it. Name the task in the words it was given, the work that is done, what was decided and why, \
-    what was found out, the files that matter, where things stand, and the next steps. Call no tool.";
+/// A summary that was asked for: what it replaces, and what stays.
+struct Asked {
+    kept: Kept,
+    /// The bytes of the context that is to become smaller.
+    before_bytes: u64,
+    basis: Basis,
+    goal: Option<GoalId>,
+}
 
 impl Runner {
     pub(crate) async fn compact(&mut self) -> Result<(), Error> {
@@ -29,40 +33,85 @@ impl Runner {
             Err(failure) => return self.fail(failure, Usage::default()).await,
         };
         let (basis, goal) = (self.basis(), self.goal());
-        let (head, room_tokens) = (self.state().head, self.limits().compact_above_tokens / 2);
-        let mut request = self.request(&equipment).await?;
-        let keep_from = kept_tail(self.journal.context().await?, head, room_tokens);
-        request.tools = Arc::default();
-        request
-            .items
-            .push(Arc::new(Item::Steering { reason: SteeringReason::Compaction, text: REQUEST.to_owned() }));
-        let (summary, usage) =
-            match self.attempt(&equipment, Arc::new(request), basis, Live::SummaryStarted).await? {
-                Attempt::Answered(response, _) => (text_of(&response.items), response.usage),
-                Attempt::Failed(error)
-                    if error.class.is_retryable() && error.class != FailureClass::ContextOverflow =>
-                {
-                    return self.retry_or_fail(error, basis, goal).await;
+        let summariser = match self.summariser(&equipment) {
+            Ok(summariser) => summariser,
+            Err(failure) => return self.compaction_failed(basis, failure, Usage::default(), goal).await,
+        };
+        let (kept, before_bytes) = self.what_stays().await?;
+        let request = self.summary_request(&summariser, &kept).await?;
+        let asked = Asked { kept, before_bytes, basis, goal };
+        match self.attempt(&summariser, Arc::new(request), basis, Live::SummaryStarted).await? {
+            Attempt::Answered(response, _) => {
+                let summary = text_of(&response.items);
+                self.commit_summary(asked, summary, response.usage).await
+            }
+            Attempt::Failed(error) => match self.retry_of(&error, basis) {
+                Some(retry) if error.class != FailureClass::ContextOverflow => {
+                    self.begin_retry(error, retry, basis, goal).await
                 }
-                Attempt::Failed(error) => {
+                Some(_) | None => {
                     let usage = error.usage.unwrap_or_default();
                     let failure = Failure { class: error.class, message: error.message };
-                    return self.compaction_failed(basis, failure, usage, goal).await;
+                    self.compaction_failed(basis, failure, usage, goal).await
                 }
-                // Half a summary is no part of the conversation.
-                Attempt::Cut(leftover) => {
-                    let Leftover { usage, .. } = leftover;
-                    return self.abandon(Leftover { usage, ..Leftover::default() }, goal).await;
-                }
-            };
-        if summary.trim().is_empty() {
+            },
+            // Half a summary is no part of the conversation.
+            Attempt::Cut(leftover) => {
+                let Leftover { usage, .. } = leftover;
+                self.abandon(Leftover { usage, ..Leftover::default() }, goal).await
+            }
+        }
+    }
+
+    /// Returns what is to stay, and the size of the context as it is.
+    async fn what_stays(&mut self) -> Result<(Kept, u64), Error> {
+        self.journal.context().await?;
+        let context = self.journal.loaded_context().expect("it was read just now");
+        Ok((context.kept(self.state(), &self.limits()), context.bytes()))
+    }
+
+    /// Assembles what is asked: the request that the model would be sent, so that its provider's cache holds,
+    /// and what to do with it. Where that was too much already, only what is to leave, without the outputs of
+    /// tools.
+    async fn summary_request(&mut self, summariser: &Equipment, kept: &Kept) -> Result<Request, Error> {
+        let overflowed = self.state().last_error.as_ref().map(|error| error.class);
+        let overflowed = overflowed == Some(FailureClass::ContextOverflow);
+        let (head, context) = (self.state().head, self.journal.context().await?);
+        let rendered = prompt::compaction(context);
+        let mut request = if overflowed {
+            let mut request = (*context.request_pruned_to(head)).clone();
+            request.items.truncate(kept.items);
+            Request { previous: None, ..request }
+        } else {
+            (*self.request(summariser).await?).clone()
+        };
+        let text = self.worded(rendered);
+        request.items.push(Arc::new(Item::Steering { reason: SteeringReason::Compaction, text }));
+        Ok(request)
+    }
+
+    /// Commits a summary, if there is one and the context becomes smaller by it.
+    async fn commit_summary(&mut self, asked: Asked, summary: String, usage: Usage) -> Result<(), Error> {
+        let Asked { kept, before_bytes, basis, goal } = asked;
+        let after_bytes = kept.bytes + summary.len() as u64;
+        let useless = if summary.trim().is_empty() {
+            Some("the summary was empty".to_owned())
+        } else if after_bytes >= before_bytes {
+            Some(format!(
+                "the summary made the context no smaller: {after_bytes} bytes, {before_bytes} before"
+            ))
+        } else {
+            None
+        };
+        if let Some(message) = useless {
             self.stage.end(false, self.engine.host.monotonic_ms());
-            let message = "the summary was empty".to_owned();
             let failure = Failure { class: FailureClass::Unknown, message };
             return self.compaction_failed(basis, failure, usage, goal).await;
         }
         let spend = self.spend(usage, goal);
-        let committed = self.commit(OwnerAction::Compact { basis, summary, keep_from, spend }).await?;
+        let Kept { from: keep_from, messages, .. } = kept;
+        let action = OwnerAction::Compact { basis, summary, keep_from, kept: messages, spend };
+        let committed = self.commit(action).await?;
         self.stage.end(committed.is_ok(), self.engine.host.monotonic_ms());
         match committed {
             Ok(()) => Ok(()),
@@ -79,53 +128,13 @@ impl Runner {
     ) -> Result<(), Error> {
         self.cancel_recorded().await?;
         let spend = self.spend(usage, goal);
-        match self.commit(OwnerAction::FailCompaction { basis, failure, spend }).await? {
+        let automatic_off = self.state().compaction_failures + 1 == self.limits().max_compaction_failures;
+        let action = OwnerAction::FailCompaction { basis, failure, spend, automatic_off };
+        match self.commit(action).await? {
             Ok(()) => Ok(()),
             Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
         }
     }
-}
-
-/// Returns the first entry that is kept: the newest turns whole, as many as have room. Where not even the
-/// turn under way has, only what the model has not answered yet stays.
-fn kept_tail(context: &Context, head: EntryNo, room_tokens: u64) -> EntryNo {
-    let items = context.items();
-    let first = items.first().map_or(head, |(n, _)| *n);
-    let tokens_from = |from: EntryNo| {
-        let kept = items.iter().filter(|(n, _)| *n >= from);
-        kept.map(|(_, item)| item.text_bytes()).sum::<u64>() / 4
-    };
-    let newest_turns = items.iter().rev().filter(|(_, item)| begins_turn(item)).take(RETAINED_TURNS);
-    let fitting = newest_turns
-        .map(|(n, _)| with_calls(context, *n))
-        .take_while(|from| *from > first && tokens_from(*from) <= room_tokens)
-        .last();
-    let unanswered = items.iter().rev().take_while(|(_, item)| is_input(item)).last();
-    let unanswered = unanswered.map(|(n, _)| with_calls(context, *n)).filter(|from| *from > first);
-    fitting.or(unanswered).unwrap_or(head + 1)
-}
-
-fn begins_turn(item: &Item) -> bool {
-    matches!(item, Item::User { .. } | Item::Steering { reason: SteeringReason::Continuation, .. })
-}
-
-fn is_input(item: &Item) -> bool {
-    matches!(item, Item::User { .. } | Item::Steering { .. } | Item::ContextFile { .. })
-}
-
-/// Moves a place back to where no call is parted from its result: an entry that ends an interruption
-/// holds results of older calls beside the message that begins the next turn.
-fn with_calls(context: &Context, from: EntryNo) -> EntryNo {
-    let items = context.items();
-    let answered: Vec<&CallId> = items
-        .iter()
-        .filter(|(n, _)| *n == from)
-        .filter_map(
-            |(_, item)| if let Item::ToolResult(result) = &**item { Some(&result.call) } else { None },
-        )
-        .collect();
-    let made = |item: &Item| matches!(item, Item::ToolCall(call) if answered.contains(&&call.id));
-    items.iter().find(|(n, item)| *n < from && made(item)).map_or(from, |(n, _)| *n)
 }
 
 fn text_of(items: &[Item]) -> String {

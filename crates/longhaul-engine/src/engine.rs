@@ -2,17 +2,19 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use longhaul_model::Model;
 use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::{Command, First, Refusal};
-use longhaul_session::context::UserMessage;
-use longhaul_session::entry::Entry;
+use longhaul_session::context::{Context, Estimate, UserMessage};
+use longhaul_session::entry::{Entry, Mode};
 use longhaul_session::evolve::evolve;
 use longhaul_session::failure::Failure;
 use longhaul_session::id::{Digest, EntryNo, SessionId};
+use longhaul_session::item::Message;
 use longhaul_session::log::Verifier;
 use longhaul_session::state::SessionState;
 use longhaul_store::{Parent, RequestId, Row, Store};
@@ -49,6 +51,8 @@ pub struct Engine {
     pub(crate) models: Arc<dyn Models>,
     pub(crate) tools: Toolbox,
     pub(crate) episodes: Arc<Episodes>,
+    /// Where the user keeps skills.
+    pub(crate) skills: Option<Arc<Path>>,
 }
 
 /// A session to be made.
@@ -60,6 +64,8 @@ pub struct NewSession {
     pub place: String,
     /// Its log is in memory only.
     pub ephemeral: bool,
+    /// Whether it plans or works at first.
+    pub mode: Mode,
     /// Its name.
     pub name: Option<String>,
     /// Labels, for people and queries.
@@ -97,11 +103,28 @@ pub struct Snapshot {
     pub state: SessionState,
 }
 
+/// How full a session's context is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fullness {
+    /// The size of the next request.
+    pub next_request: Estimate,
+    /// The size above which the context is compacted first, in tokens.
+    pub compact_above_tokens: u64,
+    /// It is done without being asked for; not after too many failures in a row.
+    pub automatic: bool,
+}
+
 impl Engine {
     /// Makes an engine.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, host: Arc<dyn Host>, models: Arc<dyn Models>, tools: Toolbox) -> Self {
-        Engine { store, host, models, tools, episodes: Arc::default() }
+        Engine { store, host, models, tools, episodes: Arc::default(), skills: None }
+    }
+
+    /// Offers sessions the skills in a folder, besides those of their workspaces.
+    #[must_use]
+    pub fn with_skills(self, folder: &Path) -> Self {
+        Engine { skills: Some(Arc::from(folder)), ..self }
     }
 
     /// Returns its store.
@@ -139,6 +162,7 @@ impl Engine {
             configuration: Box::new(new.configuration),
             ephemeral: new.ephemeral,
             name: new.name,
+            mode: new.mode,
             first: new.first,
         };
         self.made(&mut journal, create, request).await
@@ -212,7 +236,7 @@ impl Engine {
         Ok(done(journal.command(|_| Ok(command.clone()), request).await?))
     }
 
-    /// Replaces a message; what followed it leaves history. Without `message`, the newest one.
+    /// Replaces the text of a message; what followed it leaves history. Without `message`, the newest one.
     ///
     /// # Errors
     /// The store failed. What the rules forbid is the inner error, and nothing was changed.
@@ -224,20 +248,16 @@ impl Engine {
         request: Option<&RequestId>,
     ) -> Result<Result<Done, Refusal>, Error> {
         let mut journal = self.journal(session).await?;
-        journal.context().await?;
-        let make = |journal: &Journal| {
-            let context = journal.loaded_context();
-            let found: Option<UserMessage> = context.and_then(|context| match message {
-                Some(entry) => context.user_message(entry),
-                None => context.last_user_message(),
-            });
-            let target = found.ok_or(Refusal::NotEditable(message.unwrap_or_default()))?;
-            Ok(Command::Edit { target, text: text.to_owned() })
+        let gone = self.keep_inherited(&mut journal, message).await?;
+        let with_its_files = |context: &Context, target| {
+            let mut files = context.files(target);
+            files.retain(|file| !gone.contains(&file.digest));
+            Message { text: text.to_owned(), files }
         };
-        Ok(done(journal.command(make, request).await?))
+        replace(&mut journal, message, with_its_files, request).await
     }
 
-    async fn journal(&self, session: SessionId) -> Result<Journal, Error> {
+    pub(crate) async fn journal(&self, session: SessionId) -> Result<Journal, Error> {
         Journal::load(self.store.clone(), self.host.clone(), session).await
     }
 
@@ -251,6 +271,22 @@ impl Engine {
     /// The store failed, or the session is not there.
     pub async fn snapshot(&self, session: SessionId) -> Result<Snapshot, Error> {
         Snapshot::of_row(self.row(session).await?)
+    }
+
+    /// Returns how full a session's context is: reads what the model sees.
+    ///
+    /// # Errors
+    /// The store failed, or the session is not there.
+    pub async fn fullness(&self, session: SessionId) -> Result<Fullness, Error> {
+        let mut journal = self.journal(session).await?;
+        let context = journal.context().await?;
+        let next_request = context.outlook().estimate;
+        let limits = context.configuration().map(|configured| configured.limits.clone()).unwrap_or_default();
+        Ok(Fullness {
+            next_request,
+            compact_above_tokens: limits.compact_above_tokens,
+            automatic: journal.state.compaction_failures < limits.max_compaction_failures,
+        })
     }
 
     /// Returns the entries of a range that exist, in order.
@@ -313,7 +349,33 @@ impl Snapshot {
     }
 }
 
-fn done(committed: Committed) -> Result<Done, Refusal> {
+/// Finds a message of a person in what the model sees: the newest, unless an entry is named.
+pub(crate) fn found(context: &Context, entry: Option<EntryNo>) -> Option<UserMessage> {
+    match entry {
+        Some(entry) => context.user_message(entry),
+        None => context.last_user_message(),
+    }
+}
+
+/// Replaces a message by what is made of it.
+pub(crate) async fn replace(
+    journal: &mut Journal,
+    entry: Option<EntryNo>,
+    said: impl Fn(&Context, UserMessage) -> Message,
+    request: Option<&RequestId>,
+) -> Result<Result<Done, Refusal>, Error> {
+    journal.context().await?;
+    let make = |journal: &Journal| {
+        let edit = journal.loaded_context().and_then(|context| {
+            let target = found(context, entry)?;
+            Some(Command::Edit { target, message: said(context, target) })
+        });
+        edit.ok_or(Refusal::NotEditable(entry.unwrap_or_default()))
+    };
+    Ok(done(journal.command(make, request).await?))
+}
+
+pub(crate) fn done(committed: Committed) -> Result<Done, Refusal> {
     match committed {
         Committed::Done(entries) => Ok(Done::Now(entries)),
         Committed::Repeated(head) => Ok(Done::Before(head)),

@@ -1,13 +1,14 @@
 //! The one way to change a session: decide on its newest state, append, and decide again when another
 //! writer was faster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use longhaul_session::agent::Configuration;
 use longhaul_session::command::{Command, Refusal};
 use longhaul_session::context::{Context, Needed};
-use longhaul_session::decide::{Decision, decide};
-use longhaul_session::entry::{Entry, Fact};
+use longhaul_session::decide::{Decision, decide_as, may_tell};
+use longhaul_session::entry::{Content, Entry, Fact};
 use longhaul_session::evolve::evolve;
 use longhaul_session::id::{Digest, EntryNo, Epoch, SessionId, Timestamp};
 use longhaul_session::item::Item;
@@ -18,7 +19,9 @@ use longhaul_store::{Append, Appended, Parent, RequestId, Row, Store};
 use crate::Error;
 use crate::host::Host;
 use crate::lease::Tenure;
-use crate::limits::{MAX_LOST_RACES, STORE_LONGEST_WAIT_MS, STORE_READER_TRIES, STORE_TRIES, STORE_WAIT_MS};
+use crate::limits::{
+    MAX_LOST_RACES, READ_BATCH, STORE_LONGEST_WAIT_MS, STORE_READER_TRIES, STORE_TRIES, STORE_WAIT_MS,
+};
 use crate::stop::Stop;
 
 /// A session as its writer knows it: the state, and what a row holds besides.
@@ -118,15 +121,26 @@ impl Journal {
     async fn read_context(&self) -> Result<Context, Error> {
         let needed = Needed::of(&self.state);
         let range = open_all(&self.entries(*needed.range.start(), *needed.range.end()).await?)?;
-        let records: Vec<_> = range.iter().map(|entry| &entry.record).collect();
+        let mut before = Vec::new();
+        for n in &needed.kept {
+            before.extend(open_all(&self.entries(*n, *n).await?)?);
+        }
+        let records: Vec<_> = before.iter().chain(&range).map(|entry| &entry.record).collect();
         let mut single = needed.promoted_before(&records);
         single.extend(&needed.single);
         single.sort_unstable();
         single.dedup();
-        let mut context = Context::default();
+        single.retain(|n| !needed.kept.contains(n));
         for n in single {
-            for entry in open_all(&self.entries(n, n).await?)? {
-                context.apply_single(&entry);
+            before.extend(open_all(&self.entries(n, n).await?)?);
+        }
+        before.sort_by_key(|entry| entry.record.n);
+        let mut context = Context::default();
+        for entry in &before {
+            if needed.kept.contains(&entry.record.n) {
+                context.apply_kept(entry);
+            } else {
+                context.apply_single(entry);
             }
         }
         for entry in &range {
@@ -137,6 +151,11 @@ impl Journal {
 
     async fn entries(&self, first: EntryNo, last: EntryNo) -> Result<Vec<SealedEntry>, Error> {
         Ok(patiently(&*self.host, &self.patience, || self.store.entries(self.session, first..=last)).await?)
+    }
+
+    /// Reads one entry; `None`: there is none of this number.
+    pub(crate) async fn entry(&self, n: EntryNo) -> Result<Option<Entry>, Error> {
+        Ok(open_all(&self.entries(n, n).await?)?.pop())
     }
 
     /// Reads the entries that others appended and folds them. Returns whether there were any.
@@ -171,10 +190,14 @@ impl Journal {
         request: Option<&RequestId>,
     ) -> Result<Committed, Error> {
         for _ in 0..MAX_LOST_RACES {
-            let made = make(self).and_then(|command| {
-                let epoch = epoch_of(&command);
-                Ok((epoch, decide(&self.state, command, self.host.now())?))
-            });
+            let made = match make(self) {
+                Ok(command) => {
+                    let (epoch, configuration) = (epoch_of(&command), self.worded_by(&command).await?);
+                    let decided = decide_as(configuration.as_ref(), &self.state, command, self.host.now());
+                    decided.map(|decision| (epoch, decision))
+                }
+                Err(refusal) => Err(refusal),
+            };
             let (epoch, decision) = match made {
                 Ok(made) => made,
                 // A refusal on an old state may be none on the newest.
@@ -206,6 +229,23 @@ impl Journal {
         Err(Error::TooBusy { session: self.session })
     }
 
+    /// Returns the configuration that says how a command words what it tells the model, if it may tell anything.
+    async fn worded_by(&self, command: &Command) -> Result<Option<Arc<Configuration>>, Error> {
+        if !may_tell(command) || !self.is_stored() {
+            return Ok(None);
+        }
+        if let Some(context) = &self.context {
+            return Ok(context.configuration().cloned());
+        }
+        let at = self.state.configured_at;
+        let entries = open_all(&self.entries(at, at).await?)?;
+        let content = entries.into_iter().next().and_then(|entry| entry.content);
+        Ok(content.and_then(|payload| match payload.content {
+            Content::Configuration { configuration } => Some(Arc::from(configuration)),
+            Content::Items { .. } | Content::Prepared { .. } | Content::Guarded { .. } => None,
+        }))
+    }
+
     /// A request that was done before is not refused for what it has changed itself.
     async fn refused(&self, refusal: Refusal, request: Option<&RequestId>) -> Result<Committed, Error> {
         if let Some(request) = request.filter(|_| self.is_stored())
@@ -214,6 +254,10 @@ impl Journal {
             return Ok(Committed::Repeated(head));
         }
         Ok(Committed::Refused(refusal))
+    }
+
+    pub(crate) fn is_fork(&self) -> bool {
+        self.parent.is_some()
     }
 
     /// Tells whether the store has the session; a new one, or a fork not yet made, it has not.
@@ -263,21 +307,31 @@ impl Journal {
         self.store.append(append).await
     }
 
-    /// Returns the artifacts in which tool outputs of these entries were kept whole.
-    async fn artifacts_of(&self, entries: &[EntryNo]) -> Result<Vec<Digest>, longhaul_store::Error> {
-        let mut artifacts = Vec::new();
-        for n in entries {
-            for sealed in self.store.entries(self.session, *n..=*n).await? {
-                // What cannot be read names no artifact; it is erased all the same.
-                let content = open(&sealed).ok().and_then(|entry| entry.content);
-                let items = content.iter().flat_map(|payload| payload.content.items());
-                artifacts.extend(items.filter_map(Item::tool_result).filter_map(|result| result.artifact));
-            }
+    /// Returns the artifacts that these entries name, and no other of the session's own: outputs that were kept
+    /// whole, files that were given.
+    async fn artifacts_of(&self, erased: &[EntryNo]) -> Result<Vec<Digest>, longhaul_store::Error> {
+        let mut artifacts = BTreeSet::new();
+        for n in erased {
+            let entries = self.store.entries(self.session, *n..=*n).await?;
+            artifacts.extend(entries.iter().flat_map(artifacts_in));
         }
-        Ok(artifacts)
+        let mut next = self.parent.map_or(1, |parent| parent.at + 1);
+        while !artifacts.is_empty() && next <= self.state.head {
+            let last = self.state.head.min(next + READ_BATCH - 1);
+            let entries = self.store.entries(self.session, next..=last).await?;
+            let others = entries.iter().filter(|entry| !erased.contains(&entry.n));
+            for artifact in others.flat_map(artifacts_in) {
+                artifacts.remove(&artifact);
+            }
+            next = last + 1;
+        }
+        Ok(artifacts.into_iter().collect())
     }
 
     fn accept(&mut self, decision: Decision, head_hash: Digest) -> Vec<Entry> {
+        for fault in &decision.faults {
+            tracing::warn!(session = %self.session, %fault, "the built-in prompt is said instead");
+        }
         self.head_hash = head_hash;
         self.state = decision.state;
         if let Some(context) = &mut self.context {
@@ -369,6 +423,12 @@ where
 /// Opens stored entries.
 pub(crate) fn open_all(sealed: &[SealedEntry]) -> Result<Vec<Entry>, Error> {
     sealed.iter().map(|sealed| Ok(open(sealed)?)).collect()
+}
+
+/// Returns the artifacts that an entry names. What cannot be read names none.
+fn artifacts_in(sealed: &SealedEntry) -> Vec<Digest> {
+    let opened = open(sealed).ok();
+    opened.iter().flat_map(Entry::items).filter_map(Item::artifact).collect()
 }
 
 fn epoch_of(command: &Command) -> Option<Epoch> {

@@ -5,10 +5,13 @@
 //! may be done with it, is decided by the pure functions of `longhaul-session`; here their decisions are
 //! carried out. The engine names no database and no provider.
 
+mod attachments;
 mod background;
+mod checks;
 mod compaction;
 mod engine;
 mod episode;
+mod goal_tools;
 mod host;
 mod journal;
 mod lease;
@@ -18,6 +21,7 @@ mod prompt;
 mod runner;
 mod service;
 mod stop;
+mod surroundings;
 mod tool_calls;
 mod transfer;
 mod watcher;
@@ -25,9 +29,12 @@ mod worker;
 
 use longhaul_session::id::SessionId;
 
-pub use engine::{Created, Done, Engine, Models, NewSession, Snapshot};
+pub use attachments::{GivenFile, UnfitFile};
+pub use engine::{Created, Done, Engine, Fullness, Models, NewSession, Snapshot};
 pub use episode::{EpisodeKey, Live};
+pub use goal_tools::with_goal_tools;
 pub use host::{Host, SystemHost};
+pub use limits::MAX_ATTACHMENT_BYTES;
 pub use service::{Service, Told};
 pub use stop::Grace;
 pub use transfer::Imported;

@@ -1,11 +1,19 @@
 //! All limits of the engine, in one place.
 
+/// The largest file that can be given with a message, in bytes: providers take no larger requests.
+pub const MAX_ATTACHMENT_BYTES: u64 = 20 * 1024 * 1024;
+/// The bytes of files of one request. Providers take less; what is over it would only cost memory.
+pub(crate) const MAX_REQUEST_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// How often a writer that loses the compare-and-swap decides again before it gives up.
 pub(crate) const MAX_LOST_RACES: u32 = 1_000;
 /// Calls of one step that run at the same time.
 pub(crate) const MAX_PARALLEL_CALLS: usize = 8;
 /// How long a finished `once` result waits for the rest of its batch before it is committed alone.
 pub(crate) const LONE_RESULT_MS: u64 = 2_000;
+/// Characters of what a model may note about its goal.
+pub(crate) const MAX_NOTE_CHARS: usize = 2_000;
+/// Protected files that are named when they have changed.
+pub(crate) const MAX_CHANGES_TOLD: usize = 20;
 /// How long a cancelled effect has to end before it is abandoned.
 pub(crate) const REAP_MS: u64 = 10_000;
 /// How long a provider has to end an answer that nobody waits for any more.
@@ -51,3 +59,5 @@ pub(crate) const MAX_IDLE_ROUNDS: u32 = 3;
 pub(crate) const PARTS_TOGETHER: usize = 64;
 /// Such hand-overs that wait for a busy runner before the provider waits.
 pub(crate) const PARTS_WAITING: usize = 16;
+/// Files that a summary is told were touched last.
+pub(crate) const FILES_NAMED: usize = 20;

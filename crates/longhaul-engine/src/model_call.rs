@@ -11,6 +11,7 @@ use longhaul_session::failure::{Failure, FailureClass, Retry, retry_delay_ms};
 use longhaul_session::goal::GoalStatus;
 use longhaul_session::id::{CallId, Digest, GoalId};
 use longhaul_session::item::{EffectClass, Item};
+use longhaul_session::prices::Prices;
 use longhaul_session::usage::Usage;
 use tokio::sync::mpsc;
 
@@ -26,15 +27,36 @@ pub(crate) enum Attempt {
     Answered(Response, Timing),
     /// With a failure.
     Failed(longhaul_model::Error),
-    /// It was obsolete, the worker stops, or its lease is over; this is what there was.
+    /// It was obsolete, the worker stops, its lease or the time of a hard budget is over; this is what there was.
     Cut(Leftover),
+}
+
+impl Attempt {
+    /// States what the attempt cost, where its provider did not.
+    fn priced(self, prices: Option<&Prices>) -> Self {
+        let Some(prices) = prices else { return self };
+        match self {
+            Attempt::Answered(response, timing) => {
+                let usage = prices.priced(response.usage);
+                Attempt::Answered(Response { usage, ..response }, timing)
+            }
+            Attempt::Failed(error) => {
+                let usage = error.usage.map(|usage| prices.priced(usage));
+                Attempt::Failed(longhaul_model::Error { usage, ..error })
+            }
+            Attempt::Cut(leftover) => {
+                let usage = prices.priced(leftover.usage);
+                Attempt::Cut(Leftover { usage, ..leftover })
+            }
+        }
+    }
 }
 
 /// Why an attempt ends before its answer is whole.
 enum End {
     /// It failed.
     Failed(longhaul_model::Error),
-    /// The worker stops, or its lease is over.
+    /// The worker stops, its lease is over, or a hard budget leaves no more time.
     Stopped,
     /// Nobody wants its answer any more.
     Obsolete,
@@ -47,12 +69,14 @@ impl Runner {
             Err(failure) => return self.fail(failure, Usage::default()).await,
         };
         let (basis, goal) = (self.basis(), self.goal());
-        let request = Arc::new(self.request(&equipment).await?);
+        let request = self.request(&equipment).await?;
         let context = self.journal.context().await?;
         let (items, bytes) = (context.items().len() as u64, context.bytes());
+        let pruned_to = context.outlook().pruned_to;
         match self.attempt(&equipment, request, basis, Live::ModelStarted).await? {
             Attempt::Answered(response, timing) => {
-                let measured = Measured { input_tokens: response.usage.input, items, bytes };
+                let input_tokens = response.usage.input;
+                let measured = Measured { input_tokens, items, bytes, pruned_to };
                 self.commit_answer(&equipment, response, measured, timing, basis, goal).await
             }
             Attempt::Failed(error) => self.retry_or_fail(error, basis, goal).await,
@@ -62,15 +86,32 @@ impl Runner {
 
     /// Assembles the request. A provider that keeps the conversation is sent all of it when it has just lost
     /// what it kept.
-    pub(crate) async fn request(&mut self, equipment: &Equipment) -> Result<Request, Error> {
+    pub(crate) async fn request(&mut self, equipment: &Equipment) -> Result<Arc<Request>, Error> {
         let broken = self.state().retry.is_some_and(|retry| retry.class == FailureClass::ChainBroken);
-        let request = self.journal.context().await?.request();
-        let previous = request.previous.filter(|_| equipment.chained && !broken);
-        Ok(Request { previous, ..request })
+        let context = self.journal.context().await?;
+        let mut request = context.request_pruned_to(context.outlook().pruned_to);
+        if request.previous.is_some() && (broken || !equipment.chained) {
+            Arc::make_mut(&mut request).previous = None;
+        }
+        if request.items.iter().any(|item| matches!(**item, Item::Attachment(_))) {
+            self.fill_in(&mut Arc::make_mut(&mut request).items).await?;
+        }
+        Ok(request)
     }
 
-    /// Makes one attempt. Its parts go to readers as they come.
+    /// Makes one attempt. Its parts go to readers as they come, and what it cost is stated in it.
     pub(crate) async fn attempt(
+        &mut self,
+        equipment: &Equipment,
+        request: Arc<Request>,
+        basis: Basis,
+        opening: Live,
+    ) -> Result<Attempt, Error> {
+        let attempt = self.try_once(equipment, request, basis, opening).await?;
+        Ok(attempt.priced(equipment.prices.as_ref()))
+    }
+
+    async fn try_once(
         &mut self,
         equipment: &Equipment,
         request: Arc<Request>,
@@ -88,17 +129,17 @@ impl Runner {
         let host = Arc::clone(&self.engine.host);
         let (started, stop) = (host.monotonic_ms(), self.stop.clone());
         let (epoch, history_at) = (self.epoch, basis.history_at);
-        let mut made = 0_u32;
+        let (mut made, mut first_part_ms, mut named) = (0_u32, None, false);
         let mut answer = Accumulator::new(move || {
             made += 1;
             CallId(format!("call_{history_at}_{epoch}_{made}"))
         });
         let mut parts = stream(Arc::clone(&equipment.model), call, tenure.clone());
-        let (mut first_part_ms, mut named) = (None, false);
-        let limit_ms = self.limits().model_call_ms;
-        let time_is_up = host.sleep_ms(limit_ms);
+        let (limit_ms, hard_ms) = (self.limits().model_call_ms, self.hard_time_left_ms());
+        let (time_is_up, budget_is_up) =
+            (host.sleep_ms(limit_ms), host.sleep_ms(hard_ms.unwrap_or_default()));
         let told_to_cut = stop.cuts_models(&*host);
-        tokio::pin!(time_is_up, told_to_cut);
+        tokio::pin!(time_is_up, budget_is_up, told_to_cut);
         let end = loop {
             tokio::select! {
                 biased;
@@ -107,6 +148,7 @@ impl Runner {
                 () = self.hinted() => if self.look(basis).await? == News::Obsolete {
                     break End::Obsolete;
                 },
+                () = &mut budget_is_up, if hard_ms.is_some() => break End::Stopped,
                 () = &mut time_is_up => {
                     let message = format!("the model did not finish within {} s", limit_ms / 1_000);
                     break End::Failed(longhaul_model::Error::new(FailureClass::Timeout, message));
@@ -292,10 +334,17 @@ impl Runner {
         basis: Basis,
         goal: Option<GoalId>,
     ) -> Result<(), Error> {
-        // What goes on at the provider is counted when it has been picked up.
-        let goes_on = error.class == FailureClass::Network && self.state().response_id.is_some();
-        let usage = error.usage.filter(|_| !goes_on).unwrap_or_default();
+        if let Some(retry) = self.retry_of(&error, basis) {
+            return self.begin_retry(error, retry, basis, goal).await;
+        }
+        let usage = self.usage_now(&error);
         let failure = Failure { class: error.class, message: error.message };
+        self.fail_attempt(basis, failure, usage, goal).await
+    }
+
+    /// Returns when a failed attempt is made again; `None` where its class says that it is not, or it has
+    /// been tried for long enough.
+    pub(crate) fn retry_of(&self, error: &longhaul_model::Error, basis: Basis) -> Option<Retry> {
         let now = self.engine.host.now();
         let since = self.state().retry.map_or(now, |retry| retry.since);
         let limits = self.limits();
@@ -311,18 +360,36 @@ impl Runner {
             retry_delay_ms(basis.attempt, error.retry_after_ms, self.engine.host.jitter())
         };
         let not_before = now.plus_ms(delay_ms);
-        if !error.class.is_retryable() || not_before > since.plus_ms(limit_ms) {
-            return self.fail_attempt(basis, failure, usage, goal).await;
-        }
-        if !goes_on && error.class != FailureClass::ChainBroken {
+        let goes_on = error.class.is_retryable() && not_before <= since.plus_ms(limit_ms);
+        goes_on.then_some(Retry { class: error.class, since, not_before })
+    }
+
+    pub(crate) async fn begin_retry(
+        &mut self,
+        error: longhaul_model::Error,
+        retry: Retry,
+        basis: Basis,
+        goal: Option<GoalId>,
+    ) -> Result<(), Error> {
+        let usage = self.usage_now(&error);
+        let failure = Failure { class: error.class, message: error.message };
+        if !self.goes_on_at_provider(failure.class) && failure.class != FailureClass::ChainBroken {
             self.cancel_recorded().await?;
         }
-        let retry = Retry { class: error.class, since, not_before };
         let spend = self.spend(usage, goal);
         match self.commit(OwnerAction::BeginRetry { basis, failure, retry, spend }).await? {
             Ok(()) => Ok(()),
             Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
         }
+    }
+
+    fn goes_on_at_provider(&self, class: FailureClass) -> bool {
+        class == FailureClass::Network && self.state().response_id.is_some()
+    }
+
+    /// What goes on at the provider is counted when it has been picked up.
+    fn usage_now(&self, error: &longhaul_model::Error) -> Usage {
+        error.usage.filter(|_| !self.goes_on_at_provider(error.class)).unwrap_or_default()
     }
 }
 

@@ -1,29 +1,48 @@
-//! The built-in system prompt: rendered once for a session, by its first runner, and pinned in the log.
+//! What the prompts are made from that only a runner knows: the day, the workspace, the tools, the files.
 
 use longhaul_session::agent::{Configuration, ToolSpec};
+use longhaul_session::bound;
+use longhaul_session::context::Context;
 use longhaul_session::id::Timestamp;
+use longhaul_session::prompts::{Rendered, Setting};
+use longhaul_session::state::SessionState;
+use longhaul_session::usage::Usage;
 use longhaul_tools::workspace::Workspace;
 
-/// Renders the system prompt.
-pub(crate) fn render(
+use crate::limits::FILES_NAMED;
+
+/// The tool by which a model ends its goal: where it is offered, the rules for goals are told.
+const GOAL_TOOL: &str = "update_goal";
+
+/// Renders the system prompt. It is pinned in the log, and does not change as days pass.
+pub(crate) fn system(
     configuration: &Configuration,
     workspace: &Workspace,
     tools: &[ToolSpec],
     now: Timestamp,
-) -> String {
+) -> Rendered {
     let date = jiff::Timestamp::from_millisecond(now.0).map(|at| at.strftime("%Y-%m-%d").to_string());
-    let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
-    let instructions = configuration.instructions.as_deref().unwrap_or(
-        "You are an agent that works in a directory of a person's machine until what was asked is done. \
-         Look before you change something, check what you did, and say plainly what you could not do.",
-    );
-    format!(
-        "{instructions}\n\nToday is {}. The working directory is {}.\n{}\nTools: {}.\n\
-         A result that says an outcome is unknown means what it says: look at what is there before you \
-         repeat the call.",
-        date.unwrap_or_else(|_| "unknown".to_owned()),
-        workspace.directory.display(),
-        workspace.scope.summary(),
-        if names.is_empty() { "none".to_owned() } else { names.join(", ") },
-    )
+    let setting = Setting {
+        agent: configuration.agent.clone(),
+        date: date.unwrap_or_else(|_| "unknown".to_owned()),
+        directory: workspace.directory.display().to_string(),
+        scope: workspace.scope.summary(),
+        tools: tools.iter().map(|tool| tool.name.clone()).collect(),
+        goals: tools.iter().any(|tool| tool.name == GOAL_TOOL),
+    };
+    configuration.prompts.system(&setting, configuration.instructions.as_deref())
+}
+
+/// Renders the request for a summary of a context.
+pub(crate) fn compaction(context: &Context) -> Rendered {
+    let files: Vec<String> = context.recent_files(FILES_NAMED).into_iter().map(str::to_owned).collect();
+    match context.configuration() {
+        Some(configuration) => configuration.prompts.compaction(&files),
+        None => longhaul_session::prompts::Prompts::default().compaction(&files),
+    }
+}
+
+/// Returns what a summary of a context costs at most.
+pub(crate) fn summary_bound(state: &SessionState, context: &Context) -> Usage {
+    bound::next_summary(state, context, &compaction(context).text)
 }

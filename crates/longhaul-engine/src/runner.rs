@@ -8,12 +8,16 @@ use std::sync::Arc;
 
 use longhaul_model::Model;
 use longhaul_session::agent::{Configuration, Limits};
+use longhaul_session::bound;
 use longhaul_session::command::{Basis, Command, Cut, OwnerAction, Refusal};
-use longhaul_session::entry::Place;
+use longhaul_session::context::Context;
+use longhaul_session::entry::{Content, FinishReason, Place};
 use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::id::{CallId, EntryNo, Epoch, GoalId, SessionId, Timestamp};
-use longhaul_session::item::Item;
+use longhaul_session::item::{FileSeen, Item};
 use longhaul_session::owed::{View, Work, owed};
+use longhaul_session::prices::Prices;
+use longhaul_session::prompts::Rendered;
 use longhaul_session::state::{SessionState, Status};
 use longhaul_session::usage::{Spend, Usage};
 use longhaul_store::Hint;
@@ -22,13 +26,17 @@ use longhaul_tools::workspace::Workspace;
 use tokio::sync::broadcast;
 
 use crate::Error;
+use crate::attachments::Filled;
+use crate::checks;
 use crate::engine::{Engine, KnownKeys, StoredArtifacts};
 use crate::episode::{EpisodeKey, Stage};
+use crate::goal_tools::Desk;
 use crate::journal::{Committed, Journal, Patience};
 use crate::lease::Tenure;
 use crate::limits::{MAX_IDLE_ROUNDS, POLL_MS, PREPARE_TRIES, PREPARE_WAIT_MS};
 use crate::prompt;
 use crate::stop::Stop;
+use crate::surroundings::{Look, Surroundings};
 
 /// How long a caller has to answer a client call, in milliseconds.
 const CLIENT_CALL_MS: u64 = 5 * 60 * 1_000;
@@ -49,6 +57,9 @@ pub(crate) struct Runner {
     unpaid: Option<(Usage, Option<GoalId>)>,
     hints: broadcast::Receiver<Hint>,
     equipment: Option<Arc<Equipment>>,
+    pub(crate) filled: Filled,
+    /// What was last seen of the workspace.
+    surroundings: Option<Surroundings>,
     billed_ms: u64,
     /// Up to when the account made last reaches; it counts once it is committed.
     bill_until_ms: Option<u64>,
@@ -68,14 +79,17 @@ pub(crate) enum Ended {
 }
 
 /// What a session needs to run.
+#[derive(Clone)]
 pub(crate) struct Equipment {
     pub(crate) configured_at: EntryNo,
     pub(crate) model: Arc<dyn Model>,
+    pub(crate) prices: Option<Prices>,
     /// Its answers can be picked up again.
     pub(crate) resumable: bool,
     /// Its provider keeps the conversation.
     pub(crate) chained: bool,
     pub(crate) toolbox: Toolbox,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) workspace: Arc<Workspace>,
 }
 
@@ -127,6 +141,8 @@ impl Runner {
             unpaid: None,
             hints,
             equipment: None,
+            filled: Filled::default(),
+            surroundings: None,
         }
     }
 
@@ -187,27 +203,41 @@ impl Runner {
             }
             Work::AwaitAction => self.await_action().await?,
             Work::FinishTurn(reason) => {
+                // What was begun under a hard budget that is used up is not picked up again.
+                if matches!(reason, FinishReason::HardBudget(_)) {
+                    self.cancel_recorded().await?;
+                }
                 let spend = self.spend(Usage::default(), self.goal());
                 self.try_commit(OwnerAction::FinishTurn { reason, spend }).await?;
             }
             Work::Compact => self.compact().await?,
             Work::Prepare => self.prepare().await?,
             Work::CommitSteering => self.try_commit(OwnerAction::CommitSteering).await?,
-            // No source of context files is looked at yet, so none is ever observed to differ.
-            Work::CommitContext => {}
+            Work::GuardFiles => self.guard_files().await?,
+            Work::CommitContext => self.commit_context().await?,
+            Work::CallModel if self.look_around().await? => {}
             Work::CallModel => self.call_model().await?,
         }
         Ok(None)
     }
 
     async fn owed(&mut self) -> Result<Work, Error> {
-        let measured = self.journal.state.measured;
-        let next_request_tokens = self.journal.context().await?.estimated_tokens(measured);
+        let (told, unpaid_ms) = (self.journal.state.context_digest, self.unpaid_ms());
+        self.journal.context().await?;
+        let (state, context) = (&self.journal.state, self.journal.loaded_context());
+        let next_request_tokens = context.map_or(0, |context| context.outlook().estimate.tokens);
+        let hard = state.goal.as_ref().is_some_and(|goal| goal.budget.hard);
+        // Asked only where it matters: it looks at the items themselves.
+        let room_for = |most: fn(&SessionState, &Context) -> Usage| {
+            context.filter(|_| hard).and_then(|context| state.without_room(&most(state, context), unpaid_ms))
+        };
         let view = View {
             epoch: self.epoch,
             now: self.engine.host.now(),
-            context_digest: None,
+            context_digest: self.surroundings.as_ref().and_then(|seen| seen.digest(told)),
             next_request_tokens,
+            without_room: room_for(bound::next_call),
+            without_room_to_compact: room_for(prompt::summary_bound),
         };
         Ok(owed(&self.journal.state, &view, &self.limits()))
     }
@@ -220,7 +250,7 @@ impl Runner {
         self.journal.session
     }
 
-    fn configuration(&self) -> Option<&Arc<Configuration>> {
+    pub(crate) fn configuration(&self) -> Option<&Arc<Configuration>> {
         self.journal.loaded_context().and_then(|context| context.configuration())
     }
 
@@ -232,8 +262,19 @@ impl Runner {
         Basis { history_at: self.state().history_at, attempt: self.state().attempt }
     }
 
+    /// Returns the goal on whose account work begins now.
     pub(crate) fn goal(&self) -> Option<GoalId> {
-        self.state().goal.as_ref().map(|goal| goal.id)
+        self.state().works_for()
+    }
+
+    /// Returns the time since the last account, in milliseconds.
+    fn unpaid_ms(&self) -> u64 {
+        self.engine.host.monotonic_ms().saturating_sub(self.billed_ms)
+    }
+
+    /// Returns how long an effect may go on under a hard budget, in milliseconds.
+    pub(crate) fn hard_time_left_ms(&self) -> Option<u64> {
+        self.state().hard_time_left_ms(self.unpaid_ms())
     }
 
     /// Tells whether this runner may still act for the session.
@@ -336,6 +377,7 @@ impl Runner {
             if wait_ms == 0 {
                 return Ok(());
             }
+            let wait_ms = wait_ms.min(self.hard_time_left_ms().unwrap_or(u64::MAX));
             let host = Arc::clone(&self.engine.host);
             tokio::select! {
                 biased;
@@ -372,7 +414,8 @@ impl Runner {
         } else if self.owns() && !leftover.usage.is_zero() {
             let spend = self.spend(leftover.usage, goal);
             self.try_commit(OwnerAction::Settle { spend }).await?;
-        } else if self.tenure.is_over() && !leftover.usage.is_zero() {
+        } else if self.tenure.is_over() && self.state().response_id.is_none() && !leftover.usage.is_zero() {
+            // An answer that the log names is picked up again, and paid by whoever does.
             self.unpaid = Some((leftover.usage, goal));
         }
         Ok(())
@@ -444,8 +487,74 @@ impl Runner {
         };
         let tools = equipment.toolbox.specs();
         let now = self.engine.host.now();
-        let system = prompt::render(&configuration, &equipment.workspace, &tools, now);
+        let system = self.worded(prompt::system(&configuration, &equipment.workspace, &tools, now));
         self.try_commit(OwnerAction::Prepare { system, tools }).await
+    }
+
+    /// Takes a text; where it is not the author's although there is one, that is traced.
+    pub(crate) fn worded(&self, rendered: Rendered) -> String {
+        if let Some(fault) = rendered.fault {
+            tracing::warn!(session = %self.session(), %fault, "a prompt is not as its author wrote it");
+        }
+        rendered.text
+    }
+
+    /// Looks at the workspace, unless it was looked at for this turn. Returns whether it did: what is owed may
+    /// be something else then. Where the workspace cannot be had, the call of the model will say so.
+    async fn look_around(&mut self) -> Result<bool, Error> {
+        if self.has_looked() {
+            return Ok(false);
+        }
+        let Ok(equipment) = self.equip().await? else { return Ok(false) };
+        if !self.has_looked() {
+            self.surroundings = Some(self.surroundings_of(&equipment.workspace));
+        }
+        Ok(true)
+    }
+
+    fn has_looked(&self) -> bool {
+        self.surroundings.as_ref().is_some_and(|seen| seen.are_of(Look::of(self.state())))
+    }
+
+    fn surroundings_of(&self, workspace: &Workspace) -> Surroundings {
+        Surroundings::look(workspace, self.engine.skills.as_deref(), Look::of(self.state()))
+    }
+
+    async fn commit_context(&mut self) -> Result<(), Error> {
+        let told = self.state().context_digest;
+        let Some(seen) = &self.surroundings else { return Ok(()) };
+        let Some(digest) = seen.digest(told) else { return Ok(()) };
+        let items = seen.news(self.journal.context().await?);
+        self.try_commit(OwnerAction::CommitContext { items, digest }).await
+    }
+
+    /// Takes the digests of the files that the goal protects.
+    async fn guard_files(&mut self) -> Result<(), Error> {
+        let equipment = match self.equip().await? {
+            Ok(equipment) => equipment,
+            Err(failure) => return self.fail(failure, Usage::default()).await,
+        };
+        let goal = self.state().goal.as_ref();
+        let (id, protected) =
+            goal.map(|goal| (goal.id, goal.protected.clone())).expect("a goal is unguarded");
+        match checks::digests(protected, equipment.workspace.directory.clone()).await {
+            Ok(files) => self.try_commit(OwnerAction::GuardFiles { goal: id, files }).await,
+            Err(error) => {
+                let message = format!("the files that the goal protects cannot be digested: {error}");
+                self.fail(Failure { class: FailureClass::Preparation, message }, Usage::default()).await
+            }
+        }
+    }
+
+    /// Reads what the protected files were when they were digested; `None` where that was redacted.
+    pub(crate) async fn guarded_files(&mut self) -> Result<Option<Vec<FileSeen>>, Error> {
+        let guarded_at = self.state().goal.as_ref().map_or(0, |goal| goal.guarded_at);
+        if guarded_at == 0 {
+            return Ok(None);
+        }
+        let entry = self.journal.entry(guarded_at).await?;
+        let content = entry.and_then(|entry| entry.content).map(|payload| payload.content);
+        Ok(if let Some(Content::Guarded { files }) = content { Some(files) } else { None })
     }
 
     /// Gets what the session needs to run, trying again for a while: a directory may be mounted late.
@@ -463,6 +572,8 @@ impl Runner {
             match self.try_equip(configured_at) {
                 Ok(equipment) => {
                     let equipment = Arc::new(equipment);
+                    // Calls of a lost runner may read skills.
+                    self.surroundings = Some(self.surroundings_of(&equipment.workspace));
                     self.equipment = Some(Arc::clone(&equipment));
                     return Ok(Ok(equipment));
                 }
@@ -474,6 +585,17 @@ impl Runner {
             wait_ms *= 2;
             tries += 1;
         }
+    }
+
+    /// Returns what summaries are asked with: another model, if the configuration names one. Of that one no
+    /// answer is picked up again, and it keeps no conversation.
+    pub(crate) fn summariser(&self, equipment: &Arc<Equipment>) -> Result<Arc<Equipment>, Failure> {
+        let Some(configuration) = self.configuration() else { return Ok(Arc::clone(equipment)) };
+        let Some(choice) = &configuration.summariser else { return Ok(Arc::clone(equipment)) };
+        let model = self.engine.models.model(choice, &configuration.limits)?;
+        let prices = choice.prices.clone();
+        let (resumable, chained) = (false, false);
+        Ok(Arc::new(Equipment { model, prices, resumable, chained, ..Equipment::clone(equipment) }))
     }
 
     fn try_equip(&self, configured_at: EntryNo) -> Result<Equipment, Failure> {
@@ -493,8 +615,18 @@ impl Runner {
             }
         }
         let mask = Arc::new(KnownKeys(self.engine.models.clone()));
-        let toolbox = self.engine.tools.clone().configured(&configuration.tools).masked_by(mask);
+        let (terms, prompts) = (configuration.goal.clone(), configuration.prompts.clone());
+        let check_ms = configuration.limits.check_ms;
+        let desk = Arc::new(Desk::new(Arc::clone(&self.engine.host), terms, prompts, check_ms));
+        let mut toolbox = self.engine.tools.clone();
+        // All of them or none for the whole session: tools that came and went would spoil what is cached.
+        if !self.state().ephemeral && !configuration.without_goals {
+            toolbox = Arc::clone(&desk).registered_in(toolbox);
+        }
+        let toolbox = toolbox.configured(&configuration.tools).masked_by(mask);
+        let prices = configuration.model.prices.clone();
         let (resumable, chained) = (configuration.model.resumable, configuration.model.chain);
-        Ok(Equipment { configured_at, model, resumable, chained, toolbox, workspace: Arc::new(workspace) })
+        let workspace = Arc::new(workspace);
+        Ok(Equipment { configured_at, model, prices, resumable, chained, toolbox, desk, workspace })
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use longhaul_session::command::{Basis, Cut, OwnerAction, Ran, Step};
+use longhaul_session::command::{Basis, Cut, GoalStep, OwnerAction, Ran, Step};
+use longhaul_session::goal::UPDATE_GOAL;
 use longhaul_session::id::{CallId, Epoch, Timestamp};
 use longhaul_session::item::{EffectClass, Outcome, ToolResult};
 use longhaul_session::state::PendingCall;
@@ -40,6 +41,8 @@ enum Broken {
     Stop,
     /// The lease is over.
     Lapse,
+    /// A hard budget leaves no more time.
+    TimeUp,
 }
 
 impl Runner {
@@ -64,6 +67,9 @@ impl Runner {
             cancel: self.tenure.effect_token(),
             lone_since_ms: None,
         };
+        let ends_goal = batch.waiting.iter().any(|call| call.tool == UPDATE_GOAL);
+        let files = if ends_goal { self.guarded_files().await? } else { None };
+        batch.equipment.desk.tell(self.state(), files);
         self.stage.begin(self.episode(), self.state().head);
         for call in self.pending(&unknown) {
             if self.tenure.is_over() {
@@ -74,9 +80,7 @@ impl Runner {
         }
         match self.run_batch(&mut batch).await? {
             None => {
-                let lost =
-                    batch.unfinished().into_iter().filter(|id| self.state().pending_call(id).is_some());
-                batch.finished.extend(lost.map(unknown_result));
+                self.give_up_lost(&mut batch);
                 self.commit_results(&mut batch).await?;
                 Ok(None)
             }
@@ -84,8 +88,16 @@ impl Runner {
                 self.reap(&mut batch, 0).await;
                 self.stage.end(false, self.engine.host.monotonic_ms());
                 let started = batch.unfinished();
-                let cut = Cut { finished: batch.finished, started };
+                let cut = Cut { finished: batch.without_goal_steps(), started };
                 self.abandon(Leftover { cut, ..Leftover::default() }, None).await?;
+                Ok(None)
+            }
+            Some(Broken::TimeUp) => {
+                self.reap(&mut batch, 0).await;
+                self.give_up_lost(&mut batch);
+                let unbegun: Vec<PendingCall> = batch.waiting.drain(..).collect();
+                batch.finished.extend(unbegun.into_iter().map(|call| self.unbegun(call)));
+                self.commit_results(&mut batch).await?;
                 Ok(None)
             }
             Some(broken @ (Broken::Stop | Broken::Lapse)) => {
@@ -105,6 +117,24 @@ impl Runner {
         }
     }
 
+    /// Calls those unknown that were started, are open still, and came to no end that was noticed.
+    fn give_up_lost(&self, batch: &mut Batch) {
+        let lost = batch.unfinished().into_iter().filter(|id| self.state().pending_call(id).is_some());
+        let lost: Vec<Ran> = lost.map(unknown_result).collect();
+        batch.finished.extend(lost);
+    }
+
+    /// Makes the result of a call that there is no time for. Somebody may have started it before.
+    fn unbegun(&self, call: PendingCall) -> Ran {
+        let never = call.startable_by == Some(self.epoch) && !self.started.contains(&call.id);
+        let outcome = if never { Outcome::NotRun } else { Outcome::Unknown };
+        let output = outcome.notice().to_owned();
+        Ran {
+            result: ToolResult { call: call.id, outcome, output, files: Vec::new(), artifact: None },
+            ran: None,
+        }
+    }
+
     fn pending(&self, ids: &[CallId]) -> Vec<PendingCall> {
         ids.iter().filter_map(|id| self.state().pending_call(id).cloned()).collect()
     }
@@ -118,6 +148,10 @@ impl Runner {
             }
             if stop.is_told() {
                 return Ok(Some(Broken::Stop));
+            }
+            let left_ms = self.hard_time_left_ms();
+            if left_ms == Some(0) {
+                return Ok(Some(Broken::TimeUp));
             }
             while batch.tasks.len() < MAX_PARALLEL_CALLS
                 && let Some(call) = batch.waiting.pop_front()
@@ -139,6 +173,7 @@ impl Runner {
                 () = self.hinted() => if self.look(batch.basis).await? == News::Obsolete {
                     return Ok(Some(self.broken()));
                 },
+                () = host.sleep_ms(left_ms.unwrap_or_default()), if left_ms.is_some() => {}
                 () = host.sleep_ms(lone_ms.unwrap_or_default()), if lone_ms.is_some() => {
                     self.commit_part(batch).await?;
                     if !self.is_valid(batch.basis) {
@@ -214,10 +249,11 @@ impl Runner {
     }
 
     async fn commit_results(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let goal = batch.goal_step();
         let results = std::mem::take(&mut batch.finished);
-        let kept = results.clone();
+        let kept = if goal.is_some() { stopped(results.clone()) } else { results.clone() };
         let spend = self.spend(Usage::default(), self.goal());
-        let step = Box::new(Step::Tools { results, goal: None });
+        let step = Box::new(Step::Tools { results, goal });
         let committed = self.commit(OwnerAction::CommitStep { basis: batch.basis, step, spend }).await?;
         self.stage.end(committed.is_ok(), self.engine.host.monotonic_ms());
         if committed.is_err() {
@@ -308,6 +344,20 @@ impl Batch {
         self.finished.push(ran);
     }
 
+    /// Takes what a call found that is to become of the goal. Such a call is alone in its step.
+    fn goal_step(&self) -> Option<GoalStep> {
+        let desk = &self.equipment.desk;
+        let ended = self.finished.iter().filter(|ran| ran.result.outcome == Outcome::Ok);
+        ended.map(|ran| &ran.result.call).find_map(|call| desk.take(call))
+    }
+
+    /// Takes the results of work that is obsolete: what was to become of the goal will not.
+    fn without_goal_steps(&mut self) -> Vec<Ran> {
+        let goes_with_goal = self.goal_step().is_some();
+        let finished = std::mem::take(&mut self.finished);
+        if goes_with_goal { stopped(finished) } else { finished }
+    }
+
     /// Names the calls that were started and have no result.
     fn unfinished(&self) -> Vec<CallId> {
         let finished = |id: &CallId| self.finished.iter().any(|ran| ran.result.call == *id);
@@ -319,6 +369,15 @@ impl Batch {
 fn unknown_result(call: CallId) -> Ran {
     let (outcome, output) = (Outcome::Unknown, Outcome::Unknown.notice().to_owned());
     Ran { result: ToolResult { call, outcome, output, files: Vec::new(), artifact: None }, ran: None }
+}
+
+/// Says of calls that changed the goal that they did not: it can no longer be committed.
+fn stopped(results: Vec<Ran>) -> Vec<Ran> {
+    let stopped = |ran: Ran| {
+        let (outcome, output) = (Outcome::Stopped, "The call was stopped. The goal is as it was.".to_owned());
+        Ran { result: ToolResult { outcome, output, artifact: None, ..ran.result }, ..ran }
+    };
+    results.into_iter().map(stopped).collect()
 }
 
 /// Makes the result of a call whose arguments were redacted before it was started: what is left of them is

@@ -7,7 +7,9 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use longhaul_session::bound;
 use longhaul_session::command::Command;
+use longhaul_session::context::Context;
 use longhaul_session::failure::Failure;
 use longhaul_session::id::{SessionId, Timestamp, WorkerId};
 use longhaul_session::state::{SessionState, Status};
@@ -21,6 +23,7 @@ use crate::engine::{Engine, Snapshot};
 use crate::journal::{Committed, Journal, Patience, patiently};
 use crate::lease::{Leases, Tenure};
 use crate::limits::POLL_MS;
+use crate::prompt;
 use crate::runner::Runner;
 use crate::stop::{Grace, Stop};
 
@@ -253,6 +256,30 @@ fn lost_attempt(journal: &Journal, now: Timestamp) -> Usage {
     let called = state.status == Status::Running && state.pending.is_empty() && state.prepared_at > 0;
     let lost = called && !waited && state.response_id.is_none();
     let context = journal.loaded_context().filter(|_| lost);
-    let input = context.map_or(0, |context| context.estimated_tokens(state.measured));
-    Usage { input, ..Usage::default() }
+    let hard = state.works_for().is_some() && state.goal.as_ref().is_some_and(|goal| goal.budget.hard);
+    let estimate = match context {
+        // A hard budget holds also if the lost attempt has cost all that it can.
+        Some(context) if hard => return dearest_loss(state, context),
+        Some(context) => Usage { input: context.outlook().estimate.tokens, ..Usage::default() },
+        None => Usage::default(),
+    };
+    let prices = context.and_then(|context| context.configuration()?.model.prices.as_ref());
+    prices.map_or(estimate, |prices| prices.priced(estimate))
+}
+
+/// Returns what a lost attempt can have cost at most: of an answer, or of a summary where one was due.
+fn dearest_loss(state: &SessionState, context: &Context) -> Usage {
+    let call = bound::next_call(state, context);
+    let above = context.configuration().map(|configured| configured.limits.compact_above_tokens);
+    let was_near = above.is_some_and(|above| context.outlook().estimate.tokens > above / 8 * 7);
+    if !state.compaction_requested && !was_near {
+        return call;
+    }
+    let summary = prompt::summary_bound(state, context);
+    Usage {
+        input: call.input.max(summary.input),
+        output: call.output.max(summary.output),
+        cost_micros: call.cost_micros.max(summary.cost_micros),
+        ..Usage::default()
+    }
 }

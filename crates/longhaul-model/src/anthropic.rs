@@ -13,14 +13,18 @@ use std::sync::Arc;
 
 use longhaul_session::agent::{OutputFormat, Request};
 use longhaul_session::failure::FailureClass;
+use longhaul_session::media;
 use serde_json::{Map, Value};
 
+use crate::base_url::{host, with_query, without_query};
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
 use crate::error::classify;
 use crate::http::{Client, Connections, Limits};
+use crate::reader::Reader;
 use crate::secret::Secret;
 use crate::written::Written;
 use crate::{Error, Identity, Model};
+use assemble::Assembler;
 
 /// The revision of the API that is spoken.
 const VERSION: &str = "2023-06-01";
@@ -104,6 +108,15 @@ impl Options {
     }
 }
 
+/// The largest picture the API takes, in bytes: it counts five mebibytes, in base64.
+pub const MAX_IMAGE_BYTES: u64 = 5 * 1024 * 1024 / 4 * 3;
+
+/// Tells whether files of a media type can be given: pictures, PDFs and texts.
+#[must_use]
+pub fn takes(media_type: &str) -> bool {
+    message::IMAGES.contains(&media_type) || media_type == "application/pdf" || media::is_text(media_type)
+}
+
 /// Makes a model that is asked over HTTP. Nothing is sent yet.
 ///
 /// # Errors
@@ -119,6 +132,8 @@ pub fn anthropic(options: Options) -> Result<impl Model, Error> {
 pub struct Codec {
     options: Options,
     url: String,
+    /// Where the list of models is.
+    offers_url: String,
     /// Who made what is opaque: other servers must not get it.
     host: String,
     written: Arc<Written<message::Place>>,
@@ -128,28 +143,17 @@ impl Codec {
     /// Prepares what all requests share.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let (base, query) = match options.base_url.split_once('?') {
-            Some((base, query)) => (base, format!("?{query}")),
-            None => (options.base_url.as_str(), String::new()),
-        };
-        let base = base.trim().trim_end_matches('/');
+        let (base, query) = without_query(&options.base_url);
         let base = base.strip_suffix("/messages").unwrap_or(base);
         let base = base.strip_suffix("/v1").unwrap_or(base);
-        let url = format!("{base}/v1/messages{query}");
-        let authority = base.split_once("://").map_or(base, |(_, rest)| rest);
-        let authority = authority.split('/').next().unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
-        Codec { options, url, host, written: Arc::default() }
-    }
-}
-
-impl crate::codec::Codec for Codec {
-    fn identity(&self) -> Identity {
-        Identity { provider: self.host.clone(), model: self.options.model.clone(), scripted: false }
+        let url = with_query(&format!("{base}/v1/messages"), query);
+        let listed = if query.is_empty() { "limit=1000" } else { &format!("{query}&limit=1000") };
+        let offers_url = with_query(&format!("{base}/v1/models"), listed);
+        let host = host(base);
+        Codec { options, url, offers_url, host, written: Arc::default() }
     }
 
-    fn request(&self, request: &Request) -> HttpRequest {
-        let (body, streamed) = request::body(&self.options, &self.host, &self.written, request);
+    fn headers(&self, streamed: bool) -> Vec<(String, Secret)> {
         let accept = if streamed { "text/event-stream" } else { "application/json" };
         let mut headers = vec![
             ("content-type".to_owned(), Secret::new("application/json")),
@@ -163,11 +167,27 @@ impl crate::codec::Codec for Codec {
             });
         }
         headers.extend(self.options.headers.iter().cloned());
+        headers
+    }
+}
+
+impl crate::codec::Codec for Codec {
+    fn identity(&self) -> Identity {
+        Identity { provider: self.host.clone(), model: self.options.model.clone(), scripted: false }
+    }
+
+    fn request(&self, request: &Request) -> HttpRequest {
+        let (body, streamed) = request::body(&self.options, &self.host, &self.written, request);
+        let headers = self.headers(streamed);
         HttpRequest { method: Method::Post, url: self.url.clone(), headers, body, streamed }
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(decoder::MessagesDecoder::new(&self.host))
+        Box::new(Reader::new(Assembler::new(&self.host)))
+    }
+
+    fn offers(&self) -> Option<HttpRequest> {
+        Some(HttpRequest::get(self.offers_url.clone(), self.headers(false)))
     }
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
@@ -187,7 +207,7 @@ fn advised(error: Error) -> Error {
         }
         true | false => return error,
     };
-    Error { message: format!("{}. {advice}", error.message.trim_end_matches('.')), ..error }
+    error.with_advice(advice)
 }
 
 /// Names the request, which is what the provider's support asks for.

@@ -33,6 +33,11 @@ pub trait Codec: Send + Sync + 'static {
         None
     }
 
+    /// Writes the request that asks which models there are; `None` where providers have no such thing.
+    fn offers(&self) -> Option<HttpRequest> {
+        None
+    }
+
     /// Classifies an answer whose status is no success.
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
         error::classify(head, body)
@@ -90,6 +95,13 @@ pub struct HttpRequest {
     pub body: Vec<u8>,
     /// The answer is asked for as a stream: time limits differ.
     pub streamed: bool,
+}
+
+impl HttpRequest {
+    /// Asks for a document that is there.
+    pub(crate) fn get(url: String, headers: Vec<(String, Secret)>) -> Self {
+        HttpRequest { method: Method::Get, url, headers, body: Vec::new(), streamed: false }
+    }
 }
 
 /// How an answer begins.

@@ -1,5 +1,5 @@
-//! What every wire says of a conversation in the same way: which result belongs to which call, and how
-//! what is neither a person's words nor the model's is marked.
+//! What every wire says of a conversation in the same way: who said what, which result belongs to which call,
+//! whether a call is whole, and how what is neither a person's words nor the model's is marked.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use longhaul_session::id::{CallId, Digest};
 use longhaul_session::item::{Item, ToolResult};
+use serde::de::IgnoredAny;
+
+use crate::files;
 
 /// OpenAI refuses longer ids, and Anthropic's models other characters.
 const MAX_ID_CHARS: usize = 40;
@@ -45,6 +48,26 @@ impl<'a> Results<'a> {
     }
 }
 
+/// Tells whether the model made an item.
+pub(crate) fn is_answer(item: &Item) -> bool {
+    match item {
+        Item::Assistant { .. } | Item::Reasoning { .. } | Item::ToolCall(_) | Item::Opaque { .. } => true,
+        Item::User { .. }
+        | Item::ToolResult(_)
+        | Item::Summary { .. }
+        | Item::ContextFile { .. }
+        | Item::Steering { .. }
+        | Item::Attachment(_)
+        | Item::File { .. }
+        | Item::Redacted => false,
+    }
+}
+
+/// Tells whether the arguments of a call are all there. A number that was cut off would be JSON too.
+pub(crate) fn is_whole(arguments: &str) -> bool {
+    arguments.trim_end().ends_with('}') && serde_json::from_str::<IgnoredAny>(arguments).is_ok()
+}
+
 /// Returns what the model reads of a result.
 pub(crate) fn output(result: &ToolResult) -> &str {
     if result.output.is_empty() { result.outcome.notice() } else { &result.output }
@@ -60,6 +83,7 @@ pub(crate) fn told(item: &Item) -> Option<Cow<'_, str>> {
         Item::Summary { text } => marked("summary", &[("of", "the conversation before")], text),
         Item::Steering { reason: _, text } => marked("note", &[("from", "longhaul")], text),
         Item::ContextFile { path, digest: _, text } => marked("context_file", &[("path", path)], text),
+        Item::Attachment(file) => Cow::Owned(files::not_shown(file)),
         Item::Redacted => Cow::Borrowed(REDACTED),
         Item::Assistant { .. }
         | Item::Reasoning { .. }
@@ -74,13 +98,15 @@ pub(crate) fn data_url(media_type: &str, data: &str) -> String {
     format!("data:{media_type};base64,{data}")
 }
 
-/// Marks a text as something else than a person's words.
-fn marked<'a>(tag: &str, attributes: &[(&str, &str)], text: &str) -> Cow<'a, str> {
+/// Marks a text as something else than a person's words. It cannot end its own mark.
+pub(crate) fn marked<'a>(tag: &str, attributes: &[(&str, &str)], text: &str) -> Cow<'a, str> {
     let mut marked = format!("<{tag}");
     for (name, value) in attributes {
         marked.push_str(&format!(" {name}=\"{}\"", value.replace('"', "&quot;")));
     }
-    marked.push_str(&format!(">\n{}\n</{tag}>", text.trim_end_matches('\n')));
+    let end = format!("</{tag}");
+    let text = text.trim_end_matches('\n').replace(&end, &format!("&lt;/{tag}"));
+    marked.push_str(&format!(">\n{text}\n{end}>"));
     Cow::Owned(marked)
 }
 

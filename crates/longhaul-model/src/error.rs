@@ -10,7 +10,7 @@ use longhaul_session::usage::Usage;
 
 pub use classify::classify;
 pub(crate) use classify::{classify_in_answer, web_page_in_answer};
-pub(crate) use said::sentence;
+pub(crate) use said::{says_failure, sentence};
 
 /// A failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,5 +31,10 @@ impl Error {
     #[must_use]
     pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
         Error { class, message: message.into(), retry_after_ms: None, usage: None }
+    }
+
+    /// Says what to do, behind what happened.
+    pub(crate) fn with_advice(self, advice: &str) -> Self {
+        Error { message: format!("{}. {advice}", self.message.trim_end_matches('.')), ..self }
     }
 }

@@ -43,6 +43,11 @@ impl Frames {
         Frames { arrays: true, ..Frames::new() }
     }
 
+    /// Begins afresh, with other bytes of the same kind.
+    pub(crate) fn restart(&mut self) {
+        self.state = State::Undecided(Vec::new());
+    }
+
     /// Reads the next bytes and appends the events they complete. A document is kept to its end.
     pub(crate) fn push(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<(), Error> {
         if let State::Undecided(begun) = &mut self.state {

@@ -15,15 +15,18 @@ use std::sync::Arc;
 
 use longhaul_session::agent::{OutputFormat, Request};
 use longhaul_session::failure::FailureClass;
+use longhaul_session::media;
 use serde_json::{Map, Value};
 
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
 use crate::error::classify;
 use crate::http::{Client, Connections, Limits};
+use crate::reader::Reader;
 use crate::secret::Secret;
 use crate::written::Written;
 use crate::{Error, Identity, Model};
 use address::Address;
+use assemble::Assembler;
 
 /// Stands in the opaque values of items beside the host, so that no other wire and no other server
 /// gets them.
@@ -82,6 +85,17 @@ impl Options {
     }
 }
 
+/// Tells whether files of a media type can be given: pictures but for GIF, sounds, films, PDFs and texts.
+#[must_use]
+pub fn takes(media_type: &str) -> bool {
+    const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/webp", "image/heic"];
+    IMAGES.contains(&media_type)
+        || media_type.starts_with("audio/")
+        || media_type.starts_with("video/")
+        || media_type == "application/pdf"
+        || media::is_text(media_type)
+}
+
 /// Makes a model that is asked over HTTP. Nothing is sent yet.
 ///
 /// # Errors
@@ -112,6 +126,17 @@ impl Codec {
         let given = self.options.key.as_ref().filter(|key| !key.expose().is_empty());
         given.or(self.address.key.as_ref())
     }
+
+    fn headers(&self, streamed: bool) -> Vec<(String, Secret)> {
+        let accept = if streamed { "text/event-stream" } else { "application/json" };
+        let mut headers = vec![
+            ("content-type".to_owned(), Secret::new("application/json")),
+            ("accept".to_owned(), Secret::new(accept)),
+        ];
+        headers.extend(self.key().map(|key| ("x-goog-api-key".to_owned(), key.clone())));
+        headers.extend(self.options.headers.iter().cloned());
+        headers
+    }
 }
 
 impl crate::codec::Codec for Codec {
@@ -122,19 +147,17 @@ impl crate::codec::Codec for Codec {
 
     fn request(&self, request: &Request) -> HttpRequest {
         let streamed = self.options.stream;
-        let accept = if streamed { "text/event-stream" } else { "application/json" };
-        let mut headers = vec![
-            ("content-type".to_owned(), Secret::new("application/json")),
-            ("accept".to_owned(), Secret::new(accept)),
-        ];
-        headers.extend(self.key().map(|key| ("x-goog-api-key".to_owned(), key.clone())));
-        headers.extend(self.options.headers.iter().cloned());
         let body = request::body(&self.options, &self.address.host, &self.written, request);
-        HttpRequest { method: Method::Post, url: self.address.url.clone(), headers, body, streamed }
+        let (url, headers) = (self.address.url.clone(), self.headers(streamed));
+        HttpRequest { method: Method::Post, url, headers, body, streamed }
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(decoder::GeminiDecoder::new(&self.address.host))
+        Box::new(Reader::with_arrays(Assembler::new(&self.address.host)))
+    }
+
+    fn offers(&self) -> Option<HttpRequest> {
+        Some(HttpRequest::get(self.address.offers_url.clone(), self.headers(false)))
     }
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
@@ -152,6 +175,6 @@ impl crate::codec::Codec for Codec {
             }
             true | false => return error,
         };
-        Error { message: format!("{}. {advice}", error.message.trim_end_matches('.')), ..error }
+        error.with_advice(advice)
     }
 }

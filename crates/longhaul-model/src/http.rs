@@ -8,6 +8,7 @@ mod answer;
 mod connections;
 mod failure;
 mod line;
+mod transport;
 
 use std::sync::Arc;
 
@@ -20,9 +21,10 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::codec::{Codec, HttpRequest, ResponseHead};
 use crate::secret::Secret;
-use crate::{Error, Identity, Model, ModelCall, PartStream};
+use crate::{Error, Identity, Model, ModelCall, Offers, PartStream};
 pub use connections::Connections;
 use line::Line;
+use transport::{Exchange, Transport};
 
 /// Headers whose values are no secrets, though they are sent as such.
 const PLAIN_HEADERS: [&str; 2] = ["content-type", "accept"];
@@ -56,13 +58,16 @@ pub struct Client<C> {
 struct Peer {
     url: String,
     secrets: Vec<Secret>,
+    /// Its answers are recorded ones: nobody is to wait for a provider that is not asked.
+    is_replay: bool,
 }
 
 impl Peer {
-    /// Takes keys out of an error's message.
+    /// Takes keys out of an error's message, and out of the error a wait that would be for nothing.
     fn masked(&self, error: Error) -> Error {
         let message = self.secrets.iter().fold(error.message, |text, secret| secret.masked_in(&text));
-        Error { message, ..error }
+        let retry_after_ms = error.retry_after_ms.filter(|_| !self.is_replay);
+        Error { message, retry_after_ms, ..error }
     }
 }
 
@@ -77,7 +82,8 @@ impl<C: Codec> Client<C> {
         let sample = codec.request(&empty);
         let url = parse_url(&sample.url)?;
         parse_headers(&sample.headers)?;
-        Ok(Client { line: Arc::new(Line { codec, http: connections.client(&url)?, limits }) })
+        let transport = connections.transport(&url)?;
+        Ok(Client { line: Arc::new(Line { codec, transport, limits }) })
     }
 }
 
@@ -104,6 +110,10 @@ impl<C: Codec> Model for Client<C> {
 
     async fn cancel(&self, response_id: &str) -> Result<(), Error> {
         self.line.cancel(response_id).await
+    }
+
+    async fn offers(&self) -> Result<Option<Offers>, Error> {
+        self.line.offers().await
     }
 }
 

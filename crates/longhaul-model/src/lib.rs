@@ -9,18 +9,25 @@
 
 pub mod anthropic;
 mod array;
+mod base_url;
 mod body;
+pub mod catalogue;
 pub mod codec;
 mod conversation;
 pub mod error;
+pub mod files;
 mod frames;
 pub mod gemini;
 pub mod http;
 mod limits;
 mod measure;
+mod number;
+pub mod offers;
 pub mod openai_chat;
 pub mod openai_responses;
 pub mod part;
+mod reader;
+pub mod recording;
 pub mod response;
 pub mod scripted;
 pub mod secret;
@@ -39,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 pub use anthropic::anthropic;
 pub use error::Error;
 pub use gemini::gemini;
+pub use offers::Offers;
 pub use openai_chat::openai_chat;
 pub use openai_responses::openai_responses;
 pub use part::{FinishReason, Part};
@@ -73,6 +81,14 @@ pub trait Model: Send + Sync + 'static {
     /// The provider could not be told.
     async fn cancel(&self, _response_id: &str) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// Asks the provider which models it serves; `None` where it does not say.
+    ///
+    /// # Errors
+    /// The provider could not be asked, or refused.
+    async fn offers(&self) -> Result<Option<Offers>, Error> {
+        Ok(None)
     }
 }
 

@@ -36,6 +36,9 @@ pub(crate) const MAX_RETRY_AFTER_MS: u64 = 24 * 60 * 60 * 1_000;
 /// The most tool calls of one answer. Each is found again for every piece of its arguments.
 pub(crate) const MAX_CALLS: usize = 1_024;
 
+/// The largest list of models, in bytes. The longest there are have hundreds of models.
+pub(crate) const MAX_OFFERS_BYTES: usize = 16 * 1024 * 1024;
+
 /// The largest file with certificates, in bytes.
 pub(crate) const MAX_CA_BYTES: u64 = 16 * 1024 * 1024;
 

@@ -21,7 +21,7 @@ pub(crate) fn item_bytes(item: &Item) -> usize {
         Item::ContextFile { path, digest: _, text } => path.len() + text.len(),
         Item::Opaque { provider: _, value } => value_bytes(value),
         Item::File { name: _, media_type: _, data } => data.len(),
-        Item::Redacted => 0,
+        Item::Attachment(_) | Item::Redacted => 0,
     }
 }
 

@@ -18,13 +18,17 @@ use std::sync::Arc;
 
 use longhaul_session::agent::Request;
 use longhaul_session::failure::FailureClass;
+use longhaul_session::media;
 use serde_json::{Map, Value};
 
+use crate::base_url::{host, with_query, without_query};
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
 use crate::error::classify;
 use crate::http::{Client, Connections, Limits};
+use crate::reader::Reader;
 use crate::secret::Secret;
 use crate::{Error, Identity, Model};
+use assemble::Assembler;
 
 /// Stands in the opaque values of items beside the host, so that no other wire and no other server
 /// gets them.
@@ -81,6 +85,18 @@ impl Options {
     }
 }
 
+/// Pictures that servers of this format take.
+pub(crate) const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+
+/// Tells whether files of a media type can be given: pictures, PDFs, texts, and sounds as WAV or MP3. Whether a
+/// server knows what to do with one is up to its model.
+#[must_use]
+pub fn takes(media_type: &str) -> bool {
+    IMAGES.contains(&media_type)
+        || matches!(media_type, "application/pdf" | "audio/wav" | "audio/mpeg")
+        || media::is_text(media_type)
+}
+
 /// Makes a model that is asked over HTTP. Nothing is sent yet.
 ///
 /// # Errors
@@ -96,6 +112,8 @@ pub fn openai_chat(options: Options) -> Result<impl Model, Error> {
 pub struct Codec {
     options: Options,
     url: String,
+    /// Where the list of models is.
+    offers_url: String,
     /// Who made what is opaque: other servers must not get it.
     host: String,
     written: Arc<crate::written::Written>,
@@ -105,17 +123,25 @@ impl Codec {
     /// Prepares what all requests share.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let (base, query) = match options.base_url.split_once('?') {
-            Some((base, query)) => (base, format!("?{query}")),
-            None => (options.base_url.as_str(), String::new()),
-        };
-        let base = base.trim().trim_end_matches('/');
+        let (base, query) = without_query(&options.base_url);
         let base = base.strip_suffix("/chat/completions").unwrap_or(base);
-        let url = format!("{base}/chat/completions{query}");
-        let authority = base.split_once("://").map_or(base, |(_, rest)| rest);
-        let authority = authority.split('/').next().unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
-        Codec { options, url, host, written: Arc::default() }
+        let url = with_query(&format!("{base}/chat/completions"), query);
+        let offers_url = with_query(&format!("{base}/models"), query);
+        let host = host(base);
+        Codec { options, url, offers_url, host, written: Arc::default() }
+    }
+
+    fn headers(&self, streamed: bool) -> Vec<(String, Secret)> {
+        let accept = if streamed { "text/event-stream" } else { "application/json" };
+        let mut headers = vec![
+            ("content-type".to_owned(), Secret::new("application/json")),
+            ("accept".to_owned(), Secret::new(accept)),
+        ];
+        if let Some(key) = self.options.key.as_ref().filter(|key| !key.expose().is_empty()) {
+            headers.push(("authorization".to_owned(), Secret::new(format!("Bearer {}", key.expose()))));
+        }
+        headers.extend(self.options.headers.iter().cloned());
+        headers
     }
 }
 
@@ -126,20 +152,16 @@ impl crate::codec::Codec for Codec {
 
     fn request(&self, request: &Request) -> HttpRequest {
         let (body, streamed) = request::body(&self.options, &self.host, &self.written, request);
-        let accept = if streamed { "text/event-stream" } else { "application/json" };
-        let mut headers = vec![
-            ("content-type".to_owned(), Secret::new("application/json")),
-            ("accept".to_owned(), Secret::new(accept)),
-        ];
-        if let Some(key) = self.options.key.as_ref().filter(|key| !key.expose().is_empty()) {
-            headers.push(("authorization".to_owned(), Secret::new(format!("Bearer {}", key.expose()))));
-        }
-        headers.extend(self.options.headers.iter().cloned());
+        let headers = self.headers(streamed);
         HttpRequest { method: Method::Post, url: self.url.clone(), headers, body, streamed }
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(decoder::ChatDecoder::new(&self.host))
+        Box::new(Reader::new(Assembler::new(&self.host)))
+    }
+
+    fn offers(&self) -> Option<HttpRequest> {
+        Some(HttpRequest::get(self.offers_url.clone(), self.headers(false)))
     }
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
@@ -154,6 +176,6 @@ impl crate::codec::Codec for Codec {
             }
             true | false => return error,
         };
-        Error { message: format!("{}. {advice}", error.message.trim_end_matches('.')), ..error }
+        error.with_advice(advice)
     }
 }

@@ -15,13 +15,16 @@ use std::sync::Arc;
 
 use longhaul_session::agent::{OutputFormat, Request};
 use longhaul_session::failure::FailureClass;
+use longhaul_session::media;
 use serde_json::{Map, Value};
 
 use crate::codec::{Decoder, HttpRequest, Method, ResponseHead};
 use crate::error::classify;
 use crate::http::{Client, Connections, Limits};
+use crate::reader::Reader;
 use crate::secret::Secret;
-use crate::{Error, Identity, Model};
+use crate::{Error, Identity, Model, openai_chat};
+use decoder::Events;
 use place::Place;
 
 /// Stands in opaque values beside the host, so that no other wire and no other server gets them.
@@ -113,6 +116,15 @@ fn may_reason(model: &str) -> bool {
     !chat && !WITHOUT_REASONING.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Tells whether files of a media type can be given: pictures, PDFs, office documents and texts.
+#[must_use]
+pub fn takes(media_type: &str) -> bool {
+    openai_chat::IMAGES.contains(&media_type)
+        || media_type == "application/pdf"
+        || media_type.starts_with("application/vnd.openxmlformats-officedocument.")
+        || media::is_text(media_type)
+}
+
 /// Makes a model that is asked over HTTP. Nothing is sent yet.
 ///
 /// # Errors
@@ -154,13 +166,7 @@ impl Codec {
 
     fn get(&self, response_id: &str, query: &[(&str, &str)], streamed: bool) -> Option<HttpRequest> {
         let url = self.place.stored(response_id, "", query);
-        let request = HttpRequest {
-            method: Method::Get,
-            url,
-            headers: self.headers(streamed),
-            body: Vec::new(),
-            streamed,
-        };
+        let request = HttpRequest { streamed, ..HttpRequest::get(url, self.headers(streamed)) };
         Some(request).filter(|_| self.options.resumable)
     }
 }
@@ -179,7 +185,7 @@ impl crate::codec::Codec for Codec {
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(decoder::ResponsesDecoder::new(self.place.host()))
+        Box::new(Reader::new(Events::new(self.place.host())))
     }
 
     fn resume(&self, response_id: &str, after: Option<&str>) -> Option<HttpRequest> {
@@ -197,6 +203,10 @@ impl crate::codec::Codec for Codec {
         let (headers, body) = (self.headers(false), b"{}".to_vec());
         let request = HttpRequest { method: Method::Post, url, headers, body, streamed: false };
         Some(request).filter(|_| self.options.resumable)
+    }
+
+    fn offers(&self) -> Option<HttpRequest> {
+        Some(HttpRequest::get(self.place.models(), self.headers(false)))
     }
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
@@ -219,6 +229,6 @@ impl crate::codec::Codec for Codec {
         } else {
             return error;
         };
-        Error { message: format!("{}. {advice}", error.message.trim_end_matches('.')), ..error }
+        error.with_advice(advice)
     }
 }

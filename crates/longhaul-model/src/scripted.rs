@@ -213,6 +213,7 @@ fn spoken_text(item: &Item) -> &str {
         | Item::Summary { .. }
         | Item::ContextFile { .. }
         | Item::Opaque { .. }
+        | Item::Attachment(_)
         | Item::File { .. }
         | Item::Redacted => "",
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-const MASK: &str = "[masked]";
+pub(crate) const MASK: &str = "[masked]";
 
 /// The shortest key that is looked for in texts: shorter ones are placeholders ("none", "ollama"),
 /// and masking them would garble words.

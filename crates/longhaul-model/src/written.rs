@@ -109,6 +109,7 @@ pub(crate) fn settled(items: &[Arc<Item>]) -> usize {
             | Item::Summary { .. }
             | Item::Steering { .. }
             | Item::ContextFile { .. }
+            | Item::Attachment(_)
             | Item::File { .. }
             | Item::Redacted => plain &= open.is_empty(),
         }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::goal::Terms;
 use crate::item::{EffectClass, Item};
+use crate::prices::Prices;
+use crate::prompts::Prompts;
 
 /// What a session runs with: the resolved form of an agent's manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,7 +21,7 @@ pub struct Configuration {
     pub model: ModelChoice,
     /// The working directory, absolute.
     pub directory: String,
-    /// Instructions of the agent's author, put before the built-in prompt's facts.
+    /// Instructions of the agent's author: a template, which the system prompt begins with.
     #[serde(default)]
     pub instructions: Option<String>,
     /// Which paths may be read and written.
@@ -30,6 +33,18 @@ pub struct Configuration {
     /// Limits of turns, crashes and retries.
     #[serde(default)]
     pub limits: Limits,
+    /// The model that summarises what leaves the context; `None`: the one that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summariser: Option<Box<ModelChoice>>,
+    /// Templates of what Longhaul itself says to the model, where they are not the built-in ones.
+    #[serde(default, skip_serializing_if = "Prompts::is_empty")]
+    pub prompts: Prompts,
+    /// What its goals are held to besides what is said when they are set.
+    #[serde(default, skip_serializing_if = "Terms::is_empty")]
+    pub goal: Terms,
+    /// Its sessions have no goals, and the model is offered no tools for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_goals: bool,
 }
 
 /// Which model answers.
@@ -74,6 +89,62 @@ pub struct ModelChoice {
     /// up again (OpenAI Responses).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resumable: bool,
+    /// How many tokens it can take in all; `None` where that is not known and only assumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_tokens: Option<u64>,
+    /// What its tokens cost; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<Prices>,
+    /// The most tokens that one answer can have, as far as it is known and not said in `max_output_tokens`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_answer_tokens: Option<u64>,
+    /// How many images it takes and how large; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageLimits>,
+    /// A file with certificates (PEM) to trust besides the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// Whether reasoning is sent back with the answer it belongs to; the client decides if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_reasoning: Option<bool>,
+    /// Reasoning is sent back under the id it came with (OpenAI Responses).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub item_ids: bool,
+    /// Whether the usage is asked for at the end of a stream (Chat Completions); it is if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub include_usage: Option<bool>,
+    /// The key is sent as a bearer token (Anthropic Messages).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bearer: bool,
+    /// How long the provider is to keep what it has read (Anthropic Messages); five minutes if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PromptCache>,
+}
+
+/// How many images a model takes, and how large. What is not known is not limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageLimits {
+    /// The most images of one request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_count: Option<u32>,
+    /// The most bytes of one image, before they are written in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+}
+
+/// How long a provider is to keep a prompt that it has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PromptCache {
+    /// Not at all.
+    #[serde(rename = "off")]
+    Off,
+    /// Five minutes after it was last used.
+    #[serde(rename = "5m")]
+    FiveMinutes,
+    /// An hour after it was last used.
+    #[serde(rename = "1h")]
+    OneHour,
 }
 
 /// The form of an answer: a JSON document under a schema.
@@ -104,6 +175,16 @@ impl ModelChoice {
             output: None,
             chain: false,
             resumable: false,
+            window_tokens: None,
+            prices: None,
+            longest_answer_tokens: None,
+            images: None,
+            ca_file: None,
+            replay_reasoning: None,
+            item_ids: false,
+            include_usage: None,
+            bearer: false,
+            cache: None,
         }
     }
 }
@@ -203,12 +284,18 @@ pub struct Limits {
     pub max_compaction_failures: u32,
     /// The size of a request, in tokens, above which the context is compacted first.
     pub compact_above_tokens: u64,
+    /// The newest turns that a compaction keeps whole, as far as they take up half of that at most.
+    pub retained_turns: u32,
+    /// How many tokens of the newest steps a compaction keeps, a quarter of that at most.
+    pub retained_tokens: u64,
     /// How long one model call may take, in milliseconds.
     pub model_call_ms: u64,
     /// How long a provider may take to begin its answer, in milliseconds.
     pub model_first_part_ms: u64,
     /// How long a provider may pause within its answer, in milliseconds.
     pub model_idle_ms: u64,
+    /// How long one check of a goal may take, in milliseconds.
+    pub check_ms: u64,
 }
 
 impl Default for Limits {
@@ -220,9 +307,12 @@ impl Default for Limits {
             retry_for_goal_ms: 24 * 60 * 60 * 1_000,
             max_compaction_failures: 3,
             compact_above_tokens: 102_400,
+            retained_turns: 2,
+            retained_tokens: 8_192,
             model_call_ms: 30 * 60 * 1_000,
             model_first_part_ms: 5 * 60 * 1_000,
             model_idle_ms: 2 * 60 * 1_000,
+            check_ms: 10 * 60 * 1_000,
         }
     }
 }
@@ -247,7 +337,7 @@ pub struct ToolSpec {
 }
 
 /// A request to a model, in no provider's form. The same log gives the same request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
     /// The system prompt, as it was rendered and committed once.
     pub system: String,

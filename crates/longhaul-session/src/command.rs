@@ -2,11 +2,11 @@
 
 use crate::agent::{Configuration, ToolSpec};
 use crate::context::UserMessage;
-use crate::entry::{CallFact, FinishReason, Measured, Mode, Timing};
+use crate::entry::{CallFact, FinishReason, Measured, Mode, ModelGoal, Timing};
 use crate::failure::{Failure, Retry};
-use crate::goal::Budget;
+use crate::goal::{Budget, Terms};
 use crate::id::{CallId, Digest, EntryNo, Epoch, GoalId, SessionId, Timestamp, WorkerId};
-use crate::item::{Item, ToolResult};
+use crate::item::{FileSeen, Item, Message, ToolResult};
 use crate::state::{Owner, Status};
 use crate::usage::{Spend, Usage};
 
@@ -21,6 +21,8 @@ pub enum Command {
         ephemeral: bool,
         /// Its name.
         name: Option<String>,
+        /// Whether it plans or works at first.
+        mode: Mode,
         /// What it begins with.
         first: First,
     },
@@ -37,7 +39,7 @@ pub enum Command {
     /// Says something to the agent.
     Send {
         /// What.
-        text: String,
+        message: Message,
         /// Whether work under way is stopped for it; otherwise it waits in the queue.
         interrupt: bool,
     },
@@ -46,7 +48,7 @@ pub enum Command {
         /// The message.
         target: UserMessage,
         /// What it says now.
-        text: String,
+        message: Message,
     },
     /// Removes a message from the queue.
     Unqueue {
@@ -87,10 +89,8 @@ pub enum Command {
         id: GoalId,
         /// The objective.
         objective: String,
-        /// The limits.
-        budget: Budget,
-        /// Commands that must pass.
-        checks: Vec<String>,
+        /// What it is held to.
+        terms: Terms,
     },
     /// Changes the goal there is.
     EditGoal {
@@ -100,6 +100,8 @@ pub enum Command {
         budget: Option<Budget>,
         /// The new checks.
         checks: Option<Vec<String>>,
+        /// The protected files, to be digested anew.
+        protected: Option<Vec<String>>,
     },
     /// Keeps the goal from going on.
     PauseGoal,
@@ -162,17 +164,15 @@ pub enum First {
     /// Nothing: it waits.
     Nothing,
     /// A message.
-    Message(String),
+    Message(Message),
     /// A goal.
     Goal {
         /// Its id.
         id: GoalId,
         /// Its objective.
         objective: String,
-        /// Its limits.
-        budget: Budget,
-        /// Commands that must pass.
-        checks: Vec<String>,
+        /// What it is held to.
+        terms: Terms,
     },
 }
 
@@ -239,6 +239,13 @@ pub enum OwnerAction {
     },
     /// Tells the model what it must be told.
     CommitSteering,
+    /// Keeps the digests of the files that the goal protects.
+    GuardFiles {
+        /// The goal.
+        goal: GoalId,
+        /// The files there are.
+        files: Vec<FileSeen>,
+    },
     /// Notes a hook's decision.
     RecordHook {
         /// The point of the turn.
@@ -274,6 +281,8 @@ pub enum OwnerAction {
         summary: String,
         /// The first entry whose items are kept word for word.
         keep_from: EntryNo,
+        /// Entries before it whose messages of people are kept as well.
+        kept: Vec<EntryNo>,
         /// What it cost.
         spend: Spend,
     },
@@ -285,6 +294,8 @@ pub enum OwnerAction {
         failure: Failure,
         /// What it cost.
         spend: Spend,
+        /// From now on only people ask for compactions.
+        automatic_off: bool,
     },
     /// Waits for callers or people.
     AwaitAction {
@@ -343,8 +354,17 @@ pub enum Step {
         /// The results.
         results: Vec<Ran>,
         /// What the model made of its goal by one of them.
-        goal: Option<crate::entry::ModelGoal>,
+        goal: Option<GoalStep>,
     },
+}
+
+/// What the model made of its goal by a tool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GoalStep {
+    /// What the goal asked for when this was judged; `None`: there was none to judge.
+    pub terms: Option<Digest>,
+    /// What is to become of it.
+    pub change: ModelGoal,
 }
 
 /// A result, with when its call ran.
@@ -402,6 +422,15 @@ pub enum Refusal {
     /// The queue is full.
     #[error("the queue holds {} messages, which is its limit; wait, or remove one", crate::state::MAX_QUEUE)]
     QueueFull,
+    /// A message carries too many files.
+    #[error(
+        "a message carries at most {} files, and this one has {count}; send the rest with another",
+        crate::state::MAX_FILES
+    )]
+    TooManyFiles {
+        /// How many.
+        count: usize,
+    },
     /// No message of that number is queued.
     #[error("entry {0} is not a queued message")]
     NotQueued(EntryNo),
@@ -501,6 +530,7 @@ impl OwnerAction {
             OwnerAction::RecordResponse { .. } => "RecordResponse",
             OwnerAction::CommitContext { .. } => "CommitContext",
             OwnerAction::CommitSteering => "CommitSteering",
+            OwnerAction::GuardFiles { .. } => "GuardFiles",
             OwnerAction::RecordHook { .. } => "RecordHook",
             OwnerAction::Settle { .. } => "Settle",
             OwnerAction::BeginRetry { .. } => "BeginRetry",

@@ -1,33 +1,57 @@
 //! What the model sees: the fold of the log's content since the newest boundary.
 //!
 //! A runner keeps it in memory and applies the entries it appends; after a crash it is read back from the
-//! entries named by [`Needed`]. No rule depends on it.
+//! entries named by [`Needed`]. No rule depends on it. How large it is, what is pruned from it and what a
+//! compaction keeps of it are in the modules below.
+
+mod pruning;
+mod scale;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::agent::{Configuration, Previous, Request, ToolSpec};
-use crate::entry::{Content, Entry, Fact, Measured, Record};
+use crate::entry::{Content, Entry, Fact, Record};
 use crate::id::{CallId, EntryNo};
-use crate::item::{Item, ToolCall, ToolResult};
+use crate::item::{Attachment, Item, ToolCall, ToolResult};
 use crate::state::SessionState;
+use crate::steering::SteeringReason;
+
+pub use pruning::{MIN_SAVINGS_TOKENS, Outlook, PROTECTED_TURNS};
+pub use scale::{Estimate, Extent, Scale, Source};
+pub use tail::Kept;
 
 /// The model's view of a session, and what it needs to be called with.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Context {
     items: Vec<(EntryNo, Arc<Item>)>,
+    /// Over the items up to and with each.
+    sums: Vec<Sum>,
+    /// Where turns begin.
+    turns: Vec<usize>,
+    /// The same items as a request, kept ready: whoever asks for it copies nothing.
+    request: Arc<Request>,
+    /// The bytes of the prompt and the tools.
+    prepared_bytes: u64,
+    scale: Scale,
+    /// Results of tools up to this entry are shown in one line.
+    pruned_to: EntryNo,
     queued: BTreeMap<EntryNo, Vec<Item>>,
     configuration: Option<Arc<Configuration>>,
-    system: String,
-    tools: Arc<Vec<ToolSpec>>,
-    bytes: u64,
-    /// The newest answer's id at its provider, and how many items the provider knew with it.
-    answered: Option<Previous>,
     /// An answer that is under way was asked for with what has been redacted since, or of another provider.
     outdated: bool,
     as_of: EntryNo,
     stale: bool,
+}
+
+/// What some items come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    bytes: u64,
+    /// The bytes that pruning would save.
+    prunable: u64,
 }
 
 /// The entries a context is read back from.
@@ -35,6 +59,8 @@ pub struct Context {
 pub struct Needed {
     /// Entries before the range, in order: configuration, prompt, queued messages.
     pub single: Vec<EntryNo>,
+    /// Entries before the range, in order, of whose items the messages of people stay.
+    pub kept: Vec<EntryNo>,
     /// The history the model sees.
     pub range: RangeInclusive<EntryNo>,
 }
@@ -74,10 +100,12 @@ impl Needed {
             .collect();
         single.sort_unstable();
         single.dedup();
-        Needed { single, range: from..=state.head }
+        let kept = state.kept.iter().copied().filter(|n| *n < from).collect();
+        Needed { single, kept, range: from..=state.head }
     }
 
-    /// Returns the messages that these records of the range bring into history from before it.
+    /// Returns the messages that these records, kept ones and those of the range, bring into history from
+    /// before it.
     #[must_use]
     pub fn promoted_before(&self, records: &[&Record]) -> Vec<EntryNo> {
         let promoted = records.iter().filter_map(|record| record.fact.promoted());
@@ -91,6 +119,7 @@ impl Context {
     pub fn apply(&mut self, entry: &Entry) {
         let n = entry.record.n;
         self.as_of = n;
+        let outdated = self.outdated;
         match &entry.record.fact {
             Fact::Queued => {
                 self.queued.insert(n, items_of(entry));
@@ -102,33 +131,44 @@ impl Context {
             Fact::Edited { message } => {
                 self.retain(|at, item| at < *message || survives_edit(at == *message, item));
             }
-            Fact::Compacted { keep_from, .. } => {
-                self.retain(|at, _| at >= *keep_from);
-                let kept = std::mem::take(&mut self.items);
-                self.extend(n, items_of(entry));
-                self.items.extend(kept);
+            Fact::Compacted { keep_from, kept, .. } => {
+                let stays = |at: EntryNo, item: &Item| {
+                    let summed_up = matches!(item, Item::Summary { .. });
+                    at >= *keep_from && !summed_up || kept.contains(&at) && tail::is_said(item)
+                };
+                let summary = items_of(entry).into_iter().map(|item| (n, Arc::new(item)));
+                let tail = std::mem::take(&mut self.items).into_iter().filter(|(at, item)| stays(*at, item));
+                self.start_with(summary.chain(tail).collect());
                 return;
             }
-            Fact::Cleared => self.retain(|_, _| false),
+            Fact::Cleared => self.start_with(Vec::new()),
             Fact::Interrupting { dropped, .. } => self.queued.retain(|at, _| !dropped.contains(at)),
-            Fact::Configured => {
-                (self.answered, self.outdated) = (None, true);
-                self.system.clear();
-                self.tools = Arc::default();
+            // Another model counts otherwise.
+            Fact::Configured { .. } => {
+                self.prepare(String::new(), Vec::new());
+                self.scale = Scale::default();
+                self.outdated = true;
             }
             Fact::Redacted { .. } => {
-                (self.answered, self.outdated) = (None, true);
+                self.begin_anew();
+                self.outdated = true;
                 self.stale = true;
+            }
+            Fact::ModelStep { measured, .. } => {
+                self.prune(measured.pruned_to);
+                self.scale.measured(self.extent(self.items.len()), measured.input_tokens);
             }
             Fact::Reconciled { .. } => self.drop_unanswered(),
             Fact::Forked { .. } | Fact::Imported { .. } => self.queued.clear(),
             _ => {}
         }
-        let outdated = self.outdated;
         self.extend(n, items_of(entry));
         if let Fact::ModelStep { response_id, .. } = &entry.record.fact {
-            let (items, id) = (self.items.len(), response_id.clone().filter(|_| !outdated));
-            self.answered = id.map(|response_id| Previous { response_id, items });
+            let chained = self.configuration.as_ref().is_some_and(|configured| configured.model.chain);
+            let kept_there = response_id.clone().filter(|_| chained && !outdated);
+            let items = self.items.len();
+            let previous = kept_there.map(|response_id| Previous { response_id, items });
+            Arc::make_mut(&mut self.request).previous = previous;
         }
         if let Some(message) = entry.record.fact.promoted() {
             let message = self.queued.remove(&message).unwrap_or_else(|| vec![Item::Redacted]);
@@ -139,18 +179,28 @@ impl Context {
                 self.configuration = Some(Arc::new((**configuration).clone()));
             }
             Some(Content::Prepared { system, tools }) => {
-                self.system.clone_from(system);
-                self.tools = Arc::new(tools.clone());
+                self.prepare(system.clone(), tools.clone());
             }
-            Some(Content::Items { .. }) | None => {}
+            Some(Content::Items { .. } | Content::Guarded { .. }) | None => {}
         }
     }
 
     /// Applies an entry from before the range: only what stands outside history counts.
     pub fn apply_single(&mut self, entry: &Entry) {
-        let (history, bytes) = (std::mem::take(&mut self.items), self.bytes);
+        self.apply_apart(entry, |_| false);
+    }
+
+    /// Applies an entry from before the range of which the messages of people stay.
+    pub fn apply_kept(&mut self, entry: &Entry) {
+        self.apply_apart(entry, tail::is_said);
+    }
+
+    fn apply_apart(&mut self, entry: &Entry, stays: impl Fn(&Item) -> bool) {
+        let mut history = std::mem::take(&mut self.items);
+        self.replace(Vec::new());
         self.apply(entry);
-        (self.items, self.bytes) = (history, bytes);
+        history.extend(std::mem::take(&mut self.items).into_iter().filter(|(_, item)| stays(item)));
+        self.replace(history);
     }
 
     /// Drops calls without a result: a state that was put right awaits none.
@@ -161,17 +211,75 @@ impl Context {
     }
 
     fn extend(&mut self, n: EntryNo, items: Vec<Item>) {
+        items.into_iter().for_each(|item| self.push(n, Arc::new(item)));
+    }
+
+    /// Adds one item; the only place where there is one more.
+    fn push(&mut self, n: EntryNo, item: Arc<Item>) {
+        let before = self.sums.last().copied().unwrap_or_default();
+        let prunable = if n <= self.pruned_to { 0 } else { pruning::prunable_bytes(&item) };
+        self.sums.push(Sum { bytes: before.bytes + item.text_bytes(), prunable: before.prunable + prunable });
+        if begins_turn(&item) {
+            self.turns.push(self.items.len());
+        }
         // What is asked for from now on is asked for with this.
-        self.outdated &= items.is_empty();
-        self.bytes += items.iter().map(Item::text_bytes).sum::<u64>();
-        self.items.extend(items.into_iter().map(|item| (n, Arc::new(item))));
+        self.outdated = false;
+        // Whoever still holds the request of the step before keeps it as it was.
+        Arc::make_mut(&mut self.request).items.push(Arc::clone(&item));
+        self.items.push((n, item));
+    }
+
+    /// Puts other items in the place of those there are.
+    fn replace(&mut self, items: Vec<(EntryNo, Arc<Item>)>) {
+        self.items.clear();
+        self.outdated = false;
+        self.sums.clear();
+        self.turns.clear();
+        let Request { system, tools, .. } = &*self.request;
+        let (system, tools) = (system.clone(), Arc::clone(tools));
+        self.request =
+            Arc::new(Request { system, items: Vec::with_capacity(items.len()), tools, previous: None });
+        items.into_iter().for_each(|(n, item)| self.push(n, item));
+    }
+
+    /// Begins after a boundary with these items.
+    fn start_with(&mut self, items: Vec<(EntryNo, Arc<Item>)>) {
+        self.scale = Scale::default();
+        self.pruned_to = 0;
+        self.replace(items);
     }
 
     fn retain(&mut self, keep: impl Fn(EntryNo, &Item) -> bool) {
-        self.items.retain(|(at, item)| keep(*at, item));
-        // A provider that keeps the conversation would keep what is gone here.
-        (self.answered, self.outdated) = (None, false);
-        self.bytes = self.items.iter().map(|(_, item)| item.text_bytes()).sum();
+        let same = self.items.iter().take_while(|(at, item)| keep(*at, item)).count();
+        self.scale.forget_after(same);
+        let items = std::mem::take(&mut self.items);
+        self.replace(items.into_iter().filter(|(at, item)| keep(*at, item)).collect());
+    }
+
+    fn prune(&mut self, to: EntryNo) {
+        if to <= self.pruned_to {
+            return;
+        }
+        self.pruned_to = to;
+        // What was measured was longer.
+        self.scale = Scale::default();
+        let items = std::mem::take(&mut self.items);
+        let less =
+            |n: EntryNo, item: Arc<Item>| pruning::pruned(&item).filter(|_| n <= to).map_or(item, Arc::new);
+        self.replace(items.into_iter().map(|(n, item)| (n, less(n, item))).collect());
+    }
+
+    /// Sets what comes before the items.
+    fn prepare(&mut self, system: String, tools: Vec<ToolSpec>) {
+        let tool_bytes = serde_json::to_vec(&tools).expect("tools have only string keys").len();
+        self.prepared_bytes = (system.len() + if tools.is_empty() { 0 } else { tool_bytes }) as u64;
+        let request = Arc::make_mut(&mut self.request);
+        (request.system, request.tools, request.previous) = (system, Arc::new(tools), None);
+    }
+
+    /// A provider that keeps the conversation would keep what is gone here.
+    fn begin_anew(&mut self) {
+        Arc::make_mut(&mut self.request).previous = None;
     }
 
     /// Tells whether a redaction made it stale: it must be read back before the next use.
@@ -189,14 +297,21 @@ impl Context {
     /// Returns the size of its items, in bytes of text.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.sums.last().map_or(0, |sum| sum.bytes)
     }
 
-    /// Estimates the tokens of the next request: what was measured last, and a quarter of the bytes since.
+    fn extent(&self, items: usize) -> Extent {
+        let bytes = items.checked_sub(1).map_or(0, |last| self.sums[last].bytes);
+        Extent { items, bytes: bytes + self.prepared_bytes }
+    }
+
+    /// Estimates the tokens of a request with the first so many items.
+    ///
+    /// # Panics
+    /// There are not so many.
     #[must_use]
-    pub fn estimated_tokens(&self, measured: Option<Measured>) -> u64 {
-        let measured = measured.unwrap_or_default();
-        measured.input_tokens + self.bytes.saturating_sub(measured.bytes) / 4
+    pub fn estimate(&self, items: usize) -> Estimate {
+        self.scale.estimate(self.extent(items))
     }
 
     /// Returns the configuration in force.
@@ -220,6 +335,14 @@ impl Context {
             .then_some(UserMessage { entry, as_of: self.as_of })
     }
 
+    /// Returns the files that a message of a person carries.
+    #[must_use]
+    pub fn files(&self, message: UserMessage) -> Vec<Attachment> {
+        let there = self.items.iter().filter(|(at, _)| *at == message.entry);
+        let file = |item: &Item| if let Item::Attachment(file) = item { Some(file.clone()) } else { None };
+        there.filter_map(|(_, item)| file(item)).collect()
+    }
+
     /// Returns the newest message of a person in this history.
     #[must_use]
     pub fn last_user_message(&self) -> Option<UserMessage> {
@@ -234,15 +357,23 @@ impl Context {
         calls.into_iter().find(|call| call.id == *id)
     }
 
-    /// Assembles the request to the model. The same log gives the same request.
+    /// Returns the request to the model. The same log gives the same request, and it is ready: to ask for it
+    /// costs the same however long it is.
     #[must_use]
-    pub fn request(&self) -> Request {
-        Request {
-            system: self.system.clone(),
-            items: self.items.iter().map(|(_, item)| Arc::clone(item)).collect(),
-            tools: Arc::clone(&self.tools),
-            previous: self.answered.clone(),
+    pub fn request(&self) -> Arc<Request> {
+        Arc::clone(&self.request)
+    }
+
+    /// Returns the request with results of tools up to an entry pruned. A provider that keeps the
+    /// conversation is sent all of it then: it would keep what is pruned here.
+    #[must_use]
+    pub fn request_pruned_to(&self, to: EntryNo) -> Arc<Request> {
+        if to <= self.pruned_to {
+            return self.request();
         }
+        let mut pruned = self.clone();
+        pruned.prune(to);
+        pruned.request
     }
 
     /// Returns what is wrong with calls and results, if anything: every call has exactly one result,
@@ -270,6 +401,7 @@ impl Context {
                 | Item::Summary { .. }
                 | Item::ContextFile { .. }
                 | Item::Steering { .. }
+                | Item::Attachment(_)
                 | Item::File { .. }
                 | Item::Opaque { .. }
                 | Item::Redacted => {
@@ -284,13 +416,18 @@ impl Context {
     }
 }
 
+/// Tells whether an item begins a turn.
+fn begins_turn(item: &Item) -> bool {
+    matches!(item, Item::User { .. } | Item::Steering { reason: SteeringReason::Continuation, .. })
+}
+
 /// Tells whether an item stays that is not older than the message being replaced: context files do, and
 /// so does what came before the message in its own entry, such as the results of calls an interruption
 /// answered.
 fn survives_edit(in_its_entry: bool, item: &Item) -> bool {
     match item {
         Item::ContextFile { .. } => true,
-        Item::User { .. } | Item::File { .. } => false,
+        Item::User { .. } | Item::Attachment(_) | Item::File { .. } => false,
         Item::Assistant { .. }
         | Item::Reasoning { .. }
         | Item::ToolCall(_)
@@ -309,7 +446,7 @@ fn items_of(entry: &Entry) -> Vec<Item> {
     if let Some(payload) = &entry.content {
         return match &payload.content {
             Content::Items { items } => items.clone(),
-            Content::Configuration { .. } | Content::Prepared { .. } => Vec::new(),
+            Content::Configuration { .. } | Content::Prepared { .. } | Content::Guarded { .. } => Vec::new(),
         };
     }
     if entry.record.content.is_none() {
@@ -345,7 +482,9 @@ fn items_of(entry: &Entry) -> Vec<Item> {
             };
             results.iter().map(result).collect()
         }
-        Fact::Created { .. } | Fact::Configured | Fact::Prepared => Vec::new(),
+        Fact::Created { .. } | Fact::Configured { .. } | Fact::Prepared | Fact::Goal { next: None, .. } => {
+            Vec::new()
+        }
         _ => vec![Item::Redacted],
     }
 }

@@ -9,7 +9,7 @@ use crate::agent::{Configuration, ToolSpec};
 use crate::failure::{Failure, Retry};
 use crate::goal::{BudgetKind, Goal};
 use crate::id::{CallId, Digest, EntryNo, Epoch, SessionId, Timestamp, WorkerId};
-use crate::item::{EffectClass, Item, Outcome, ToolResult};
+use crate::item::{EffectClass, FileSeen, Item, Outcome, ToolResult};
 use crate::usage::{Spend, Usage};
 
 /// One record of a session's log, with its content.
@@ -109,6 +109,11 @@ pub enum Content {
         /// The tools.
         tools: Vec<ToolSpec>,
     },
+    /// The files that the goal protects, as they were.
+    Guarded {
+        /// By path.
+        files: Vec<FileSeen>,
+    },
 }
 
 impl Content {
@@ -127,6 +132,9 @@ pub enum Fact {
     Created {
         /// Its log is in memory only.
         ephemeral: bool,
+        /// It can have no goal.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        without_goals: bool,
         /// Its name, if it was given one.
         name: Option<String>,
     },
@@ -151,7 +159,11 @@ pub enum Fact {
     /// The first runner rendered the system prompt. Content: prompt and tools.
     Prepared,
     /// The configuration changed. Content: the new one.
-    Configured,
+    Configured {
+        /// It can have no goal.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        without_goals: bool,
+    },
     /// A person's message entered history and began a turn. Content: the message.
     Message,
     /// A person's message was queued. Content: the message.
@@ -180,8 +192,10 @@ pub enum Fact {
     Steering {
         /// A budget to wrap up for.
         budget: Option<BudgetKind>,
-        /// The objective was set or changed.
+        /// The objective was set, changed or removed.
         objective_changed: bool,
+        /// The goal was told again.
+        goal_recalled: bool,
     },
     /// The model answered. Content: what it said and asked for.
     ModelStep {
@@ -246,6 +260,9 @@ pub enum Fact {
     Compacted {
         /// The first entry whose items are kept word for word.
         keep_from: EntryNo,
+        /// Entries before it whose messages of people are kept as well: they were not answered.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kept: Vec<EntryNo>,
         /// What it cost.
         charge: Charge,
     },
@@ -255,6 +272,9 @@ pub enum Fact {
         failure: Failure,
         /// What it cost.
         charge: Charge,
+        /// It was one too many in a row: from now on only people ask for compactions.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        automatic_off: bool,
     },
     /// The model's context starts anew.
     Cleared,
@@ -302,7 +322,8 @@ pub enum Fact {
         /// What the failed work cost.
         charge: Charge,
     },
-    /// The goal was set, changed or removed by a person. Content: the continuation's text, if it goes on.
+    /// The goal was set, changed or removed by a person, or the files it protects were digested. Content: the
+    /// continuation's text, if it goes on; the digests.
     Goal {
         /// What it is now.
         goal: Option<Goal>,
@@ -354,6 +375,9 @@ pub enum Fact {
         lost: bool,
         /// What the lost attempt may have cost.
         estimate: Usage,
+        /// The budget of the goal it was for, which that used up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        crossed: Option<BudgetKind>,
     },
     /// The runner gave the session back.
     Released {
@@ -449,6 +473,14 @@ pub struct Measured {
     pub items: u64,
     /// The bytes of these items.
     pub bytes: u64,
+    /// Results of tools up to this entry were shown in one line.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pruned_to: EntryNo,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How long a model call took, in milliseconds.
@@ -483,7 +515,7 @@ pub enum FinishReason {
     /// The turn has had all the model steps it may have.
     MaxSteps,
     /// A hard budget leaves no room for another call.
-    HardBudget,
+    HardBudget(BudgetKind),
     /// The turn was there for a compaction only.
     Compacted,
 }
@@ -596,7 +628,7 @@ impl Fact {
             Fact::Forked { .. } => "forked",
             Fact::Imported { .. } => "imported",
             Fact::Prepared => "prepared",
-            Fact::Configured => "configured",
+            Fact::Configured { .. } => "configured",
             Fact::Message => "message",
             Fact::Queued => "queued",
             Fact::Unqueued { .. } => "unqueued",

@@ -1,8 +1,10 @@
 //! `evolve`: the fold. One record changes the state; nothing here reads content, decides or refuses.
 
-use crate::entry::{CallFact, Charge, Fact, Mode, ModelGoal, Next, Place, Record, ResultFact, TurnVerdict};
+use crate::entry::{
+    CallFact, Charge, Fact, FinishReason, Mode, ModelGoal, Next, Place, Record, ResultFact, TurnVerdict,
+};
 use crate::failure::{Failure, FailureClass};
-use crate::goal::{BudgetKind, Goal, GoalStatus, SPIN_TURNS};
+use crate::goal::{BudgetKind, GET_GOAL, Goal, GoalStatus, SPIN_TURNS};
 use crate::id::{CallId, Digest, EntryNo, Timestamp};
 use crate::state::{Newest, Origin, Owner, PendingCall, SessionState, Status, Turn};
 use crate::steering::SteeringDue;
@@ -15,19 +17,22 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
     let n = record.n;
     state.head = n;
     match &record.fact {
-        Fact::Created { ephemeral, name } => {
+        Fact::Created { ephemeral, without_goals, name } => {
             state.ephemeral = *ephemeral;
+            state.without_goals = *without_goals;
             state.name.clone_from(name);
             state.configured_at = n;
             state.context_from = n;
         }
         Fact::Forked { results, .. } | Fact::Imported { results, .. } => state.detach(n, results),
         Fact::Prepared => state.prepared_at = n,
-        Fact::Configured => {
+        Fact::Configured { without_goals } => {
             state.configured_at = n;
+            state.without_goals = *without_goals;
             // Prompt and tools follow from the configuration: the next runner renders them anew. A response
             // was asked of the provider before.
             state.prepared_at = 0;
+            state.measured_at = 0;
             state.response_id = None;
         }
         Fact::Message => state.begin_turn(n, Origin::User),
@@ -37,6 +42,8 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::Edited { .. } => {
             state.pending.clear();
             state.begin_turn(n, Origin::User);
+            // What told the model of its goal may be among what the edit drops.
+            state.steering_due.goal_recalled = state.goal.is_some();
         }
         Fact::Context { digest } => {
             state.context_digest = Some(*digest);
@@ -50,6 +57,9 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::ModelStep { calls, charge, measured, .. } => {
             state.charge(charge);
             state.measured = Some(*measured);
+            state.pruned_to = state.pruned_to.max(measured.pruned_to);
+            // A provider that counts nothing has measured nothing.
+            state.measured_at = if measured.input_tokens > 0 { n } else { 0 };
             state.model_step(n, calls);
         }
         Fact::ToolStep { results, charge, goal } => {
@@ -72,24 +82,25 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::Awaiting { deadlines } => state.await_action(deadlines),
         Fact::Answered { allowed, results } => state.answered(n, allowed, results),
         Fact::CompactionRequested => state.compaction_requested(),
-        Fact::Compacted { keep_from, charge } => {
+        Fact::Compacted { keep_from, kept, charge } => {
             state.charge(charge);
             state.start_context(n, *keep_from);
+            state.kept.clone_from(kept);
             state.compaction_failures = 0;
         }
-        Fact::CompactionFailed { charge, failure } => {
+        Fact::CompactionFailed { charge, failure, automatic_off } => {
             state.charge(charge);
-            state.compaction_failed(failure);
+            state.compaction_failed(failure, *automatic_off);
         }
         Fact::Cleared => {
             state.start_context(n, n);
             state.newest = Newest::Nothing;
             state.rest(Status::Waiting);
         }
-        Fact::TurnFinished { charge, verdict, limited, next, .. } => {
+        Fact::TurnFinished { reason, charge, verdict, limited, next } => {
             state.charge(charge);
             state.judge(verdict);
-            state.limit(*limited);
+            state.limit(*limited, matches!(reason, FinishReason::HardBudget(_)));
             state.end_turn();
             state.go_on(n, *next);
         }
@@ -98,7 +109,7 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         }
         Fact::Interrupted { results, partial, charge, limited, next } => {
             state.charge(charge);
-            state.limit(*limited);
+            state.limit(*limited, false);
             state.close_calls(n, results);
             if *partial {
                 state.newest = Newest::Response;
@@ -115,6 +126,7 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::Goal { goal, next } => state.set_goal(n, goal.as_ref(), *next),
         Fact::Mode { mode, next } => {
             state.mode = *mode;
+            state.work_for_goal();
             if let Some(next) = next {
                 state.go_on(n, *next);
             }
@@ -130,8 +142,8 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::Redacted { .. } => {}
         Fact::Archived => state.archived = true,
         Fact::Unarchived => state.archived = false,
-        Fact::Acquired { worker, epoch, lost, estimate } => {
-            state.acquired(Owner { worker: *worker, epoch: *epoch }, *lost, *estimate);
+        Fact::Acquired { worker, epoch, lost, estimate, crossed } => {
+            state.acquired(Owner { worker: *worker, epoch: *epoch }, *lost, *estimate, *crossed);
         }
         Fact::Released { not_started } => state.released(not_started),
         Fact::Reconciled { broken } => state.reconciled(n, broken),
@@ -157,7 +169,16 @@ impl SessionState {
         if let Some(goal) = self.goal.as_mut().filter(|_| origin != Origin::Continuation) {
             goal.suppressed = false;
         }
+        self.work_for_goal();
         self.history_changed(n);
+    }
+
+    /// Puts the turn on the account of the goal, if it is being pursued.
+    fn work_for_goal(&mut self) {
+        let goal = self.goal.as_ref().filter(|goal| goal.status == GoalStatus::Active);
+        if let Some(goal) = goal.filter(|_| self.mode == Mode::Default) {
+            self.turn.goal = Some(goal.id);
+        }
     }
 
     /// Does what was decided to come after a turn.
@@ -172,6 +193,7 @@ impl SessionState {
                     goal.used.continuations += 1;
                 }
                 self.steering_due.objective_changed = false;
+                self.steering_due.goal_recalled = false;
                 self.begin_turn(n, Origin::Continuation);
             }
             Next::Rest => self.rest(Status::Waiting),
@@ -200,10 +222,14 @@ impl SessionState {
             return;
         };
         goal.used.add(&charge.spend);
-        if let Some(kind) = charge.crossed {
-            goal.status = GoalStatus::BudgetLimited;
-            goal.reason = Some(format!("the {} budget is used up", kind.name()));
-            self.steering_due.budget = Some(kind);
+        self.crossed(charge.crossed);
+    }
+
+    /// Limits the goal in the middle of a turn; the model is told to wrap up.
+    fn crossed(&mut self, crossed: Option<BudgetKind>) {
+        if crossed.is_some() {
+            self.limit(crossed, false);
+            self.steering_due.budget = crossed;
         }
     }
 
@@ -226,8 +252,9 @@ impl SessionState {
             })
             .collect();
         self.turn.steps += 1;
-        self.turn.tool_calls =
-            self.turn.tool_calls.saturating_add(u32::try_from(calls.len()).unwrap_or(u32::MAX));
+        // To look at the goal is no work on it.
+        let work = calls.iter().filter(|call| call.tool != GET_GOAL).count();
+        self.turn.tool_calls = self.turn.tool_calls.saturating_add(u32::try_from(work).unwrap_or(u32::MAX));
         self.steps_since_boundary += 1;
         self.newest = if calls.is_empty() { Newest::Response } else { Newest::Calls };
         self.history_changed(n);
@@ -250,6 +277,9 @@ impl SessionState {
             if let Some(at) = self.pending.iter().position(|call| call.id == result.call) {
                 let call = self.pending.remove(at);
                 self.turn.stop_after |= call.stop_after && result.outcome.ran();
+                if call.tool == GET_GOAL {
+                    continue;
+                }
                 let mut bytes = self.turn.digest.0.to_vec();
                 bytes.extend_from_slice(&call.digest.0);
                 bytes.extend_from_slice(&result.digest.0);
@@ -270,9 +300,11 @@ impl SessionState {
                 self.goal = Some((**created).clone());
                 self.steering_due = SteeringDue::default();
                 self.goal_set_at = n;
+                self.work_for_goal();
             }
             (Some(ModelGoal::Completed), Some(goal)) => {
                 goal.status = GoalStatus::Complete;
+                goal.reason = None;
                 goal.updated = at;
             }
             (Some(ModelGoal::Blocked(reason)), Some(goal)) => {
@@ -321,10 +353,16 @@ impl SessionState {
         self.turn = Turn { number: self.turn.number + 1, origin: Origin::Compaction, ..Turn::default() };
         self.status = Status::Running;
         self.last_error = None;
+        self.work_for_goal();
     }
 
-    fn compaction_failed(&mut self, failure: &Failure) {
+    fn compaction_failed(&mut self, failure: &Failure, automatic_off: bool) {
         self.compaction_failures += 1;
+        // The model is asked next, and its own troubles are counted from then on.
+        let overflowed = self.retry.is_some_and(|retry| retry.class == FailureClass::ContextOverflow);
+        if automatic_off && !overflowed {
+            self.retry = None;
+        }
         self.compaction_requested = false;
         self.attempt += 1;
         self.response_id = None;
@@ -334,14 +372,15 @@ impl SessionState {
     fn start_context(&mut self, n: EntryNo, keep_from: EntryNo) {
         self.boundary = n;
         self.context_from = keep_from;
+        self.kept.clear();
         self.context_digest = None;
         self.steps_since_boundary = 0;
         self.compaction_requested = false;
         self.measured = None;
+        self.measured_at = 0;
         self.pruned_to = 0;
         // What told the model of its goal may be before the boundary now.
-        self.steering_due.objective_changed |= self.mode == Mode::Default
-            && self.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active);
+        self.steering_due.goal_recalled |= self.goal.is_some();
         self.history_changed(n);
     }
 
@@ -364,10 +403,11 @@ impl SessionState {
         }
     }
 
-    pub(crate) fn limit(&mut self, limited: Option<BudgetKind>) {
+    pub(crate) fn limit(&mut self, limited: Option<BudgetKind>, hard: bool) {
         if let (Some(kind), Some(goal)) = (limited, &mut self.goal) {
+            let how = if hard { "leaves no room for another call" } else { "is used up" };
             goal.status = GoalStatus::BudgetLimited;
-            goal.reason = Some(format!("the {} budget is used up", kind.name()));
+            goal.reason = Some(format!("the {} budget {how}", kind.name()));
         }
     }
 
@@ -408,27 +448,29 @@ impl SessionState {
         let pursued = |goal: Option<&Goal>| goal.is_some_and(|goal| goal.status == GoalStatus::Active);
         let woken = pursued(after) && !pursued(before);
         let busy = !self.status.is_resting() || !self.pending.is_empty();
-        self.steering_due.objective_changed |= (woken || !same) && (busy || next.is_some());
+        self.steering_due.objective_changed |= !same && (busy || next.is_some());
+        self.steering_due.goal_recalled =
+            after.is_some() && (self.steering_due.goal_recalled || woken || !same);
         self.goal = goal.cloned();
+        if busy {
+            self.work_for_goal();
+        }
         if let Some(next) = next {
             self.go_on(n, next);
         }
     }
 
-    /// Waiting for a person is not ownership: a loss there is no crash. The estimate goes to the goal that
-    /// the lost attempt began under: not to one that was set since the history it began from.
-    fn acquired(&mut self, owner: Owner, lost: bool, estimate: Usage) {
+    /// Waiting for a person is not ownership: a loss there is no crash.
+    fn acquired(&mut self, owner: Owner, lost: bool, estimate: Usage, crossed: Option<BudgetKind>) {
         if lost && self.status != Status::RequiresAction {
             self.crashes += 1;
         }
         self.ledger.estimated += estimate;
-        let same_goal = self.goal_set_at <= self.history_at && self.mode == Mode::Default;
-        if let Some(goal) = self.goal.as_mut().filter(|_| same_goal) {
-            let tokens = estimate.budget_tokens();
-            goal.used.tokens = goal.used.tokens.saturating_add(tokens);
-            goal.used.estimated_tokens = goal.used.estimated_tokens.saturating_add(tokens);
-            goal.used.cost_micros = goal.used.cost_micros.saturating_add(estimate.cost_micros);
+        let paying = self.pays_for_loss();
+        if let Some(goal) = self.goal.as_mut().filter(|goal| paying == Some(goal.id)) {
+            goal.used.add_estimate(&estimate);
         }
+        self.crossed(crossed);
         self.epoch = owner.epoch;
         self.owner = Some(owner);
         self.adopt_unstarted();

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Digest, GoalId, Timestamp};
-use crate::usage::Spend;
+use crate::id::{Digest, EntryNo, GoalId, Timestamp};
+use crate::usage::{Spend, Usage};
 
 /// The longest objective, in characters after trimming.
 pub const MAX_OBJECTIVE_CHARS: usize = 4_000;
@@ -11,10 +11,21 @@ pub const MAX_OBJECTIVE_CHARS: usize = 4_000;
 pub const MAX_CHECKS: usize = 20;
 /// The longest check, in bytes.
 pub const MAX_CHECK_BYTES: usize = 1_000;
+/// The most protected paths and patterns of a goal.
+pub const MAX_PROTECTED: usize = 20;
+/// The longest of them, in bytes.
+pub const MAX_PROTECTED_BYTES: usize = 1_000;
 /// Continuation turns with the same calls and results that count as spinning.
 pub const SPIN_TURNS: usize = 3;
 /// Continuation turns a goal may have when it names no number.
 pub const DEFAULT_CONTINUATIONS: u64 = 100;
+
+/// The tool by which the model looks at its goal, which is no work on it.
+pub const GET_GOAL: &str = "get_goal";
+/// The tool by which the model sets a goal it was asked to set.
+pub const CREATE_GOAL: &str = "create_goal";
+/// The tool by which the model declares its goal complete or blocked.
+pub const UPDATE_GOAL: &str = "update_goal";
 
 /// A session's objective, with its budget, usage and status.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,6 +44,12 @@ pub struct Goal {
     pub used: GoalUsage,
     /// Commands that must pass before it may be complete.
     pub checks: Vec<String>,
+    /// Paths and patterns of files that must be unchanged for a check to count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protected: Vec<String>,
+    /// The entry that holds the digests of these files; 0 before a runner has taken them.
+    #[serde(default)]
+    pub guarded_at: EntryNo,
     /// The last continuation turn called no tool: the next one waits for a reason.
     pub suppressed: bool,
     /// Digests of the calls and results of the newest continuation turns, to find spinning.
@@ -104,6 +121,29 @@ pub struct Budget {
     pub hard: bool,
 }
 
+/// What a goal is held to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Terms {
+    /// Its limits.
+    #[serde(skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
+    /// Commands that must pass before it may be complete.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<String>,
+    /// Paths and patterns of files that must be unchanged for a check to count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protected: Vec<String>,
+}
+
+impl Terms {
+    /// Tells whether they say nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Terms::default()
+    }
+}
+
 /// What was spent on a goal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GoalUsage {
@@ -137,6 +177,30 @@ impl Budget {
         }
     }
 
+    /// Tells whether nothing is said of any limit.
+    #[must_use]
+    pub fn is_unlimited(&self) -> bool {
+        *self == Budget::default()
+    }
+
+    /// Returns the first limit that leaves no room for a call that may cost so much, after work of so many
+    /// milliseconds that is not in the usage yet.
+    #[must_use]
+    pub fn without_room(&self, used: &GoalUsage, most: &Usage, unpaid_ms: u64) -> Option<BudgetKind> {
+        let over = |limit: Option<u64>, used: u64, more: u64| {
+            limit.is_some_and(|limit| used.saturating_add(more) > limit)
+        };
+        if over(self.tokens, used.tokens, most.budget_tokens()) {
+            Some(BudgetKind::Tokens)
+        } else if over(self.active_ms, used.active_ms, unpaid_ms.saturating_add(1)) {
+            Some(BudgetKind::Time)
+        } else if over(self.cost_micros, used.cost_micros, most.cost_micros) {
+            Some(BudgetKind::Cost)
+        } else {
+            None
+        }
+    }
+
     /// Tells whether a limit is zero, which no budget may be.
     #[must_use]
     pub fn has_zero(&self) -> bool {
@@ -150,6 +214,14 @@ impl GoalUsage {
         self.tokens = self.tokens.saturating_add(spend.usage.budget_tokens());
         self.active_ms = self.active_ms.saturating_add(spend.active_ms);
         self.cost_micros = self.cost_micros.saturating_add(spend.usage.cost_micros);
+    }
+
+    /// Adds what a lost attempt may have cost.
+    pub fn add_estimate(&mut self, estimate: &Usage) {
+        let tokens = estimate.budget_tokens();
+        self.tokens = self.tokens.saturating_add(tokens);
+        self.estimated_tokens = self.estimated_tokens.saturating_add(tokens);
+        self.cost_micros = self.cost_micros.saturating_add(estimate.cost_micros);
     }
 }
 
@@ -165,6 +237,8 @@ impl Goal {
             budget,
             used: GoalUsage::default(),
             checks,
+            protected: Vec::new(),
+            guarded_at: 0,
             suppressed: false,
             recent_turns: Vec::new(),
             created: now,
@@ -176,6 +250,19 @@ impl Goal {
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         self.status != GoalStatus::Complete
+    }
+
+    /// Returns the digest of what it asks for: what is judged under one may not count under another.
+    #[must_use]
+    pub fn terms(&self) -> Digest {
+        let terms = (self.id, &self.objective, &self.checks, &self.protected, self.guarded_at);
+        Digest::of(&serde_json::to_vec(&terms).expect("ids and texts are JSON"))
+    }
+
+    /// Tells whether the files it protects are yet to be digested.
+    #[must_use]
+    pub fn is_unguarded(&self) -> bool {
+        self.is_unfinished() && !self.protected.is_empty() && self.guarded_at == 0
     }
 
     /// Tells whether a turn of this digest would be one too many of the same kind.
@@ -191,62 +278,4 @@ pub fn valid_objective(text: &str) -> Option<String> {
     let trimmed = text.trim();
     let length = trimmed.chars().count();
     (1..=MAX_OBJECTIVE_CHARS).contains(&length).then(|| trimmed.to_owned())
-}
-
-/// Renders what the model is told when its goal goes on in a new turn.
-///
-/// The objective is data: what could close the tag around it is escaped.
-#[must_use]
-pub fn continuation_text(goal: &Goal) -> String {
-    format!(
-        "The goal is not reached yet; go on working towards it.\n<objective>\n{}\n</objective>\n{}\n\
-         Judge by evidence, not by intention: call it complete only when you have checked that it is. \
-         If nothing you can do brings it closer, say what keeps you from it.",
-        escape(&goal.objective),
-        budget_text(goal),
-    )
-}
-
-/// Renders what the model is told in the middle of a turn: a budget is used up, or the goal changed or has
-/// left its context.
-#[must_use]
-pub fn steering_text(goal: Option<&Goal>, budget: Option<BudgetKind>, objective_changed: bool) -> String {
-    let mut text = String::new();
-    if objective_changed {
-        match goal {
-            Some(goal) => text.push_str(&format!(
-                "The objective is now:\n<objective>\n{}\n</objective>\n{}\n",
-                escape(&goal.objective),
-                budget_text(goal)
-            )),
-            None => text.push_str("The goal was removed. Finish what was asked in this turn.\n"),
-        }
-    }
-    if let Some(kind) = budget {
-        text.push_str(&format!(
-            "The {} budget of this goal is used up. Wrap up now: bring what you are doing to a safe \
-             state, say what is done and name what is left, and stop.\n",
-            kind.name()
-        ));
-    }
-    text
-}
-
-fn budget_text(goal: &Goal) -> String {
-    let mut parts = Vec::new();
-    let mut part = |name: &str, used: u64, limit: Option<u64>| match limit {
-        Some(limit) => {
-            parts.push(format!("{name}: {used} used of {limit}, {} left", limit.saturating_sub(used)));
-        }
-        None => parts.push(format!("{name}: {used} used, no limit")),
-    };
-    part("Tokens", goal.used.tokens, goal.budget.tokens);
-    part("Seconds", goal.used.active_ms / 1_000, goal.budget.active_ms.map(|ms| ms / 1_000));
-    parts.join(". ") + "."
-}
-
-/// Escapes text that stands between tags in a prompt, so that it cannot close them.
-#[must_use]
-pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{CallId, Digest};
+use crate::media;
 use crate::steering::SteeringReason;
 
 /// What a file counts for where text is counted, in bytes: providers charge a picture or a page about 1,500
@@ -61,7 +62,9 @@ pub enum Item {
         /// The text, rendered once.
         text: String,
     },
-    /// A picture or document that a person gave with the message before it.
+    /// A file that a person gave with the message before it, by name: its bytes are kept apart from the log.
+    Attachment(Attachment),
+    /// An attachment with its bytes, as requests to models carry it. It never stands in a log.
     File {
         /// What a person calls it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,6 +86,25 @@ pub enum Item {
 }
 
 impl Item {
+    /// Returns the artifact it names, if it names one: bytes that are kept apart from the log.
+    #[must_use]
+    pub fn artifact(&self) -> Option<Digest> {
+        match self {
+            Item::ToolResult(result) => result.artifact,
+            Item::Attachment(file) => Some(file.digest),
+            Item::User { .. }
+            | Item::Assistant { .. }
+            | Item::Reasoning { .. }
+            | Item::ToolCall(_)
+            | Item::Summary { .. }
+            | Item::ContextFile { .. }
+            | Item::Steering { .. }
+            | Item::File { .. }
+            | Item::Opaque { .. }
+            | Item::Redacted => None,
+        }
+    }
+
     /// Returns the tool call it is, if it is one.
     #[must_use]
     pub fn tool_call(&self) -> Option<&ToolCall> {
@@ -107,10 +129,56 @@ impl Item {
             | Item::Steering { text, .. } => text.len(),
             Item::ToolCall(call) => call.name.len() + call.arguments.len(),
             Item::ToolResult(result) => result.output.len(),
-            Item::File { .. } => FILE_AS_TEXT_BYTES,
+            Item::Attachment(file) if media::is_text(&file.media_type) => {
+                usize::try_from(file.bytes).unwrap_or(usize::MAX)
+            }
+            Item::Attachment(_) | Item::File { .. } => FILE_AS_TEXT_BYTES,
             Item::Opaque { .. } | Item::Redacted => 0,
         };
         bytes as u64
+    }
+}
+
+/// A file that a person gave, without its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Attachment {
+    /// What a person calls it.
+    pub name: String,
+    /// Its media type, such as `image/png` or `application/pdf`.
+    pub media_type: String,
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// The digest of its bytes: the artifact they are kept as.
+    pub digest: Digest,
+}
+
+/// What a person says at once: a text, and the files given with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// The text.
+    pub text: String,
+    /// The files, in the order they were given.
+    pub files: Vec<Attachment>,
+}
+
+impl Message {
+    /// Returns it as the model sees it: the text, then the files.
+    #[must_use]
+    pub fn into_items(self) -> Vec<Item> {
+        let Message { text, files } = self;
+        std::iter::once(Item::User { text }).chain(files.into_iter().map(Item::Attachment)).collect()
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Message { text, files: Vec::new() }
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Message::from(text.to_owned())
     }
 }
 

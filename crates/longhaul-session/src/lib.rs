@@ -6,6 +6,7 @@
 //! stores hold the bytes, and the engine does the work.
 
 pub mod agent;
+pub mod bound;
 pub mod command;
 pub mod context;
 pub mod decide;
@@ -16,7 +17,10 @@ pub mod goal;
 pub mod id;
 pub mod item;
 pub mod log;
+pub mod media;
 pub mod owed;
+pub mod prices;
+pub mod prompts;
 pub mod state;
 pub mod steering;
 pub mod usage;

@@ -4,6 +4,7 @@
 use crate::agent::Limits;
 use crate::entry::{FinishReason, Place};
 use crate::failure::{Failure, FailureClass};
+use crate::goal::{BudgetKind, Goal};
 use crate::id::{CallId, Digest, Epoch, Timestamp};
 use crate::item::EffectClass;
 use crate::state::{Newest, Origin, PendingCall, SessionState, Status};
@@ -19,6 +20,10 @@ pub struct View {
     pub context_digest: Option<Digest>,
     /// The estimated size of the next request, in tokens.
     pub next_request_tokens: u64,
+    /// The limit of a hard budget that leaves no room for another answer of the model.
+    pub without_room: Option<BudgetKind>,
+    /// The limit of a hard budget that leaves no room for a summary.
+    pub without_room_to_compact: Option<BudgetKind>,
 }
 
 /// What is owed.
@@ -55,6 +60,8 @@ pub enum Work {
     Prepare,
     /// Tell the model what it must be told.
     CommitSteering,
+    /// Take the digests of the files that the goal protects.
+    GuardFiles,
     /// Show the model the workspace's context files.
     CommitContext,
     /// Call the model.
@@ -74,13 +81,14 @@ pub fn owed(state: &SessionState, view: &View, limits: &Limits) -> Work {
         return Work::FinishTurn(FinishReason::StopAfterTool);
     }
     if state.compaction_requested {
-        return Work::Compact;
+        return compact(view);
     }
     if state.turn.origin == Origin::Compaction {
         return Work::FinishTurn(FinishReason::Compacted);
     }
     if matches!(state.newest, Newest::Response | Newest::Nothing) {
-        let idle = view.next_request_tokens > limits.compact_above_tokens / 8 * 7
+        let idle = view.without_room_to_compact.is_none()
+            && view.next_request_tokens > limits.compact_above_tokens / 8 * 7
             && state.steps_since_boundary > 0
             && state.compaction_failures < limits.max_compaction_failures;
         return if idle { Work::Compact } else { Work::FinishTurn(FinishReason::Complete) };
@@ -113,7 +121,10 @@ fn before_all(state: &SessionState, view: &View, limits: &Limits) -> Option<Work
         let message = format!("the worker died {} times without getting further", state.crashes);
         return Some(Work::Fail(Failure { class: FailureClass::CrashLoop, message }));
     }
-    let waiting = state.retry.filter(|retry| retry.not_before > view.now);
+    // What there is no room for is not waited for.
+    let without_room =
+        if state.compaction_requested { view.without_room_to_compact } else { view.without_room };
+    let waiting = state.retry.filter(|retry| retry.not_before > view.now && without_room.is_none());
     waiting.map(|retry| Work::WaitUntil(retry.not_before))
 }
 
@@ -145,6 +156,10 @@ fn to_be_seen_first(state: &SessionState, view: &View) -> Option<Work> {
         Some(Work::Prepare)
     } else if state.response_id.is_some() {
         None
+    } else if let Some(kind) = view.without_room {
+        Some(Work::FinishTurn(FinishReason::HardBudget(kind)))
+    } else if state.goal.as_ref().is_some_and(Goal::is_unguarded) {
+        Some(Work::GuardFiles)
     } else if state.steering_is_due() {
         Some(Work::CommitSteering)
     } else if view.context_digest.is_some() && view.context_digest != state.context_digest {
@@ -160,15 +175,27 @@ fn for_size(state: &SessionState, view: &View, limits: &Limits) -> Option<Work> 
     if !overflowed && view.next_request_tokens <= limits.compact_above_tokens {
         return None;
     }
-    let fail = |class, message: &str| Some(Work::Fail(Failure { class, message: message.to_owned() }));
+    let fail = |class, message| Some(Work::Fail(Failure { class, message }));
     if state.steps_since_boundary == 0 {
-        let message = "the context is over the limit, and there is nothing left to summarise";
+        let message = format!(
+            "the next request has about {} tokens, over the limit of {}, and there is nothing left to summarise",
+            view.next_request_tokens, limits.compact_above_tokens
+        );
         fail(FailureClass::ContextStillOverLimit, message)
     } else if state.compaction_failures < limits.max_compaction_failures {
-        Some(Work::Compact)
+        Some(compact(view))
     } else if overflowed {
-        fail(FailureClass::ContextOverflow, "the request is larger than the model's window")
+        let message = "the request is larger than the model's window, and could not be summarised";
+        fail(FailureClass::ContextOverflow, message.to_owned())
     } else {
         None
+    }
+}
+
+/// A summary that a hard budget leaves no room for ends the turn.
+fn compact(view: &View) -> Work {
+    match view.without_room_to_compact {
+        None => Work::Compact,
+        Some(kind) => Work::FinishTurn(FinishReason::HardBudget(kind)),
     }
 }

@@ -4,18 +4,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::{Measured, Mode, Place};
 use crate::failure::{Failure, Retry};
-use crate::goal::{Goal, GoalStatus};
-use crate::id::{CallId, Digest, EntryNo, Epoch, Timestamp, WorkerId};
+use crate::goal::{BudgetKind, Goal, GoalStatus};
+use crate::id::{CallId, Digest, EntryNo, Epoch, GoalId, Timestamp, WorkerId};
 use crate::item::EffectClass;
 use crate::steering::SteeringDue;
-use crate::usage::Ledger;
+use crate::usage::{Ledger, Usage};
 
 /// The most user messages that can wait in a queue.
 pub const MAX_QUEUE: usize = 100;
+/// The most files one message may carry.
+pub const MAX_FILES: usize = 20;
 /// The most calls one model step may make.
 pub const MAX_CALLS: usize = 128;
 /// The longest name of a session, in characters.
 pub const MAX_NAME_CHARS: usize = 100;
+/// The most unanswered messages that a compaction keeps besides the newest entries.
+pub const MAX_KEPT_MESSAGES: usize = 16;
 /// The longest provider's id of a response that can be picked up again, in bytes.
 pub const MAX_RESPONSE_ID_BYTES: usize = 512;
 /// The most tools a session can be granted without asking.
@@ -34,6 +38,9 @@ pub struct SessionState {
     pub mode: Mode,
     /// Its log is in memory only.
     pub ephemeral: bool,
+    /// It can have no goal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_goals: bool,
     /// Its name.
     pub name: Option<String>,
     /// The entry that holds the configuration in force.
@@ -44,6 +51,9 @@ pub struct SessionState {
     pub boundary: EntryNo,
     /// The first entry whose items the model still sees besides the boundary's own.
     pub context_from: EntryNo,
+    /// Entries before it whose messages of people the model still sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<EntryNo>,
     /// The last change to the history the model sees. Work is valid only for the one it began from.
     pub history_at: EntryNo,
     /// What the newest history item is.
@@ -80,10 +90,13 @@ pub struct SessionState {
     pub compaction_requested: bool,
     /// Compactions that failed in a row.
     pub compaction_failures: u32,
-    /// Tool results up to this entry are shown without their content.
+    /// Tool results up to this entry are shown in one line.
     pub pruned_to: EntryNo,
     /// The newest measurement of a request.
     pub measured: Option<Measured>,
+    /// The entry of the answer to the measured request: items of older entries were in it. 0: nothing that
+    /// is still sent was measured.
+    pub measured_at: EntryNo,
     /// The provider's response that can be picked up again.
     pub response_id: Option<String>,
     /// Tools whose calls need no approval.
@@ -198,6 +211,8 @@ pub struct Turn {
     pub digest: Digest,
     /// A tool that ends the turn has a result.
     pub stop_after: bool,
+    /// The goal it works for, and on whose account.
+    pub goal: Option<GoalId>,
 }
 
 /// What began a turn.
@@ -236,15 +251,52 @@ impl SessionState {
             && self.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active && !goal.suppressed)
     }
 
+    /// Returns the goal on whose account work is done now: the one that was active in this turn.
+    #[must_use]
+    pub fn works_for(&self) -> Option<GoalId> {
+        let goal = self.goal.as_ref().map(|goal| goal.id);
+        goal.filter(|goal| self.mode == Mode::Default && self.turn.goal == Some(*goal))
+    }
+
+    /// Returns the goal that pays for a lost attempt: the one it began under, not one that was set since the
+    /// history it began from.
+    pub(crate) fn pays_for_loss(&self) -> Option<GoalId> {
+        self.works_for().filter(|_| self.goal_set_at <= self.history_at)
+    }
+
+    /// Returns the limit of a hard budget that leaves no room for a call that may cost so much, after work of
+    /// so many milliseconds that is not accounted for yet.
+    #[must_use]
+    pub fn without_room(&self, most: &Usage, unpaid_ms: u64) -> Option<BudgetKind> {
+        let goal = self.goal.as_ref().filter(|goal| goal.budget.hard && self.works_for() == Some(goal.id))?;
+        goal.budget.without_room(&goal.used, most, unpaid_ms)
+    }
+
+    /// Returns how long work may still go on under a hard budget, in milliseconds.
+    #[must_use]
+    pub fn hard_time_left_ms(&self, unpaid_ms: u64) -> Option<u64> {
+        let goal = self.goal.as_ref().filter(|goal| goal.budget.hard && self.works_for() == Some(goal.id))?;
+        let left = |limit: u64| limit.saturating_sub(goal.used.active_ms.saturating_add(unpaid_ms));
+        goal.budget.active_ms.map(left)
+    }
+
     /// Tells whether the model must be told something before it is called again.
     #[must_use]
     pub fn steering_is_due(&self) -> bool {
-        self.steering_due.objective_changed || self.budget_steering().is_some()
+        self.steering_due.objective_changed || self.recall_is_due() || self.budget_steering().is_some()
+    }
+
+    /// Tells whether the model must be told again what it works towards.
+    #[must_use]
+    pub fn recall_is_due(&self) -> bool {
+        self.steering_due.goal_recalled
+            && self.mode == Mode::Default
+            && self.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active)
     }
 
     /// Returns the budget to wrap up for: crossed, not told yet, and the goal still limited by it.
     #[must_use]
-    pub fn budget_steering(&self) -> Option<crate::goal::BudgetKind> {
+    pub fn budget_steering(&self) -> Option<BudgetKind> {
         self.goal.as_ref().filter(|goal| goal.status == GoalStatus::BudgetLimited)?;
         self.steering_due.budget
     }

@@ -12,6 +12,8 @@ pub enum SteeringReason {
     Continuation,
     /// The goal's objective was set or changed while a turn was under way.
     ObjectiveChanged,
+    /// The context in which the goal was told may be gone, or the goal goes on after a pause.
+    GoalRecalled,
     /// A budget is used up: wrap up.
     BudgetSpent(BudgetKind),
     /// The history is to be summarised.
@@ -24,8 +26,11 @@ pub enum SteeringReason {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SteeringDue {
-    /// The objective was set or changed, or the context in which it was told is gone.
+    /// The objective was set, changed or removed.
     pub objective_changed: bool,
+    /// The context in which the goal was told may be gone, or the goal goes on after a pause. Due only while
+    /// the goal is pursued.
+    pub goal_recalled: bool,
     /// A budget was crossed.
     pub budget: Option<BudgetKind>,
 }

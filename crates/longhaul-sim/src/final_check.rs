@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use longhaul_engine::Engine;
 use longhaul_session::entry::{Entry, Fact};
 use longhaul_session::id::{EntryNo, SessionId};
+use longhaul_session::item::Item;
 
 use crate::run::Seen;
 use crate::store::{Disk, short};
@@ -35,6 +36,7 @@ pub(crate) async fn check(world: &World, disk: &Disk, engine: &Engine, readers: 
         }
     }
     messages(world, &logs);
+    files(world, &logs, engine).await;
     ledger(world, &logs);
     for seen in readers {
         let Some((session, seen)) = *seen.lock().expect("nobody panics here") else { continue };
@@ -59,6 +61,19 @@ fn messages(world: &World, logs: &BTreeMap<SessionId, Log>) {
             let session = short(sent.session);
             format!("\"{}\" was {:?} and is {times} times in {session}", sent.text, sent.answered)
         });
+    }
+}
+
+/// The files that a session's own entries name are kept, as long as these are not redacted.
+async fn files(world: &World, logs: &BTreeMap<SessionId, Log>, engine: &Engine) {
+    for (session, (begins_after, entries)) in logs {
+        let own = entries.iter().filter(|entry| entry.record.n > *begins_after);
+        let file = |item: &Item| if let Item::Attachment(file) = item { Some(file.digest) } else { None };
+        for digest in own.flat_map(Entry::items).filter_map(file) {
+            let kept = matches!(engine.store().artifact(digest).await, Ok(Some(_)));
+            world.hold(kept, "Files", || format!("a file of {} is gone", short(*session)));
+            world.count("file kept");
+        }
     }
 }
 

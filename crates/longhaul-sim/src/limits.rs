@@ -20,3 +20,5 @@ pub(crate) const LEASE_MS: u64 = 15_000;
 pub(crate) const RENEW_EVERY_MS: u64 = 5_000;
 /// How long before its lease ends a runner stops itself, in milliseconds.
 pub(crate) const MARGIN_MS: u64 = 3_000;
+/// Compactions that may fail in a row before only people ask for them.
+pub(crate) const MAX_COMPACTION_FAILURES: u32 = 3;

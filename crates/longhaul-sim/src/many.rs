@@ -77,7 +77,7 @@ pub fn expected() -> impl Iterator<Item = &'static str> {
 }
 
 /// Faults, acts of people and other things that must happen.
-const HAPPENINGS: [&str; 109] = [
+const HAPPENINGS: [&str; 115] = [
     "answer ended at its provider",
     "answer lost by its provider",
     "answer picked up",
@@ -92,6 +92,7 @@ const HAPPENINGS: [&str; 109] = [
     "crash after an append",
     "crash before an append",
     "empty answer",
+    "file kept",
     "hint delayed",
     "hint doubled",
     "hint lost",
@@ -106,6 +107,7 @@ const HAPPENINGS: [&str; 109] = [
     "model overloaded",
     "model quota",
     "model rate limited",
+    "model sees a file",
     "model server error",
     "model timeout",
     "model unknown failure",
@@ -133,6 +135,9 @@ const HAPPENINGS: [&str; 109] = [
     "stream fails",
     "stream of nonsense",
     "stream stalls",
+    "summary calls tools",
+    "summary empty",
+    "summary too large",
     "sync failed",
     "tool begins",
     "tool begins again",
@@ -159,6 +164,7 @@ const HAPPENINGS: [&str; 109] = [
     "user forks",
     "user gave up waiting",
     "user got an error",
+    "user gives a file",
     "user grants",
     "user imports",
     "user interrupts",

@@ -7,10 +7,13 @@ use std::task::{Context as TaskContext, Poll};
 use async_trait::async_trait;
 use futures_util::Stream;
 use longhaul_engine::Models;
+use longhaul_model::files::with_bytes;
 use longhaul_model::{Error, FinishReason, Identity, Model, ModelCall, Part, PartStream};
 use longhaul_session::agent::{Limits, ModelChoice, Previous, Request};
 use longhaul_session::failure::{Failure, FailureClass};
-use longhaul_session::item::Item;
+use longhaul_session::id::Digest;
+use longhaul_session::item::{Attachment, Item};
+use longhaul_session::steering::SteeringReason;
 use longhaul_session::usage::Usage;
 use tokio::task::Id as TaskId;
 
@@ -86,6 +89,9 @@ impl Model for SimModel {
         if let Some(what) = unanswered(&call.request.items) {
             world.broken("Answered", format!("a request reaches the model in which {what}"));
         }
+        for item in &call.request.items {
+            self.look_at(item);
+        }
         let resumed = call.resume.as_deref().filter(|_| self.resumable);
         let id = resumed.map_or_else(|| self.begin(), number);
         world.note(
@@ -152,6 +158,11 @@ impl Model for SimModel {
     }
 }
 
+fn is_redacted(item: &Item) -> bool {
+    matches!(item, Item::Redacted)
+        || matches!(item, Item::ToolResult(result) if result.output == "[redacted]")
+}
+
 /// Names an answer by the number of the attempt that asked for it.
 fn name(id: u64) -> String {
     format!("r{id}")
@@ -202,10 +213,14 @@ impl SimModel {
             return Ok(());
         };
         answer.lost |= loses;
-        let (lost, same) = (answer.lost, request.items.starts_with(&answer.asked));
-        let whole = answer.asked.len() <= previous.items && previous.items <= request.items.len();
+        let (lost, asked) = (answer.lost, answer.asked.clone());
+        let runner = self.runner.and_then(|runner| truth.runners.get(&runner));
+        let is_copy = runner.is_some_and(|(session, _)| truth.copies.contains(session));
         drop(truth);
-        world.hold(same && whole, "Answered", || {
+        // What the original redacted meanwhile, a copy does not know to be gone at the provider too.
+        let excused = is_copy && request.items.iter().any(|item| is_redacted(item));
+        let whole = asked.len() <= previous.items && previous.items <= request.items.len();
+        world.hold(excused || whole && request.items.starts_with(&asked), "Answered", || {
             format!("a request goes on from {}, which answered something else", previous.response_id)
         });
         if !lost {
@@ -220,6 +235,18 @@ impl SimModel {
         let truth = self.world.truth();
         let parts = truth.answers.get(&name(id)).map(|answer| answer.parts.clone()).unwrap_or_default();
         parts.into_iter().flat_map(|part| [Act::Pause(3), Act::Say(part)]).collect()
+    }
+
+    /// A file that a person gave holds its own name.
+    fn look_at(&self, item: &Item) {
+        let Item::File { name: Some(name), media_type, .. } = item else { return };
+        let (name, media_type, bytes) = (name.clone(), media_type.clone(), name.len() as u64);
+        let digest = Digest::of(name.as_bytes());
+        let whole =
+            with_bytes(&Attachment { name: name.clone(), media_type, bytes, digest }, name.as_bytes());
+        self.world
+            .hold(*item == whole, "Files", || format!("the file {name:?} reaches the model as another"));
+        self.world.count("model sees a file");
     }
 
     fn failure(&self, id: u64) -> Error {
@@ -250,7 +277,9 @@ impl SimModel {
         let calm = world.is_calm();
         let mut acts = vec![Act::Say(Part::Started { response_id: Some(name(id)) })];
         let bytes: u64 = request.items.iter().map(|item| item.text_bytes()).sum();
-        let (input, output) = (10 + bytes / 4, 1 + world.below(40));
+        let prepared =
+            serde_json::to_vec(&*request.tools).expect("tools are JSON").len() + request.system.len();
+        let (input, output) = (10 + (bytes + prepared as u64) / 4, 1 + world.below(40));
         let usage = |output| Act::Say(Part::Usage { usage: self.report(id, input, output) });
         let slow_ms = if calm { 5 } else { *world.chance().pick(&[0, 3, 60, 900]) };
         if world.happens(200) {
@@ -261,9 +290,15 @@ impl SimModel {
             world.count("usage reported twice");
             acts.push(usage(output / 2));
         }
-        let empty = !calm && world.happens(40);
+        let summary = is_for_summary(request);
+        let empty = !calm && world.happens(if summary { 250 } else { 40 });
+        let too_large = !calm && summary && !empty && world.happens(250);
         if empty {
-            world.count("empty answer");
+            world.count(if summary { "summary empty" } else { "empty answer" });
+        } else if too_large {
+            world.count("summary too large");
+            let text = format!("summary {id} {}", "x".repeat(usize::try_from(bytes).expect("small")));
+            acts.push(Act::Say(Part::Text { text }));
         } else {
             for piece in 0..=world.below(2) {
                 let long = !calm && world.happens(80);
@@ -273,8 +308,10 @@ impl SimModel {
                 acts.push(Act::Say(Part::Text { text }));
             }
         }
-        // A request without tools is for a summary.
-        let wants_tools = !calm && !empty && !request.tools.is_empty() && world.happens(550);
+        let wants_tools = !calm && !empty && world.happens(if summary { 100 } else { 550 });
+        if summary && wants_tools {
+            world.count("summary calls tools");
+        }
         let calls = if wants_tools { 1 + world.below(3) } else { 0 };
         for index in 0..calls {
             self.tool_call(id, u32::try_from(index).expect("small"), request, &mut acts);
@@ -399,6 +436,12 @@ impl Stream for Stated {
             }
         }
     }
+}
+
+/// Tells whether a request is for a summary of the conversation.
+fn is_for_summary(request: &Request) -> bool {
+    let newest = request.items.last().map(|item| &**item);
+    matches!(newest, Some(Item::Steering { reason: SteeringReason::Compaction, .. }))
 }
 
 /// Notes what a model said an attempt has used.

@@ -20,7 +20,7 @@ use longhaul_store::Row;
 
 use self::calls::Calls;
 use self::queue::Queue;
-use crate::limits::MAX_STATE_BYTES;
+use crate::limits::{MAX_COMPACTION_FAILURES, MAX_STATE_BYTES};
 use crate::store::short;
 use crate::world::World;
 
@@ -42,6 +42,8 @@ struct Known {
     queue: Queue,
     calls: Calls,
     losses: u32,
+    /// Compactions, failed ones too, since anything else was done for the model or by a person.
+    compactions: u32,
 }
 
 impl Oracle {
@@ -83,7 +85,9 @@ impl Oracle {
             known.fold(sealed, &entry);
             known.answers(world, row.session, &entry, named);
             known.losses(&entry.record.fact, before);
+            known.compactions(world, row.session, &entry.record.fact);
             if matches!(entry.record.fact, Fact::Forked { .. } | Fact::Imported { .. }) {
+                world.truth().copies.insert(row.session);
                 known.is_detached(world, row.session);
             }
         }
@@ -218,6 +222,34 @@ impl Known {
         });
     }
 
+    /// A session does not go on and on summarising: after a compaction, or three that failed, something else
+    /// happens, and the third says that they end.
+    fn compactions(&mut self, world: &World, session: SessionId, fact: &Fact) {
+        match fact {
+            Fact::Compacted { .. } => self.compactions += 1,
+            Fact::CompactionFailed { automatic_off, .. } => {
+                self.compactions += 1;
+                let third = self.state.compaction_failures == MAX_COMPACTION_FAILURES;
+                world.hold(*automatic_off == third, "Stop", || {
+                    let failures = self.state.compaction_failures;
+                    format!("{}: {failures} failed compactions, off is {automatic_off}", short(session))
+                });
+            }
+            Fact::Retry { .. }
+            | Fact::Settled { .. }
+            | Fact::Acquired { .. }
+            | Fact::Released { .. }
+            | Fact::Queued
+            | Fact::Unqueued { .. }
+            | Fact::Named { .. }
+            | Fact::Granted { .. }
+            | Fact::Redacted { .. } => {}
+            _ => self.compactions = 0,
+        }
+        let bounded = self.compactions <= MAX_COMPACTION_FAILURES;
+        world.hold(bounded, "Stop", || format!("{} is compacted again and again", short(session)));
+    }
+
     /// Counts lost owners since a tool really ran, or a turn ended; waiting for a person is no ownership.
     fn losses(&mut self, fact: &Fact, before: Status) {
         match fact {
@@ -296,6 +328,7 @@ pub(crate) fn unanswered(items: &[std::sync::Arc<Item>]) -> Option<String> {
                 None => return Some(format!("result {} answers no open call", result.call)),
             },
             Item::User { .. }
+            | Item::Attachment(_)
             | Item::File { .. }
             | Item::Steering { .. }
             | Item::Summary { .. }

@@ -61,6 +61,8 @@ pub(crate) struct Plan {
     /// How far a worker's clock may be off, in milliseconds.
     pub(crate) skew_ms: u64,
     pub(crate) compact_above_tokens: u64,
+    /// Another model makes the summaries.
+    pub(crate) summariser: bool,
     pub(crate) max_steps: u32,
     pub(crate) rates: Rates,
 }
@@ -96,7 +98,8 @@ impl Plan {
             drain_lives: chance.below(30),
             stall_lives: chance.below(40),
             skew_ms: *chance.pick(&[0, 0, 50, 800]),
-            compact_above_tokens: *chance.pick(&[120, 300, 600, 100_000]),
+            compact_above_tokens: *chance.pick(&[900, 1_500, 3_000, 100_000]),
+            summariser: chance.happens(300),
             max_steps: *chance.pick(&[3, 8, 30]),
             rates,
         }

@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longhaul_engine::{Created, Done, Engine, Error, Imported, NewSession};
+use longhaul_engine::{Created, Done, Engine, Error, GivenFile, Imported, NewSession};
 use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::{Answer, Command, First, Refusal};
 use longhaul_session::decide::decide;
 use longhaul_session::entry::{Mode, Place};
-use longhaul_session::goal::Budget;
+use longhaul_session::goal::{Budget, Terms};
 use longhaul_session::id::{Digest, EntryNo, GoalId, SessionId};
 use longhaul_session::log::seal;
+use longhaul_session::prompts::{Prompt, Prompts};
 use longhaul_session::state::SessionState;
 use longhaul_store::RequestId;
 
@@ -24,10 +25,11 @@ use crate::world::World;
 pub(crate) const PLACE: &str = "here";
 
 /// What a person may do.
-const ACTIONS: [(u64, &str); 27] = [
+const ACTIONS: [(u64, &str); 28] = [
     (4, "user creates"),
     (14, "user sends"),
     (6, "user sends and interrupts"),
+    (4, "user gives a file"),
     (5, "user edits"),
     (6, "user interrupts"),
     (3, "user interrupts and drops the queue"),
@@ -99,6 +101,7 @@ impl User {
         match action {
             "user sends" => self.send(row.session, false).await,
             "user sends and interrupts" => self.send(row.session, true).await,
+            "user gives a file" => self.give(row.session).await,
             "user edits" => self.edit(row.session, &state).await,
             "user forks" => {
                 let at = 1 + self.world.below(row.head);
@@ -124,7 +127,8 @@ impl User {
         let world = &self.world;
         let tokens = world.happens(400).then(|| 1 + world.below(400));
         let active_ms = world.happens(200).then(|| 1 + world.below(20_000));
-        Budget { tokens, active_ms, continuations: Some(1 + world.below(6)), ..Budget::default() }
+        let (continuations, hard) = (Some(1 + world.below(6)), world.happens(150));
+        Budget { tokens, active_ms, continuations, hard, ..Budget::default() }
     }
 
     fn command(&self, action: &str, state: &SessionState) -> Option<Command> {
@@ -144,13 +148,13 @@ impl User {
             "user sets a goal" => Command::SetGoal {
                 id: self.goal_id(),
                 objective: format!("objective {}", world.below(3)),
-                budget: self.budget(),
-                checks: Vec::new(),
+                terms: Terms { budget: self.budget(), ..Terms::default() },
             },
             "user edits the goal" => Command::EditGoal {
                 objective: world.happens(500).then(|| format!("objective {}", world.below(3))),
                 budget: world.happens(500).then(|| self.budget()),
                 checks: None,
+                protected: None,
             },
             "user pauses the goal" => Command::PauseGoal,
             "user resumes the goal" => Command::ResumeGoal,
@@ -235,7 +239,19 @@ impl User {
 
     async fn send(&self, session: SessionId, interrupt: bool) {
         let text = self.text();
-        let answered = self.ask(session, Command::Send { text: text.clone(), interrupt }).await;
+        let answered = self.ask(session, Command::Send { message: text.clone().into(), interrupt }).await;
+        self.world.truth().sent.push(Sent { session, text, answered });
+    }
+
+    /// Sends a message with a file that holds its text.
+    async fn give(&self, session: SessionId) {
+        let (text, interrupt) = (self.text(), self.world.happens(300));
+        let file = [given(&text)];
+        let answered = match self.hear(self.engine.send(session, &text, &file, interrupt, None)).await {
+            Some(Ok(_)) => Answered::Accepted,
+            Some(Err(_)) => Answered::Refused,
+            None => Answered::Unknown,
+        };
         self.world.truth().sent.push(Sent { session, text, answered });
     }
 
@@ -259,21 +275,27 @@ impl User {
             1 => First::Goal {
                 id: self.goal_id(),
                 objective: "objective 0".to_owned(),
-                budget: self.budget(),
-                checks: Vec::new(),
+                terms: Terms { budget: self.budget(), ..Terms::default() },
             },
-            _ => First::Message(text.clone()),
+            _ => First::Message(text.clone().into()),
         };
         let message = matches!(first, First::Message(_));
         let new = NewSession {
             configuration: configuration(world),
             place: PLACE.to_owned(),
             ephemeral: false,
+            mode: if world.happens(50) { Mode::Plan } else { Mode::Default },
             name: None,
             labels: BTreeMap::new(),
             first,
         };
-        if let Some(Ok(Created { session, .. })) = self.hear(self.engine.create(new, None)).await
+        let created = if message && world.happens(200) {
+            let new = NewSession { first: First::Nothing, ..new };
+            self.hear(self.engine.create_with_files(new, &text, &[given(&text)], None)).await
+        } else {
+            self.hear(self.engine.create(new, None)).await
+        };
+        if let Some(Ok(Created { session, .. })) = created
             && message
         {
             world.truth().sent.push(Sent { session, text, answered: Answered::Accepted });
@@ -287,7 +309,8 @@ impl User {
             configuration: Box::new(configuration(world)),
             ephemeral: false,
             name: None,
-            first: First::Message("from elsewhere".to_owned()),
+            mode: Mode::Default,
+            first: First::Message("from elsewhere".into()),
         };
         let Ok(made) = decide(&SessionState::default(), create, world.now()) else { return };
         let entries = seal(Digest::default(), &made.entries);
@@ -300,6 +323,11 @@ impl User {
         };
         drop(self.hear(import).await);
     }
+}
+
+/// A file that holds a text and is called by it.
+fn given(text: &str) -> GivenFile {
+    GivenFile::new(text, text.as_bytes().to_vec()).expect("it is short, and not empty")
 }
 
 /// Answers one of the approvals that a session waits for.
@@ -322,6 +350,7 @@ fn configuration(world: &World) -> Configuration {
         instructions: Some("Simulate.".to_owned()),
         scope: Vec::new(),
         tools: tools::settings(),
+        prompts: prompts(),
         limits: Limits {
             max_steps: world.plan.max_steps,
             max_crashes: 3,
@@ -331,7 +360,22 @@ fn configuration(world: &World) -> Configuration {
             model_call_ms: 25_000,
             ..Limits::default()
         },
+        summariser: world.plan.summariser.then(|| Box::new(ModelChoice::new("sim", "summariser"))),
+        goal: Terms::default(),
+        without_goals: false,
     }
+}
+
+/// Short ones, as the contexts are: the built-in prompts alone would fill them.
+fn prompts() -> Prompts {
+    let mut prompts = Prompts::default();
+    for prompt in [Prompt::Continuation, Prompt::BudgetSpent, Prompt::ObjectiveChanged, Prompt::GoalRecalled]
+    {
+        let template =
+            "Goal: {{ objective }}{% for part in budget %}, {{ part.used }} {{ part.name }}{% endfor %}.";
+        prompts.set(prompt, template.to_owned()).expect("the template names what there is");
+    }
+    prompts
 }
 
 /// Where a message stands in a log: how often its text is there, and whether it may have been redacted.

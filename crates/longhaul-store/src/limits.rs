@@ -46,8 +46,11 @@ pub(crate) const WAL_TRIES: u32 = 20;
 /// Above this size the write-ahead log is cut back once its contents are in the database, in bytes.
 pub(crate) const WAL_KEPT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Appends of one statement to a server: their notification must stay below its 8,000 bytes.
+/// Appends of one statement to a server. More would make the first of them wait for the last.
 pub(crate) const APPENDS_TOGETHER: usize = 128;
+
+/// Hints of one notification by a server: it must stay below 8,000 bytes.
+pub(crate) const HINTS_TOGETHER: usize = 128;
 
 /// Bytes of entries and states after which a statement takes no further append.
 pub(crate) const APPEND_BYTES_TOGETHER: usize = 4 * 1024 * 1024;
@@ -85,3 +88,6 @@ pub(crate) const LEASES_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
 
 /// How often a server is asked for growth that no notification told of, in milliseconds.
 pub(crate) const POLL_EVERY_MS: u64 = 1_000;
+
+/// How often others are notified of growth at most, in milliseconds.
+pub(crate) const NOTIFY_EVERY_MS: u64 = 10;

@@ -6,13 +6,19 @@
 //! kept are decided elsewhere.
 
 mod builtin;
+pub mod check;
+pub mod context_files;
 mod files;
 mod guard;
+pub mod guarded;
 pub mod limits;
 pub mod output;
 mod process;
 pub mod scope;
+mod skills;
 pub mod tool;
 pub mod toolbox;
 pub mod tracker;
 pub mod workspace;
+
+pub use process::is_secret;

@@ -23,6 +23,30 @@ pub(crate) const MAX_FAULT_BYTES: usize = 300;
 /// The largest file that `read`, `write` and `edit` take.
 pub const MAX_FILE_BYTES: usize = 32 * 1024 * 1024;
 
+/// What is shown of one context file.
+pub const MAX_CONTEXT_FILE_BYTES: usize = 32 * 1024;
+
+/// What is shown of all context files together, besides the list of skills.
+pub const MAX_CONTEXT_BYTES: usize = 64 * 1024;
+
+/// The largest file that is looked at as a context file or a skill; a larger one is passed over.
+pub const MAX_CONTEXT_SOURCE_BYTES: u64 = 1024 * 1024;
+
+/// Folders up the tree in which a repository's root and context files are looked for.
+pub(crate) const MAX_CONTEXT_FOLDERS: usize = 64;
+
+/// Skills that are listed.
+pub const MAX_SKILLS: usize = 100;
+
+/// Entries of one folder of skills that are looked at.
+pub(crate) const MAX_SKILL_FOLDERS: usize = 1_000;
+
+/// The longest name of a skill; one with a longer name is passed over.
+pub const MAX_SKILL_NAME_CHARS: usize = 64;
+
+/// What is shown of a skill's description.
+pub const MAX_SKILL_DESCRIPTION_CHARS: usize = 1_024;
+
 /// Lines one `read` returns.
 pub(crate) const MAX_READ_LINES: usize = 2_000;
 
@@ -64,6 +88,12 @@ pub(crate) const MAX_LIVE_LINE_BYTES: usize = 4 * 1024;
 
 /// How long a command may take when the call does not say.
 pub(crate) const COMMAND_TIME_LIMIT: Duration = Duration::from_secs(120);
+
+/// Output of one check of a goal that is shown: half from its beginning, half from its end.
+pub(crate) const MAX_CHECK_OUTPUT_BYTES: usize = 8 * 1024;
+
+/// Files that one goal may protect.
+pub const MAX_GUARDED_FILES: usize = 2_000;
 
 /// From TERM to KILL, for a process group that is to end.
 pub(crate) const TERM_GRACE: Duration = Duration::from_secs(2);

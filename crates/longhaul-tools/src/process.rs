@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use self::capture::Capture;
 use self::group::Group;
+pub use self::group::is_secret;
 use crate::limits::{DRAIN_SILENCE, REAP_GRACE, TERM_GRACE};
 use crate::tool::CallContext;
 

@@ -93,6 +93,19 @@ impl Scope {
         granted.min(cap)
     }
 
+    /// Tells whether a rule says that a resolved path may not be read, whatever is allowed.
+    #[must_use]
+    pub fn forbids_reading(&self, resolved: &Path) -> bool {
+        self.rules.iter().any(|rule| {
+            (rule.effect, rule.permission) == (ScopeEffect::Deny, Permission::Read) && rule.names(resolved)
+        })
+    }
+
+    /// Resolves a path, relative to the working directory: it holds no link.
+    pub(crate) fn resolved(&self, path: &str) -> Result<PathBuf, ScopeError> {
+        resolve(&self.directory, path)
+    }
+
     /// Resolves a path, relative to the working directory, and checks that it may be used so.
     ///
     /// # Errors

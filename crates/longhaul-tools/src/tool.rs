@@ -32,6 +32,11 @@ pub trait Tool: Send + Sync + 'static {
         None
     }
 
+    /// Returns how long a call may take, unless the tool is set otherwise.
+    fn time_limit(&self) -> Duration {
+        limits::TIME_LIMIT
+    }
+
     /// Returns how long a call may go on after `cx.cancel` fired before it is abandoned.
     fn stop_grace(&self) -> Duration {
         limits::STOP_GRACE

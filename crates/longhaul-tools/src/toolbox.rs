@@ -186,7 +186,7 @@ impl Toolbox {
     fn bounds(&self, registered: &Registered) -> guard::Bounds {
         let set = self.setting(&registered.spec.name).and_then(|setting| setting.time_limit_ms);
         guard::Bounds {
-            limit: set.map_or(limits::TIME_LIMIT, Duration::from_millis),
+            limit: set.map_or_else(|| registered.tool.time_limit(), Duration::from_millis),
             grace: registered.tool.stop_grace(),
         }
     }

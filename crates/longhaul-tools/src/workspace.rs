@@ -29,6 +29,8 @@ pub struct Workspace {
     pub tracker: Mutex<Tracker>,
     /// Where whole outputs are read from.
     pub artifacts: Arc<dyn ArtifactReader>,
+    /// Folders of skills: outside of the scope too they may be read.
+    skills: Mutex<Vec<PathBuf>>,
     /// Held from the check of a file to its replacement, so that of two changes neither is lost.
     changing: Mutex<()>,
 }
@@ -61,7 +63,14 @@ impl Workspace {
             .canonicalize()
             .map_err(|source| ScopeError::Unresolved { path: directory.display().to_string(), source })?;
         let scope = Scope::new(rules, &directory)?;
-        Ok(Workspace { directory, scope, tracker: Mutex::default(), artifacts, changing: Mutex::default() })
+        Ok(Workspace {
+            directory,
+            scope,
+            tracker: Mutex::default(),
+            artifacts,
+            skills: Mutex::default(),
+            changing: Mutex::default(),
+        })
     }
 
     /// Locks the tracker. A panic in another call left it whole, as each change of it is one step.
@@ -71,11 +80,27 @@ impl Workspace {
 
     /// Reads a file and notes that it was seen.
     pub(crate) fn read(&self, path: &str) -> Result<(Content, FileSeen), Obstacle> {
-        let path = self.scope.check(path, Permission::Read)?;
+        let path = match self.scope.check(path, Permission::Read) {
+            Ok(path) => path,
+            Err(denied) => self.in_a_skill(path).ok_or(denied)?,
+        };
         let content = files::read(&path)?;
         let file = FileSeen { path: path.display().to_string(), digest: content.digest };
         self.tracker().seen(&file);
         Ok((content, file))
+    }
+
+    /// Lets the files in these folders be read.
+    pub(crate) fn allow_skills(&self, folders: Vec<PathBuf>) {
+        *self.skills.lock().unwrap_or_else(PoisonError::into_inner) = folders;
+    }
+
+    /// Resolves a path in the folder of a skill; `None` when it is in none, or a rule says it may not be read.
+    fn in_a_skill(&self, path: &str) -> Option<PathBuf> {
+        let resolved = self.scope.resolved(path).ok()?;
+        let skills = self.skills.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_in = skills.iter().any(|folder| resolved.starts_with(folder));
+        (is_in && !self.scope.forbids_reading(&resolved)).then_some(resolved)
     }
 
     /// Replaces a file by what `change` makes of it, in one step, and notes that it was seen. A file

@@ -5,19 +5,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
-use longhaul_engine::{Engine, Models as _, SystemHost, Worker};
+use longhaul_engine::{Engine, Host, Models as _, SystemHost, Worker};
+use longhaul_model::recording::Tape;
 use longhaul_session::agent::{Limits, ModelChoice};
 use longhaul_session::id::{SessionId, WorkerId};
 use longhaul_store::{Filter, Page, Row, WorkerInfo};
 use longhaul_tools::toolbox::Toolbox;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::Options;
+use crate::cli::{self, Options};
+use crate::environment;
+use crate::manifest;
 use crate::models::AllModels;
+use crate::recording::Hurried;
+use crate::start;
 use crate::store::{self, Opened};
 
 /// The one place of sessions in a database that only this machine has.
 const LOCAL: &str = "local";
+/// Where a user keeps skills, below where configuration is kept.
+const SKILLS: &str = "longhaul/skills";
 /// How long the program waits for its store to close, in milliseconds.
 const CLOSE_MS: u64 = 2_000;
 /// The most sessions an ambiguous name lists.
@@ -38,24 +45,36 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Opens the store that the options, the environment or the user's home name.
+    /// Opens the store that the options, the environment, the manifest of this directory or the user's home
+    /// name.
     pub(crate) async fn open(options: Options) -> anyhow::Result<Self> {
-        let opened = store::open(store::choose(&options)?).await?;
+        let manifest = manifest::find(Path::new("."));
+        let opened = store::open(store::choose(&options, manifest.as_deref())?).await?;
         Ok(App::over(opened, options, false))
     }
 
-    /// Opens the store, or one in memory for a session that is not to be kept.
-    pub(crate) async fn for_run(options: Options, ephemeral: bool) -> anyhow::Result<Self> {
-        if !ephemeral {
-            return App::open(options).await;
+    /// Opens the store for a new session, which may have another manifest, or be one that is not to be kept.
+    pub(crate) async fn for_run(options: Options, args: &cli::Run) -> anyhow::Result<Self> {
+        if args.ephemeral {
+            return Ok(App::over(store::in_memory()?, options, true));
         }
-        Ok(App::over(store::in_memory()?, options, true))
+        let manifest = start::manifest_for(args);
+        let opened = store::open(store::choose(&options, manifest.as_deref())?).await?;
+        Ok(App::over(opened, options, false))
     }
 
     fn over(opened: Opened, options: Options, ephemeral: bool) -> Self {
         let Opened { store, kept_in, shared } = opened;
-        let models = Arc::new(AllModels::default());
-        let engine = Engine::new(store, Arc::new(SystemHost::new()), models.clone(), Toolbox::builtin());
+        let models = Arc::new(AllModels::new(options.tape.clone()));
+        let host: Arc<dyn Host> = match &options.tape {
+            Some(Tape::Replay(_)) => Arc::new(Hurried(SystemHost::new())),
+            Some(Tape::Record(_)) | None => Arc::new(SystemHost::new()),
+        };
+        let engine = Engine::new(store, host, models.clone(), Toolbox::builtin());
+        let engine = match environment::configuration_home() {
+            Some(home) => engine.with_skills(&home.join(SKILLS)),
+            None => engine,
+        };
         let named = options.place.clone();
         let place = named.unwrap_or_else(|| if shared { host_name() } else { LOCAL.to_owned() });
         App { options, kept_in, place, engine, models, ephemeral, hurried: AtomicBool::new(false) }

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use longhaul_model::recording::Tape;
 
+use crate::amount::{self, Limit};
 use crate::providers::Provider;
 
 const EXAMPLES: &str = "\
 Sessions are named by the first digits of their id, by their name, or @last.
 
 Exit codes: 0 complete, 1 error, 2 wrong usage, 3 budget used up, 4 goal blocked,
-5 waiting for an answer, 130 interrupted.";
+5 waiting for an answer, or a goal that rests, 130 interrupted.";
 
 /// The longest time that may be given.
 const MAX_TIME_MS: u64 = 24 * 3_600_000;
@@ -32,7 +34,7 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "DIRECTORY")]
     pub(crate) home: Option<PathBuf>,
     /// The database sessions are kept in: a path, sqlite:PATH, or postgres://user:password@host/database
-    /// [default: $LONGHAUL_STORE, else a file in the home]
+    /// [default: $LONGHAUL_STORE, else what the manifest says, else a file in the home]
     #[arg(long, global = true, value_name = "STORE", conflicts_with = "home")]
     pub(crate) store: Option<String>,
     /// The name under which this machine's directories are known to workers
@@ -45,6 +47,9 @@ pub(crate) struct Options {
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
     pub(crate) color: When,
+    /// Where what goes to and from providers is written to, or comes from.
+    #[arg(skip)]
+    pub(crate) tape: Option<Tape>,
 }
 
 /// When to use colours.
@@ -67,8 +72,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  longhaul run \"make the tests pass\"\n  \
         longhaul run --base-url http://localhost:8080/v1 --model qwen3 \"what is in this directory?\"\n  \
         longhaul run --provider anthropic --model claude-sonnet-4-5 \"make the tests pass\"\n  \
+        longhaul run --goal \"all tests pass\" --budget 200k --time 2h --check \"make test\" --protect tests\n  \
         longhaul run --script script.toml \"play a script\"")]
-    Run(Run),
+    Run(Box<Run>),
     /// See it work: a real run with real tools and a scripted model, offline, in a scratch directory
     Demo(Demo),
     /// Go on with a session: drive it until it rests, or watch the worker that does
@@ -77,6 +83,16 @@ pub(crate) enum Command {
     Send(Send),
     /// Stop what a session is doing; what is queued goes on afterwards
     Interrupt(Interrupt),
+    /// Set, look at and change the goal of a session
+    ///
+    /// A goal is worked towards turn after turn until it is reached, its budget is used up, or something
+    /// stands in the way.
+    #[command(subcommand)]
+    Goal(Goal),
+    /// Let a session plan, or work: while it plans, its goal is neither pursued nor charged
+    Mode(SetMode),
+    /// Summarise a session's history now, so that its context is small again
+    Compact(Compact),
     /// Watch a session without ever driving it
     Attach(Attach),
     /// Drive whatever sessions have work at this place, until told to stop
@@ -120,8 +136,19 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Watch what is going on: busy sessions, workers and their load
     Top(Top),
+    /// Run a command and write what goes between it and the model's provider to a file
+    #[command(after_help = "The file holds no key. Example:\n  \
+        longhaul record run.jsonl -- run \"make the tests pass\"")]
+    Record(Record),
+    /// Run a command again with the recorded answers: no key, no network; tools run as always
+    #[command(after_help = "It fails where the run asks something else than was recorded, and shows the \
+        difference. Examples:\n  longhaul replay run.jsonl\n  \
+        longhaul replay run.jsonl -- run \"make the tests pass\"")]
+    Replay(Replay),
     /// Say what works here and what does not
-    Doctor,
+    ///
+    /// The model's provider is asked as well, by at most two tiny calls; what they may cost is said before.
+    Doctor(Doctor),
     /// Print a script that completes commands in a shell
     #[command(
         after_help = "Example: longhaul completions bash > ~/.local/share/bash-completion/completions/longhaul"
@@ -140,6 +167,154 @@ pub(crate) enum Command {
     Agent(Agent),
 }
 
+/// The commands about goals.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Goal {
+    /// Set a goal; the same objective updates the one there is, another one replaces it
+    #[command(
+        after_help = "Example: longhaul goal set @last \"all tests pass\" --budget 200k --check \"make test\""
+    )]
+    Set(SetGoal),
+    /// Show where the goal stands: its budget, its checks, and why it rests
+    Show(One),
+    /// Change the objective, the checks or the protected files of the goal
+    Edit(EditGoal),
+    /// Keep the goal from going on; the turn under way ends as it would
+    Pause(One),
+    /// Go on with a goal that is paused, blocked, limited or at rest
+    Resume(ResumeGoal),
+    /// Raise, lower or remove limits; what is not named stays as it is
+    #[command(after_help = "Examples:\n  longhaul goal budget @last --budget 500k\n  \
+        longhaul goal budget @last --time none --hard")]
+    Budget(BudgetGoal),
+    /// Remove the goal; the turn under way ends as it would
+    Clear(One),
+}
+
+/// The limits of a goal.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Budgets {
+    /// The most tokens it may use, uncached input and output: 50000, 200k, 1.5M, or none
+    #[arg(long, value_name = "TOKENS", value_parser = |text: &str| amount::limit(text, amount::tokens))]
+    pub(crate) budget: Option<Limit>,
+    /// The longest it may be worked on: 90s, 2h, 1h30m, or none
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| amount::limit(text, amount::time))]
+    pub(crate) time: Option<Limit>,
+    /// The most it may cost in US dollars, where prices are known: 5usd, $5, 0.50, or none
+    #[arg(long, value_name = "MONEY", value_parser = |text: &str| amount::limit(text, amount::money))]
+    pub(crate) cost: Option<Limit>,
+    /// How many turns it may take [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) continuations: Option<u64>,
+    /// Begin nothing that could cross a limit; otherwise the call in flight and a last one to wrap up may
+    #[arg(long)]
+    pub(crate) hard: bool,
+    /// Take --hard back
+    #[arg(long, conflicts_with = "hard")]
+    pub(crate) soft: bool,
+}
+
+/// What a goal is held to.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct GoalTerms {
+    #[command(flatten)]
+    pub(crate) budgets: Budgets,
+    /// A command that must pass before the goal is complete; may be given several times
+    #[arg(long = "check", value_name = "COMMAND", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) checks: Vec<String>,
+    /// A path or pattern of files that must stay as they are for checks to count; may be given several times
+    #[arg(long = "protect", value_name = "PATH", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) protected: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetGoal {
+    /// The session
+    pub(crate) session: String,
+    /// What is to be reached
+    pub(crate) objective: String,
+    #[command(flatten)]
+    pub(crate) terms: GoalTerms,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EditGoal {
+    /// The session
+    pub(crate) session: String,
+    /// The new objective [default: it stays]
+    pub(crate) objective: Option<String>,
+    /// The checks from now on, in place of those there are; may be given several times
+    #[arg(long = "check", value_name = "COMMAND", conflicts_with = "no_checks")]
+    pub(crate) checks: Vec<String>,
+    /// Without checks from now on
+    #[arg(long)]
+    pub(crate) no_checks: bool,
+    /// The protected files from now on, as they are now; may be given several times
+    #[arg(long = "protect", value_name = "PATH", conflicts_with = "no_protect")]
+    pub(crate) protected: Vec<String>,
+    /// Without protected files from now on
+    #[arg(long)]
+    pub(crate) no_protect: bool,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeGoal {
+    /// The session
+    #[arg(default_value = "@last")]
+    pub(crate) session: String,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BudgetGoal {
+    /// The session
+    pub(crate) session: String,
+    #[command(flatten)]
+    pub(crate) budgets: Budgets,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetMode {
+    /// The session
+    pub(crate) session: String,
+    /// What it is to do
+    #[arg(value_enum)]
+    pub(crate) mode: Mode,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+/// What a session does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Plan: a goal waits
+    Plan,
+    /// Work: a goal goes on
+    Work,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compact {
+    /// The session
+    #[arg(default_value = "@last")]
+    pub(crate) session: String,
+    /// Do not drive the session
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
 /// The commands about manifests.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Agent {
@@ -156,24 +331,24 @@ pub(crate) enum Agent {
 pub(crate) struct Run {
     /// What the agent is to do
     pub(crate) message: String,
+    /// A file to give with it: a picture, a PDF, a text; may be repeated
+    #[arg(long, value_name = "FILE", conflicts_with = "goal")]
+    pub(crate) attach: Vec<PathBuf>,
+    /// Make it a goal: go on, turn after turn, until it is reached, blocked, or its budget is used up
+    #[arg(long, conflicts_with = "ephemeral")]
+    pub(crate) goal: bool,
+    #[command(flatten, next_help_heading = "Goal")]
+    pub(crate) terms: GoalTerms,
+    /// Begin in plan mode, in which a goal is not pursued, while tools work as ever; `longhaul mode` leaves it
+    #[arg(long)]
+    pub(crate) plan: bool,
     /// The manifest of the agent [default: longhaul.toml here or in a directory above, else the user's own]
     #[arg(long, value_name = "FILE", conflicts_with = "script")]
     pub(crate) manifest: Option<PathBuf>,
-    /// Who serves the model, such as anthropic, gemini, openai-responses, openrouter or ollama
-    /// [default: the manifest's, else openai-chat]
-    #[arg(long, value_name = "NAME", conflicts_with = "script", requires = "model", value_parser = Provider::served)]
-    pub(crate) provider: Option<Provider>,
-    /// The model, as its provider calls it, in place of the manifest's
-    #[arg(long, value_name = "NAME", conflicts_with = "script")]
-    pub(crate) model: Option<String>,
-    /// Where the provider is, such as http://localhost:8080/v1
-    #[arg(long, value_name = "URL", conflicts_with = "script")]
-    pub(crate) base_url: Option<String>,
-    /// The variable of the environment that holds the key for it
-    #[arg(long, value_name = "VARIABLE", conflicts_with = "script")]
-    pub(crate) key_env: Option<String>,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// Play a script (TOML) instead of asking a model; no language model is involved
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["provider", "model", "base_url", "key_env"])]
     pub(crate) script: Option<PathBuf>,
     /// The directory the agent works in [default: the manifest's, else this one]
     #[arg(long, value_name = "DIRECTORY")]
@@ -199,6 +374,24 @@ pub(crate) struct Run {
     /// Keep the log in memory only: the session is gone when the program ends
     #[arg(long)]
     pub(crate) ephemeral: bool,
+}
+
+/// Which model is asked, and where, in place of what a manifest says.
+#[derive(Debug, Args)]
+pub(crate) struct Choice {
+    /// Who serves the model, such as anthropic, gemini, openai-responses, openrouter or ollama
+    /// [default: the manifest's, else openai-chat]
+    #[arg(long, value_name = "NAME", requires = "model", value_parser = Provider::served)]
+    pub(crate) provider: Option<Provider>,
+    /// The model, as its provider calls it, in place of the manifest's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Where the provider is, such as http://localhost:8080/v1
+    #[arg(long, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+    /// The variable of the environment that holds the key for it
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) key_env: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -227,6 +420,9 @@ pub(crate) struct Send {
     pub(crate) session: String,
     /// What to say
     pub(crate) message: String,
+    /// A file to give with it: a picture, a PDF, a text; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attach: Vec<PathBuf>,
     /// Stop what is under way for it; otherwise it waits until the turn has ended
     #[arg(long)]
     pub(crate) interrupt: bool,
@@ -322,6 +518,48 @@ pub(crate) struct Worker {
     pub(crate) until_idle: bool,
 }
 
+impl Cli {
+    /// Reads the command line; what cannot be used is told, and ends the program.
+    pub(crate) fn read() -> Self {
+        let cli = Cli::parse();
+        if let Command::Run(run) = &cli.command
+            && !run.goal
+            && let Some(option) = run.terms.first_given()
+        {
+            let what = format!("{option} is about a goal; say --goal to make the message one");
+            Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, what).exit();
+        }
+        cli
+    }
+}
+
+impl Budgets {
+    /// Tells whether nothing is said.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first_given().is_none()
+    }
+
+    fn first_given(&self) -> Option<&'static str> {
+        let given = [
+            (self.budget.is_some(), "--budget"),
+            (self.time.is_some(), "--time"),
+            (self.cost.is_some(), "--cost"),
+            (self.continuations.is_some(), "--continuations"),
+            (self.hard, "--hard"),
+            (self.soft, "--soft"),
+        ];
+        given.into_iter().find(|(is_given, _)| *is_given).map(|(_, name)| name)
+    }
+}
+
+impl GoalTerms {
+    fn first_given(&self) -> Option<&'static str> {
+        let others = [(!self.checks.is_empty(), "--check"), (!self.protected.is_empty(), "--protect")];
+        let other = || others.into_iter().find(|(is_given, _)| *is_given).map(|(_, name)| name);
+        self.budgets.first_given().or_else(other)
+    }
+}
+
 /// Reads a time with its unit.
 fn milliseconds(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
@@ -389,6 +627,12 @@ pub(crate) struct Edit {
     pub(crate) session: String,
     /// What the message says now
     pub(crate) message: String,
+    /// A file to give with it, in place of those it had; may be repeated [default: those it had]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attach: Vec<PathBuf>,
+    /// Give no files with it any more
+    #[arg(long, conflicts_with = "attach")]
+    pub(crate) no_attachments: bool,
     /// The entry of the message [default: the newest message]
     #[arg(long, value_name = "ENTRY")]
     pub(crate) entry: Option<u64>,
@@ -403,6 +647,9 @@ pub(crate) struct Fork {
     pub(crate) session: String,
     /// What to say to the fork; without it, it only is made
     pub(crate) message: Option<String>,
+    /// A file to give with it: a picture, a PDF, a text; may be repeated
+    #[arg(long, value_name = "FILE", requires = "message")]
+    pub(crate) attach: Vec<PathBuf>,
     /// The last entry it begins with [default: the newest]
     #[arg(long, value_name = "ENTRY")]
     pub(crate) at: Option<u64>,
@@ -468,6 +715,33 @@ pub(crate) struct Diff {
     pub(crate) one: String,
     /// Another
     pub(crate) other: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    /// The file to write; it must not exist yet
+    pub(crate) file: PathBuf,
+    /// What to run, such as: run "make the tests pass"
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The recording
+    pub(crate) file: PathBuf,
+    /// What to run [default: what was recorded]
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    /// Do not ask the provider
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 
 use longhaul_engine::{Driven, Snapshot, Watcher, Worker};
 use longhaul_session::command::Command;
-use longhaul_session::goal::GoalStatus;
+use longhaul_session::entry::Mode;
+use longhaul_session::goal::{Goal, GoalStatus};
 use longhaul_session::id::{EntryNo, SessionId};
-use longhaul_session::state::Status;
+use longhaul_session::state::{SessionState, Status};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +44,7 @@ pub(crate) async fn drive_to(
     after: EntryNo,
     wanted: Wanted,
 ) -> anyhow::Result<ExitCode> {
-    let row = app.engine.snapshot(session).await?.row;
+    let Snapshot { row, state } = app.engine.snapshot(session).await?;
     if app.is_elsewhere(&row) {
         Renderer::new(app.options.json).say(&format!(
             "  the directory of this session is at {}: workers there drive it, here it is only watched\n  \
@@ -57,6 +58,7 @@ pub(crate) async fn drive_to(
     let worker = app.worker(0, shutdown.clone()).await?;
     let mut watcher = app.engine.watch(session, after);
     let mut renderer = Renderer::new(app.options.json);
+    renderer.follow(if after == 0 { SessionState::default() } else { state });
     name_earlier_calls(app, session, after, &mut renderer).await?;
     let mut told = false;
     let driven = loop {
@@ -185,22 +187,28 @@ fn conclude(
     let session = snapshot.row.session;
     let (code, error) = match driven {
         Driven::Stopped => (130, None),
-        Driven::Failed(failure) => (1, Some(failure.clone())),
+        Driven::Failed(failure) => (failed_code(state, &failure.message), Some(failure.clone())),
         Driven::RequiresAction => (5, None),
-        Driven::Waiting | Driven::OwnedBy(_) => (if interrupted { 130 } else { goal_code(snapshot) }, None),
+        Driven::Waiting | Driven::OwnedBy(_) => (if interrupted { 130 } else { goal_code(state) }, None),
     };
     if app.options.json {
         renderer.show(&Line::Result {
             session: session.to_string(),
             status: state.status.name().to_owned(),
             exit: code,
+            goal: state.goal.clone().map(Box::new),
+            goal_rests: summary::why_goal_rests(state),
             error: error.map(|failure| failure.message),
         })?;
         return Ok(ExitCode::from(code));
     }
     let usage = state.ledger.measured;
+    let cost = match usage.cost_micros {
+        0 => String::new(),
+        micros => format!(", {}", summary::dollars(micros)),
+    };
     let spent = format!(
-        "{} in, {} out, {} of work",
+        "{} in, {} out{cost}, {} of work",
         summary::tokens(usage.input),
         summary::tokens(usage.output),
         summary::duration(state.ledger.active_ms)
@@ -216,6 +224,9 @@ fn conclude(
         (_, None) if state.status == Status::RequiresAction => {
             renderer.say(&format!("waiting for an answer · {spent}"))?;
         }
+        (_, None) if !interrupted && let Some(goal) = &state.goal => {
+            renderer.say(&goal_end(state, goal, &id, &spent))?;
+        }
         (_, None) => {
             let done = if interrupted { "interrupted" } else { "done" };
             renderer.say(&format!("{done} · {spent} · session {id}"))?;
@@ -224,9 +235,34 @@ fn conclude(
     Ok(ExitCode::from(code))
 }
 
+/// Says how things stand with the goal of a session at rest, and what to do.
+fn goal_end(state: &SessionState, goal: &Goal, id: &str, spent: &str) -> String {
+    let why = summary::why_goal_rests(state).unwrap_or_default();
+    let (what, next) = match goal.status {
+        GoalStatus::Complete => return format!("goal complete · {spent} · session {id}"),
+        GoalStatus::Paused => ("goal paused".to_owned(), format!("longhaul resume {id}")),
+        GoalStatus::Blocked => (format!("goal blocked: {why}"), format!("longhaul resume {id}")),
+        GoalStatus::UsageLimited => (format!("goal out of quota: {why}"), format!("longhaul resume {id}")),
+        GoalStatus::BudgetLimited => {
+            (format!("goal out of budget: {why}"), format!("longhaul goal budget {id} (with more of it)"))
+        }
+        GoalStatus::Active if state.mode == Mode::Plan => {
+            (format!("goal at rest: {why}"), format!("longhaul mode {id} work"))
+        }
+        GoalStatus::Active => (format!("goal at rest: {why}"), format!("longhaul resume {id}")),
+    };
+    format!("{what} · {spent}\n  go on with: {next}")
+}
+
+/// Returns the exit code of a session that failed: what its goal means, if it was that failure which ended it.
+fn failed_code(state: &SessionState, message: &str) -> u8 {
+    let ended = state.goal.as_ref().filter(|goal| goal.reason.as_deref() == Some(message));
+    if ended.is_some() { goal_code(state) } else { 1 }
+}
+
 /// Returns the exit code that a resting session's goal means.
-fn goal_code(snapshot: &Snapshot) -> u8 {
-    match snapshot.state.goal.as_ref().map(|goal| goal.status) {
+pub(crate) fn goal_code(state: &SessionState) -> u8 {
+    match state.goal.as_ref().map(|goal| goal.status) {
         None | Some(GoalStatus::Complete | GoalStatus::Paused) => 0,
         Some(GoalStatus::Active) => 5,
         Some(GoalStatus::Blocked) => 4,

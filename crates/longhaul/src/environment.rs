@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use longhaul_model::Secret;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::When;
@@ -12,11 +13,13 @@ fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// Returns where sessions are kept when no option says so.
-pub(crate) fn home() -> anyhow::Result<PathBuf> {
-    if let Some(home) = variable("LONGHAUL_HOME") {
-        return Ok(home);
-    }
+/// Returns where sessions are kept, if the environment says so.
+pub(crate) fn chosen_home() -> Option<PathBuf> {
+    variable("LONGHAUL_HOME")
+}
+
+/// Returns where sessions are kept when nothing says so.
+pub(crate) fn usual_home() -> anyhow::Result<PathBuf> {
     let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
     let below_home = || home_directory().map(|home| home.join(".local/share"));
     let data = data.or_else(below_home).ok_or_else(|| {
@@ -45,6 +48,12 @@ pub(crate) fn home_directory() -> Option<PathBuf> {
 /// Returns a variable that a configuration names for its key; `None` when it is not set, or empty.
 pub(crate) fn secret(name: &str) -> Option<OsString> {
     variable(name).map(PathBuf::into_os_string)
+}
+
+/// Returns what stands in variables whose names say that it is secret.
+pub(crate) fn secrets() -> Vec<Secret> {
+    let named = std::env::vars_os().filter(|(name, _)| longhaul_tools::is_secret(&name.to_string_lossy()));
+    named.map(|(_, value)| Secret::new(value.to_string_lossy())).collect()
 }
 
 /// Returns a directory for temporary files.

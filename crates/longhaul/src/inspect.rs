@@ -4,15 +4,18 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use longhaul_engine::{Event, Snapshot};
-use longhaul_session::entry::Entry;
+use longhaul_engine::{Event, Fullness, Snapshot};
+use longhaul_session::entry::{Content, Entry};
 use longhaul_session::id::SessionId;
+use longhaul_session::item::Item;
 use longhaul_store::{Filter, Page};
 use serde_json::json;
 
 use crate::app::App;
 use crate::cli;
+use crate::goal;
 use crate::line::Line;
+use crate::providers::Provider;
 use crate::summary;
 
 /// Entries read at once.
@@ -65,7 +68,9 @@ fn overview(snapshot: &Snapshot, owned: bool) -> serde_json::Value {
         "turn": state.turn.number,
         "queue": state.queue.len(),
         "ledger": state.ledger,
+        "mode": state.mode,
         "goal": state.goal,
+        "goal_rests": summary::why_goal_rests(state),
         "last_error": state.last_error,
     })
 }
@@ -75,16 +80,68 @@ pub(crate) async fn show(app: &App, args: cli::Show) -> anyhow::Result<ExitCode>
     let session = app.find(&args.session).await?;
     let snapshot = app.engine.snapshot(session).await?;
     let owned = app.is_owned(&snapshot.row).await?;
+    let fullness = app.engine.fullness(session).await?;
     let mut out = anstream::stdout();
     if app.options.json {
-        writeln!(out, "{}", overview(&snapshot, owned))?;
+        let mut shown = overview(&snapshot, owned);
+        shown["context"] = json!({
+            "next_request": fullness.next_request,
+            "compact_above_tokens": fullness.compact_above_tokens,
+            "automatic": fullness.automatic,
+        });
+        writeln!(out, "{shown}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    out.write_all(described(app, &snapshot, owned).as_bytes())?;
+    let cost = cost(app, &snapshot).await?;
+    let files = newest_files(app, &snapshot).await?;
+    let shown = Shown { snapshot: &snapshot, fullness, owned, cost, files };
+    out.write_all(described(app, &shown).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
+/// Says what a session has cost; `None` for one that plays a script.
+async fn cost(app: &App, snapshot: &Snapshot) -> anyhow::Result<Option<String>> {
+    let (session, at) = (snapshot.row.session, snapshot.state.configured_at);
+    let micros = snapshot.state.ledger.measured.cost_micros;
+    let entries = if at == 0 { Vec::new() } else { app.engine.entries(session, at..=at).await? };
+    let content = entries.first().and_then(|entry| entry.content.as_ref());
+    let (scripted, priced) = match content.map(|payload| &payload.content) {
+        Some(Content::Configuration { configuration }) => {
+            (configuration.model.provider == Provider::Scripted.name(), configuration.model.prices.is_some())
+        }
+        Some(Content::Items { .. } | Content::Prepared { .. } | Content::Guarded { .. }) | None => {
+            (false, false)
+        }
+    };
+    Ok(match (micros, scripted, priced) {
+        (0, true, _) => None,
+        (0, false, false) => Some("cost unknown".to_owned()),
+        (micros, _, _) => Some(summary::dollars(micros)),
+    })
+}
+
+/// Names the files of the newest message, if it is not far back.
+async fn newest_files(app: &App, snapshot: &Snapshot) -> anyhow::Result<Vec<String>> {
+    let (session, head) = (snapshot.row.session, snapshot.row.head);
+    let entries = app.engine.entries(session, head.saturating_sub(BATCH).max(1)..=head).await?;
+    let is_message = |entry: &&Entry| entry.items().iter().any(|item| matches!(item, Item::User { .. }));
+    let newest = entries.iter().rev().find(is_message).map(Entry::items).unwrap_or_default();
+    let name =
+        |item: &Item| if let Item::Attachment(file) = item { Some(summary::attachment(file)) } else { None };
+    Ok(newest.iter().filter_map(name).collect())
+}
+
+/// What is shown of a session.
+struct Shown<'a> {
+    snapshot: &'a Snapshot,
+    fullness: Fullness,
+    owned: bool,
+    cost: Option<String>,
+    files: Vec<String>,
+}
+
+fn described(app: &App, shown: &Shown<'_>) -> String {
+    let Shown { snapshot, fullness, owned, cost, files } = shown;
     let (row, state) = (&snapshot.row, &snapshot.state);
     let now = app.engine.host().now();
     let mut text = String::new();
@@ -96,7 +153,7 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
     if let Some(name) = &row.name {
         line("name", name.clone());
     }
-    line("status", summary::status(state, owned));
+    line("status", summary::status(state, *owned));
     if let Some(failure) = &state.last_error {
         line("error", failure.message.clone());
         line("advice", failure.class.advice().to_owned());
@@ -112,6 +169,14 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
         "turn",
         format!("{}: {}, {}", turn.number, summary::count(steps, "step"), summary::count(calls, "call")),
     );
+    if !files.is_empty() {
+        line("files", files.join(" "));
+    }
+    let Fullness { next_request, compact_above_tokens, automatic } = fullness;
+    let off = if *automatic { "" } else { summary::COMPACTION_OFF };
+    let (tokens, above) = (summary::tokens(next_request.tokens), summary::tokens(*compact_above_tokens));
+    let source = next_request.source.name();
+    line("context", format!("{tokens} tokens ({source}), compacted above {above}{off}"));
     for call in &state.pending {
         line("open call", format!("{} {}", call.tool, call.id));
     }
@@ -121,7 +186,9 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
     let ledger = &state.ledger;
     let (input, output) = (ledger.measured.input, ledger.measured.output);
     let work = summary::duration(ledger.active_ms);
-    line("spent", format!("{} in, {} out, {work} of work", summary::tokens(input), summary::tokens(output)));
+    let cost = cost.as_ref().map(|cost| format!(", {cost}")).unwrap_or_default();
+    let (input, output) = (summary::tokens(input), summary::tokens(output));
+    line("spent", format!("{input} in, {output} out{cost}, {work} of work"));
     let lost = ledger.estimated.input + ledger.estimated.output;
     if lost > 0 {
         line(
@@ -130,10 +197,11 @@ fn described(app: &App, snapshot: &Snapshot, owned: bool) -> String {
         );
     }
     if let Some(goal) = &state.goal {
-        line("goal", format!("{:?}: {}", goal.status, summary::one_line(&goal.objective)));
+        text.push_str(&goal::described(goal, state));
     }
     if !owned && state.claimable_at().is_some() {
-        line("next", format!("longhaul resume {}", summary::short_id(row.session)));
+        // Writing to a string cannot fail.
+        writeln!(text, "{:<10} longhaul resume {}", "next", summary::short_id(row.session)).ok();
     }
     text
 }

@@ -2,6 +2,7 @@
 
 use longhaul_engine::{EpisodeKey, Event, Live};
 use longhaul_session::entry::{Content, Record};
+use longhaul_session::goal::Goal;
 use serde::{Deserialize, Serialize};
 
 /// One line.
@@ -45,6 +46,12 @@ pub(crate) enum Line {
         status: String,
         /// The exit code.
         exit: u8,
+        /// Its goal, if it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        goal: Option<Box<Goal>>,
+        /// Why its goal does not go on, if it does not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        goal_rests: Option<String>,
         /// Why it failed, if it did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,

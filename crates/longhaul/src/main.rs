@@ -1,12 +1,16 @@
 //! The `longhaul` program: command line, terminal output, configuration, wiring.
 
+mod amount;
 mod app;
+mod attach;
 mod cli;
 mod compare;
 mod demo;
 mod doctor;
 mod drive;
 mod environment;
+mod facts;
+mod goal;
 mod inspect;
 mod keys;
 mod line;
@@ -14,6 +18,7 @@ mod manage;
 mod manifest;
 mod models;
 mod providers;
+mod recording;
 mod render;
 mod start;
 mod store;
@@ -26,14 +31,13 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::cli::{Agent, Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     environment::set_up_tracing();
     environment::set_up_colours(cli.options.color);
     // One session gains nothing from a second thread, and waking it costs a tenth of a step; a worker has
@@ -75,8 +79,11 @@ async fn dispatch(cli: Cli, app: &OnceLock<App>) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&options, args).await,
         Command::Agent(Agent::Check { file }) => manifest::check::check(&options, file),
         Command::Agent(Agent::Schema) => manifest::check::schema(),
-        Command::Run(args) => start::run(keep(App::for_run(options, args.ephemeral).await)?, args).await,
+        Command::Run(args) => start::run(keep(App::for_run(options, &args).await)?, *args).await,
         Command::Resume(args) => start::resume(open(options).await?, args).await,
+        Command::Goal(args) => goal::goal(open(options).await?, args).await,
+        Command::Mode(args) => goal::mode(open(options).await?, args).await,
+        Command::Compact(args) => manage::compact(open(options).await?, args).await,
         Command::Send(args) => start::send(open(options).await?, args).await,
         Command::Interrupt(args) => start::interrupt(open(options).await?, args).await,
         Command::Attach(args) => start::attach(open(options).await?, args).await,
@@ -94,7 +101,9 @@ async fn dispatch(cli: Cli, app: &OnceLock<App>) -> anyhow::Result<ExitCode> {
         Command::Import(args) => transfer::import(open(options).await?, args).await,
         Command::Diff(args) => compare::diff(open(options).await?, args).await,
         Command::Top(args) => top::top(open(options).await?, args).await,
-        Command::Doctor => doctor::doctor(options).await,
+        Command::Record(args) => recording::record(options, args, app).await,
+        Command::Replay(args) => recording::replay(options, args, app).await,
+        Command::Doctor(args) => doctor::doctor(options, args).await,
         Command::Completions(args) => {
             let (mut command, mut script) = (<Cli as clap::CommandFactory>::command(), Vec::new());
             clap_complete::generate(args.shell, &mut command, "longhaul", &mut script);

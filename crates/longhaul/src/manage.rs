@@ -1,5 +1,5 @@
 //! The commands that change a session without giving it work by themselves, or that make another of it:
-//! `queue`, `edit`, `answer`, `fork`, `clear`, `rename`, `archive`, `delete`, `redact`.
+//! `queue`, `edit`, `answer`, `fork`, `clear`, `compact`, `rename`, `archive`, `delete`, `redact`.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -15,6 +15,7 @@ use longhaul_session::state::PendingCall;
 use longhaul_store::Deleted;
 
 use crate::app::{App, check_name, path_text};
+use crate::attach;
 use crate::cli;
 use crate::drive::drive;
 use crate::start::go_on;
@@ -29,7 +30,7 @@ async fn change(app: &App, session: SessionId, command: Command, done: &str) -> 
     say(app, session, done)
 }
 
-fn say(app: &App, session: SessionId, done: &str) -> anyhow::Result<ExitCode> {
+pub(crate) fn say(app: &App, session: SessionId, done: &str) -> anyhow::Result<ExitCode> {
     let mut out = anstream::stdout();
     if app.options.json {
         writeln!(out, "{}", serde_json::json!({ "session": session, "done": done }))?;
@@ -77,7 +78,14 @@ pub(crate) async fn edit(app: &App, args: cli::Edit) -> anyhow::Result<ExitCode>
     }
     let session = app.find(&args.session).await?;
     let snapshot = app.engine.snapshot(session).await?;
-    match (app.engine.edit(session, args.entry, &args.message, None).await?, args.entry) {
+    let (engine, text) = (&app.engine, &args.message);
+    let edited = if args.attach.is_empty() && !args.no_attachments {
+        engine.edit(session, args.entry, text, None).await?
+    } else {
+        let files = attach::read_for(app, &snapshot, &args.attach).await?;
+        engine.edit_with_files(session, args.entry, text, &files, None).await?
+    };
+    match (edited, args.entry) {
         (Ok(_), _) => go_on(app, session, snapshot.row.head, args.detach).await,
         (Err(Refusal::NotEditable(_)), Some(entry)) if snapshot.state.queue.contains(&entry) => bail!(
             "entry {entry} is a message that waits in the queue; remove it with `longhaul queue --drop {entry}` \
@@ -127,7 +135,9 @@ pub(crate) async fn fork(app: &App, args: cli::Fork) -> anyhow::Result<ExitCode>
     }
     let directory = args.dir.as_deref().map(usable_directory).transpose()?;
     let parent = app.find(&args.session).await?;
-    let head = app.engine.snapshot(parent).await?.row.head;
+    let snapshot = app.engine.snapshot(parent).await?;
+    let files = attach::read_for(app, &snapshot, &args.attach).await?;
+    let head = snapshot.row.head;
     let at = args.at.unwrap_or(head);
     let fork = match app.engine.fork(parent, at).await? {
         Ok(fork) => fork.session,
@@ -147,7 +157,7 @@ pub(crate) async fn fork(app: &App, args: cli::Fork) -> anyhow::Result<ExitCode>
     }
     if let Some(text) = args.message {
         let head = app.engine.snapshot(fork).await?.row.head;
-        app.engine.command(fork, Command::Send { text, interrupt: false }, None).await??;
+        app.engine.send(fork, &text, &files, false, None).await??;
         return drive(app, fork, head).await;
     }
     say(app, fork, &format!("forked at entry {at}"))
@@ -167,6 +177,14 @@ fn usable_directory(directory: &Path) -> anyhow::Result<String> {
 pub(crate) async fn clear(app: &App, args: cli::One) -> anyhow::Result<ExitCode> {
     let session = app.find(&args.session).await?;
     change(app, session, Command::ClearContext, "the model's context starts anew; the log keeps all").await
+}
+
+/// Summarises the history now.
+pub(crate) async fn compact(app: &App, args: cli::Compact) -> anyhow::Result<ExitCode> {
+    let session = app.find(&args.session).await?;
+    let head = app.engine.snapshot(session).await?.row.head;
+    app.engine.command(session, Command::RequestCompaction, None).await??;
+    go_on(app, session, head, args.detach).await
 }
 
 /// Names a session.

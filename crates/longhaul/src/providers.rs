@@ -168,6 +168,11 @@ impl Provider {
     }
 }
 
+/// Returns where the API of a choice begins; `None` where that has to be said and is not.
+pub(crate) fn address(choice: &ModelChoice) -> Option<&str> {
+    choice.base_url.as_deref().or(Provider::named(&choice.provider).and_then(Provider::url))
+}
+
 /// Says where the key of a choice is found, if it does not say so itself.
 pub(crate) fn with_usual_key(mut choice: ModelChoice) -> ModelChoice {
     if choice.key.is_none() {

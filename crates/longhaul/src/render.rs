@@ -9,9 +9,12 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longhaul_engine::Live;
 use longhaul_model::Part;
-use longhaul_session::entry::{Content, Fact, Record, ResultFact};
+use longhaul_session::entry::{Actor, Content, Fact, Next, Record, ResultFact};
+use longhaul_session::evolve::evolve;
+use longhaul_session::goal::{Goal, GoalStatus};
 use longhaul_session::id::{CallId, EntryNo};
 use longhaul_session::item::{Item, Outcome};
+use longhaul_session::state::SessionState;
 
 use crate::line::Line;
 use crate::summary;
@@ -46,6 +49,8 @@ pub(crate) struct Renderer {
     /// The last turn was ended by an interrupt.
     interrupted: bool,
     tokens: u64,
+    /// The session as of the newest entry shown, where that is known.
+    state: Option<SessionState>,
 }
 
 impl Renderer {
@@ -64,7 +69,23 @@ impl Renderer {
             queued: HashMap::new(),
             interrupted: false,
             tokens: 0,
+            state: None,
         }
+    }
+
+    /// Lets it know the session as of some entry; those after it are folded as they are shown.
+    pub(crate) fn follow(&mut self, state: SessionState) {
+        self.state = Some(state);
+    }
+
+    fn fold(&mut self, record: &Record) {
+        if let Some(state) = self.state.take_if(|state| state.head + 1 == record.n) {
+            self.state = Some(evolve(state, record));
+        }
+    }
+
+    fn goal(&self) -> Option<&Goal> {
+        self.state.as_ref()?.goal.as_ref()
     }
 
     /// Shows one event.
@@ -78,6 +99,7 @@ impl Renderer {
         }
         match line {
             Line::Entry { record, content } => {
+                self.fold(record);
                 self.judge(&record.fact)?;
                 self.entry(record, content.as_deref())?;
                 self.promoted(&record.fact)
@@ -217,7 +239,14 @@ impl Renderer {
                 self.answer(items)?;
             }
             Fact::ToolStep { results, .. } | Fact::Answered { results, .. } => {
-                self.results(results, items)?
+                self.results(results, items)?;
+                if let Fact::ToolStep { goal: Some(change), .. } = &record.fact {
+                    self.note("◎", &summary::model_goal(change))?;
+                }
+            }
+            // The digests of protected files are no news.
+            Fact::Goal { goal, .. } if record.by == Actor::User => {
+                self.note("◎", &summary::goal_change(goal.as_ref()))?;
             }
             Fact::Retry { failure, retry, .. } => {
                 let wait = summary::duration(retry.not_before.since_ms(record.at));
@@ -230,19 +259,48 @@ impl Renderer {
                 self.note("⟳", "taken over from a worker that was lost")?;
             }
             Fact::Compacted { .. } => self.note("≡", "earlier history was summarised")?,
-            Fact::CompactionFailed { failure, .. } => {
-                self.note("≡", &format!("summarising failed: {}", summary::one_line(&failure.message)))?;
+            Fact::CompactionFailed { failure, automatic_off, .. } => {
+                let why = summary::one_line(&failure.message);
+                let off = if *automatic_off { summary::COMPACTION_OFF } else { "" };
+                self.note("≡", &format!("summarising failed: {why}{off}"))?;
             }
             Fact::Interrupted { results, .. } => {
                 self.results(results, items)?;
                 self.note("■", "interrupted")?;
             }
             Fact::Failed { results, .. } => self.results(results, items)?,
+            Fact::Context { .. } => {
+                for item in items {
+                    if let Item::ContextFile { path, .. } = item {
+                        self.note("→", &format!("the agent was shown {}", summary::one_line(path)))?;
+                    }
+                }
+            }
+            Fact::Steering { budget: None, objective_changed: false, .. } => {
+                self.note("→", "the agent was told its goal again")?;
+            }
+            Fact::Steering { budget: Some(kind), .. } => {
+                let what = format!("the {} budget is used up; the agent was told to wrap up", kind.name());
+                self.note("→", &what)?;
+            }
             Fact::Steering { .. } => self.note("→", "the agent was told what changed")?,
+            Fact::TurnFinished { next: Next::Continue, .. } => {
+                self.settle()?;
+                self.progress()?;
+            }
             Fact::TurnFinished { .. } => self.settle()?,
             _ => {}
         }
         Ok(())
+    }
+
+    /// Shows how far the goal has come, as its next turn begins.
+    fn progress(&mut self) -> std::io::Result<()> {
+        let columns = columns();
+        match self.goal().map(|goal| summary::goal_meter(goal, columns)) {
+            Some(meter) => self.note("⟲", &console::truncate_str(&meter, columns.saturating_sub(5), "…")),
+            None => Ok(()),
+        }
     }
 
     fn message(&mut self, items: &[Item], note: &str) -> std::io::Result<()> {
@@ -250,6 +308,8 @@ impl Renderer {
             if let Item::User { text } = item {
                 self.end_line()?;
                 self.print(format_args!("{BOLD}› {}{BOLD:#}{DIM}{note}{DIM:#}\n", clean(text)))?;
+            } else if let Item::Attachment(file) = item {
+                self.print(format_args!("  {DIM}{}{DIM:#}\n", summary::attachment(file)))?;
             }
         }
         Ok(())
@@ -304,13 +364,14 @@ impl Renderer {
         Ok(())
     }
 
-    /// Prints the last line of what a failed call said.
+    /// Prints what a failed call said: which check failed, or its last line.
     fn why(&mut self, call: &CallId, items: &[Item]) -> std::io::Result<()> {
         let mut all = items.iter().filter_map(Item::tool_result);
         let output = all.find(|result| result.call == *call).map(|result| result.output.as_str());
-        let last = output.and_then(|output| output.lines().rev().find(|line| !line.trim().is_empty()));
-        if let Some(line) = last {
-            let line = summary::one_line(line);
+        let last =
+            |output: &str| output.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned);
+        if let Some(line) = output.and_then(|output| summary::failed_check(output).or_else(|| last(output))) {
+            let line = summary::one_line(&line);
             let line = console::truncate_str(&line, columns().saturating_sub(5), "…");
             self.print(format_args!("    {DIM}{line}{DIM:#}\n"))?;
         }
@@ -344,7 +405,10 @@ impl Renderer {
         }
         self.rest();
         message.clone_into(&mut self.waits_for);
-        if self.tokens > 0 {
+        if let Some(goal) = self.goal().filter(|goal| goal.status == GoalStatus::Active) {
+            let meter = summary::goal_meter(goal, columns());
+            self.waits_for.push_str(&format!(" · {meter}"));
+        } else if self.tokens > 0 {
             self.waits_for.push_str(&format!(" · {} tokens", summary::tokens(self.tokens)));
         }
         let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());

@@ -5,20 +5,26 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use longhaul_engine::{Created, Event, NewSession, Snapshot, Watcher};
+use longhaul_engine::{Created, Event, GivenFile, NewSession, Snapshot, Watcher, with_goal_tools};
 use longhaul_session::agent::{
     Configuration, KeySource, Limits, ModelChoice, Permission, ScopeEffect, ScopeRule, ToolPermission,
     ToolSetting,
 };
 use longhaul_session::command::{Command, First};
-use longhaul_session::id::{EntryNo, SessionId};
+use longhaul_session::entry::Mode;
+use longhaul_session::goal::{Terms, valid_objective};
+use longhaul_session::id::{EntryNo, GoalId, SessionId};
+use longhaul_session::prompts::Prompts;
 use longhaul_store::RequestId;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 
 use crate::app::{App, check_name, path_text};
+use crate::attach;
 use crate::cli;
 use crate::drive::{LOOK_MS, Wanted, drive, drive_to};
+use crate::facts;
+use crate::goal;
 use crate::line::Line;
 use crate::manifest;
 use crate::providers::{self, Provider};
@@ -33,9 +39,18 @@ pub(crate) async fn run(app: &App, args: cli::Run) -> anyhow::Result<ExitCode> {
     args.name.as_deref().map_or(Ok(()), check_name)?;
     let request = args.request_id.clone().map(RequestId::new).transpose()?;
     let configuration = configuration(&args)?;
+    let first = first(app, &args, &configuration)?;
+    let files = attach::read(&args.attach, &configuration.model)?;
     app.check_model(&configuration.model, &configuration.limits)?;
     let head = header(&configuration);
-    let created = create(app, configuration, args.name, args.message, request.as_ref()).await?;
+    let new = New {
+        configuration,
+        mode: if args.plan { Mode::Plan } else { Mode::Default },
+        name: args.name,
+        first,
+        files: &files,
+    };
+    let created = create(app, new, request.as_ref()).await?;
     let session = created.session;
     if args.detach {
         let mut renderer = Renderer::new(false);
@@ -52,18 +67,43 @@ pub(crate) async fn run(app: &App, args: cli::Run) -> anyhow::Result<ExitCode> {
     drive(app, session, 0).await
 }
 
-/// Makes a session with a first message; the one that the same request made before, if there is one.
-pub(crate) async fn create(
-    app: &App,
-    configuration: Configuration,
-    name: Option<String>,
-    message: String,
-    request: Option<&RequestId>,
-) -> anyhow::Result<Created> {
+/// Returns what a run begins with: a message, or a goal.
+fn first(app: &App, args: &cli::Run, configuration: &Configuration) -> anyhow::Result<First> {
+    if !args.goal {
+        return Ok(First::Message(args.message.as_str().into()));
+    }
+    let terms = goal::terms(configuration, &args.terms)?;
+    goal::check(&terms, configuration, true)?;
+    let Some(objective) = valid_objective(&args.message) else {
+        bail!("an objective has at most 4,000 characters; put the rest in a file and name it");
+    };
+    Ok(First::Goal { id: GoalId(app.engine.host().fresh_id()), objective, terms })
+}
+
+/// A session that is to be made.
+pub(crate) struct New<'a> {
+    pub(crate) configuration: Configuration,
+    pub(crate) mode: Mode,
+    pub(crate) name: Option<String>,
+    pub(crate) first: First,
+    /// What a first message carries.
+    pub(crate) files: &'a [GivenFile],
+}
+
+/// Makes a session that begins with something; the one that the same request made before, if there is one.
+pub(crate) async fn create(app: &App, new: New<'_>, request: Option<&RequestId>) -> anyhow::Result<Created> {
+    let New { configuration, mode, name, first, files } = new;
     let labels = BTreeMap::from([("directory".to_owned(), configuration.directory.clone())]);
-    let first = First::Message(message);
-    let new = NewSession { configuration, place: app.place(), ephemeral: app.ephemeral, name, labels, first };
-    Ok(app.engine.create(new, request).await??)
+    let (place, ephemeral) = (app.place(), app.ephemeral);
+    let new = NewSession { configuration, place, ephemeral, mode, name, labels, first };
+    let created = match &new.first {
+        First::Message(message) => {
+            let text = message.text.clone();
+            app.engine.create_with_files(new, &text, files, request).await?
+        }
+        First::Nothing | First::Goal { .. } => app.engine.create(new, request).await?,
+    };
+    Ok(created?)
 }
 
 /// Says which model and directory a session has. A script is called a script.
@@ -74,7 +114,8 @@ fn header(configuration: &Configuration) -> String {
         return format!("scripted model {} (no language model is involved)\n  in {directory}", model.name);
     }
     let place = model.base_url.as_deref().map(|url| format!(" at {url}")).unwrap_or_default();
-    format!("{}{place}\n  in {directory}", model.name)
+    let unknown = facts::unknown(model).map(|unknown| format!("\n  {unknown}")).unwrap_or_default();
+    format!("{}{place}\n  in {directory}{unknown}", model.name)
 }
 
 /// Puts together what a session runs with: a script, or a manifest with what the command line changes.
@@ -116,41 +157,59 @@ fn directory(wanted: &Path) -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
+/// Returns the manifest that is named, or the one for the directory.
+pub(crate) fn manifest_for(args: &cli::Run) -> Option<PathBuf> {
+    args.manifest.clone().or_else(|| manifest::find(args.dir.as_deref().unwrap_or(Path::new("."))))
+}
+
 /// Reads the manifest that is named or found; a model on the command line needs none.
 fn from_manifest(args: &cli::Run) -> anyhow::Result<Configuration> {
     let here = directory(args.dir.as_deref().unwrap_or(Path::new(".")))?;
-    let found = args.manifest.clone().or_else(|| manifest::find(&here));
-    let mut configuration = match (found, &args.model) {
-        (Some(path), _) => manifest::load(&path, &Toolbox::builtin())?,
+    let mut configuration = match (manifest_for(args), &args.choice.model) {
+        (Some(path), _) => manifest::load(&path, &with_goal_tools(Toolbox::builtin()))?,
         (None, Some(model)) => with_model(ModelChoice::new(Provider::OpenaiChat.name(), model), &here)?,
         (None, None) => bail!(
             "no model is chosen: there is no longhaul.toml here or above, and none of --manifest, --model and \
              --script is given; `longhaul run --help` has examples"
         ),
     };
-    let choice = &mut configuration.model;
-    if let Some(name) = &args.model {
+    choose(&mut configuration, &args.choice);
+    Ok(configuration)
+}
+
+/// Chooses another model, another place, or another key, in place of what the configuration says, and adds
+/// what is known of the model and where its key usually is.
+pub(crate) fn choose(configuration: &mut Configuration, wanted: &cli::Choice) {
+    let mut choice = configuration.model.clone();
+    // What is known or stated of one model, or costs in one place, does not hold for another.
+    if let Some(name) = &wanted.model {
         let scripted = choice.provider == Provider::Scripted.name();
-        let provider = args.provider.or(scripted.then_some(Provider::OpenaiChat));
+        let provider = wanted.provider.or(scripted.then_some(Provider::OpenaiChat));
         match provider.filter(|provider| provider.name() != choice.provider) {
             // What is said of one provider, its key before all, is not for another.
-            Some(provider) => *choice = ModelChoice::new(provider.name(), name),
+            Some(provider) => choice = ModelChoice::new(provider.name(), name),
             None => choice.name.clone_from(name),
         }
+        (choice.window_tokens, choice.prices, choice.images) = (None, None, None);
     }
-    if args.base_url.is_some() {
-        choice.base_url.clone_from(&args.base_url);
+    if wanted.base_url.is_some() {
+        choice.base_url.clone_from(&wanted.base_url);
+        choice.prices = None;
     }
-    if let Some(variable) = &args.key_env {
+    if let Some(variable) = &wanted.key_env {
         choice.key = Some(KeySource::Env(variable.clone()));
     }
-    configuration.model = providers::with_usual_key(configuration.model);
-    Ok(configuration)
+    facts::complete(&mut choice);
+    if wanted.model.is_some() {
+        let above_tokens = &mut configuration.limits.compact_above_tokens;
+        *above_tokens = facts::compact_above_tokens(&choice).min(*above_tokens);
+    }
+    configuration.model = providers::with_usual_key(choice);
 }
 
 /// Denies tools, in place of what the configuration says of them.
 fn deny(configuration: &mut Configuration, names: &[String]) -> anyhow::Result<()> {
-    let tools = Toolbox::builtin();
+    let tools = with_goal_tools(Toolbox::builtin());
     if let Some(unknown) = names.iter().find(|name| tools.get(name).is_none()) {
         let names: Vec<String> = tools.specs().into_iter().map(|spec| spec.name).collect();
         bail!("--deny names no tool: {unknown:?}; the tools are {}", names.join(", "));
@@ -171,13 +230,15 @@ pub(crate) fn scripted(script: &Path, directory: &Path) -> anyhow::Result<Config
 }
 
 /// Makes the configuration of an agent about which nothing but its model and its directory is said.
-fn with_model(model: ModelChoice, directory: &Path) -> anyhow::Result<Configuration> {
+pub(crate) fn with_model(mut model: ModelChoice, directory: &Path) -> anyhow::Result<Configuration> {
+    facts::complete(&mut model);
     let scope = ScopeRule {
         effect: ScopeEffect::Allow,
         target: ".".to_owned(),
         permission: Permission::Write,
         recursive: true,
     };
+    let limits = Limits { compact_above_tokens: facts::compact_above_tokens(&model), ..Limits::default() };
     Ok(Configuration {
         agent: "default".to_owned(),
         model,
@@ -185,14 +246,25 @@ fn with_model(model: ModelChoice, directory: &Path) -> anyhow::Result<Configurat
         instructions: None,
         scope: vec![scope],
         tools: Vec::new(),
-        limits: Limits::default(),
+        limits,
+        summariser: None,
+        prompts: Prompts::default(),
+        goal: Terms::default(),
+        without_goals: false,
     })
 }
 
 /// Goes on with a session.
 pub(crate) async fn resume(app: &App, args: cli::Resume) -> anyhow::Result<ExitCode> {
     let session = app.find(&args.session).await?;
-    let head = app.engine.snapshot(session).await?.row.head;
+    let Snapshot { row, state } = app.engine.snapshot(session).await?;
+    let head = row.head;
+    if goal::is_held(&state)
+        && !state.archived
+        && let Some(code) = goal::resume(app, session).await?
+    {
+        return Ok(code);
+    }
     drive(app, session, args.after.map_or(head, |after| after.min(head))).await
 }
 
@@ -203,10 +275,10 @@ pub(crate) async fn send(app: &App, args: cli::Send) -> anyhow::Result<ExitCode>
     }
     let session = app.find(&args.session).await?;
     let request = args.request_id.map(RequestId::new).transpose()?;
-    let head = app.engine.snapshot(session).await?.row.head;
-    let send = Command::Send { text: args.message, interrupt: args.interrupt };
-    app.engine.command(session, send, request.as_ref()).await??;
-    go_on(app, session, head, args.detach).await
+    let snapshot = app.engine.snapshot(session).await?;
+    let files = attach::read_for(app, &snapshot, &args.attach).await?;
+    app.engine.send(session, &args.message, &files, args.interrupt, request.as_ref()).await??;
+    go_on(app, session, snapshot.row.head, args.detach).await
 }
 
 /// Stops what a session is doing. Where no worker lives to do so, this process does.
@@ -241,6 +313,7 @@ pub(crate) async fn watch(app: &App, session: SessionId, after: EntryNo) -> anyh
     let from = watcher.seen();
     // Listened to from here on: a key pressed while something is shown is not lost.
     let mut leave = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    renderer.follow(app.engine.snapshot(session).await?.state);
     loop {
         let snapshot = app.engine.snapshot(session).await?;
         if snapshot.state.status.is_resting() && watcher.seen() >= snapshot.row.head {

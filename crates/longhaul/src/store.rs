@@ -1,7 +1,7 @@
 //! Which database sessions are kept in, how it is opened, and what it is called where people read it: without
 //! the passwords of its address.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -9,6 +9,7 @@ use longhaul_store::{PostgresStore, SqliteStore, Store, postgres};
 
 use crate::cli::Options;
 use crate::environment;
+use crate::manifest::{self, Kept};
 
 /// The name of the database in its home.
 const DATABASE: &str = "sessions.db";
@@ -34,23 +35,62 @@ pub(crate) struct Opened {
     pub(crate) shared: bool,
 }
 
-/// Chooses a store: what the command line says goes before what the environment says.
-pub(crate) fn choose(options: &Options) -> anyhow::Result<Choice> {
+/// Chooses a store: what the command line says goes before what the environment says, and that before what a
+/// manifest says.
+pub(crate) fn choose(options: &Options, manifest: Option<&Path>) -> anyhow::Result<Choice> {
     if let Some(text) = &options.store {
         return parse(text).context("--store names no database");
     }
     if let Some(home) = &options.home {
         return Ok(Choice::Home(home.clone()));
     }
-    match environment::store() {
-        Some(text) => parse(&text).context("LONGHAUL_STORE names no database"),
-        None => Ok(Choice::Home(environment::home()?)),
+    if let Some(text) = environment::store() {
+        return parse(&text).context("LONGHAUL_STORE names no database");
     }
+    if let Some(home) = environment::chosen_home() {
+        return Ok(Choice::Home(home));
+    }
+    match manifest {
+        Some(manifest) => said_by(manifest),
+        None => Ok(Choice::Home(environment::usual_home()?)),
+    }
+}
+
+/// Returns the store that a manifest names, if it names any.
+fn said_by(manifest: &Path) -> anyhow::Result<Choice> {
+    match manifest::kept(manifest)
+        .context("where sessions are kept is not known; name a store with --store")?
+    {
+        Some(Kept::File(path)) => Ok(Choice::File(path)),
+        Some(Kept::Address(address)) => Ok(Choice::Postgres(address)),
+        Some(Kept::Variable(name)) => {
+            let said = environment::secret(&name).with_context(|| {
+                format!(
+                    "the variable {name}, which {} names for the store, is not set; set it to an address, or name \
+                     a store with --store",
+                    manifest.display()
+                )
+            })?;
+            parse(&said.to_string_lossy()).with_context(|| format!("{name} names no database"))
+        }
+        None => Ok(Choice::Home(environment::usual_home()?)),
+    }
+}
+
+/// Tells whether a text is the address of a server's database.
+pub(crate) fn is_address(text: &str) -> bool {
+    text.starts_with("postgres://") || text.starts_with("postgresql://")
+}
+
+/// Tells whether an address holds a password, or may: it is not known where what stands before an `@` ends.
+pub(crate) fn holds_password(address: &str) -> bool {
+    let (_, rest) = address.split_once("://").unwrap_or_default();
+    rest.rsplit_once('@').is_some_and(|(user, _)| user.contains([':', '?'])) || rest.contains("password=")
 }
 
 /// Reads what names a store. An address may hold a password, so it is never repeated.
 fn parse(text: &str) -> anyhow::Result<Choice> {
-    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+    if is_address(text) {
         return Ok(Choice::Postgres(text.to_owned()));
     }
     if let Some((scheme, _)) = text.split_once("://") {
@@ -90,7 +130,7 @@ pub(crate) async fn open(choice: Choice) -> anyhow::Result<Opened> {
 }
 
 /// Returns where a server's database is: neither who signs on, nor options, which may hold a password too.
-fn without_secrets(address: &str) -> String {
+pub(crate) fn without_secrets(address: &str) -> String {
     let (scheme, rest) = address.split_once("://").unwrap_or_default();
     let (before, after) = rest.split_once('@').unwrap_or(("", rest));
     // Nobody can tell whether the @ is in an option or the ? in a password.
@@ -126,6 +166,20 @@ mod tests {
         ] {
             assert_eq!(parse(address).unwrap(), Choice::Postgres(address.to_owned()));
             assert_eq!(without_secrets(address), shown);
+        }
+    }
+
+    #[test]
+    fn a_password_is_found_wherever_it_stands_in_an_address() {
+        for (address, holds) in [
+            ("postgres://host/db", false),
+            ("postgres://me@host:5432/db?sslmode=require", false),
+            ("postgres://me:hush@host/db", true),
+            ("postgres://host/db?user=me&password=hush", true),
+            ("postgres://me:hu@hush@host/db", true),
+            ("postgres://host/db?sslpassword=hush", true),
+        ] {
+            assert_eq!(holds_password(address), holds, "{address}");
         }
     }
 

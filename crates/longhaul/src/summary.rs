@@ -1,12 +1,17 @@
 //! Short texts for people: calls, durations, token counts, entries.
 
-use longhaul_session::entry::{Content, Fact, Record, ResultFact};
+use longhaul_session::entry::{Content, Fact, Mode, ModelGoal, Record, ResultFact};
+use longhaul_session::goal::{DEFAULT_CONTINUATIONS, Goal, GoalStatus};
 use longhaul_session::id::{SessionId, Timestamp};
-use longhaul_session::item::{Item, Outcome};
+use longhaul_session::item::{Attachment, Item, Outcome};
 use longhaul_session::state::{SessionState, Status};
 
 /// The first characters of an id: to the millisecond, which is enough to tell sessions apart.
 const SHORT_ID: usize = 13;
+
+/// What follows when compactions have failed too often.
+pub(crate) const COMPACTION_OFF: &str =
+    "; too many failed in a row, and the context is no longer compacted unless somebody asks for it";
 
 /// Shortens a session's id.
 pub(crate) fn short_id(session: SessionId) -> String {
@@ -43,6 +48,95 @@ pub(crate) fn tokens(count: u64) -> String {
     }
 }
 
+/// Writes millionths of a US dollar: to the cent from a dollar on, and as exactly as it takes below.
+pub(crate) fn dollars(micros: u64) -> String {
+    let (unit, places) = match micros {
+        1_000_000.. => (10_000, 2),
+        10_000.. => (100, 4),
+        0.. => (1, 6),
+    };
+    // Halves are rounded up, which cannot overflow: the largest unit is far below the largest number.
+    let rounded = micros / unit + u64::from(micros % unit * 2 >= unit && unit > 1);
+    let per_dollar = 1_000_000 / unit;
+    let text = format!("${}.{:0places$}", rounded / per_dollar, rounded % per_dollar);
+    let short = text.trim_end_matches('0');
+    let cents = text.find('.').map_or(text.len(), |dot| dot + 3);
+    text[..short.len().max(cents)].to_owned()
+}
+
+/// Writes a size.
+pub(crate) fn bytes(count: u64) -> String {
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1024 * KIB;
+    match count {
+        0..KIB => format!("{count} B"),
+        KIB..MIB => format!("{}.{} KiB", count / KIB, count % KIB * 10 / KIB),
+        _ => format!("{}.{} MiB", count / MIB, count % MIB * 10 / MIB),
+    }
+}
+
+/// Names the status of a goal.
+pub(crate) fn goal_status(status: GoalStatus) -> &'static str {
+    match status {
+        GoalStatus::Active => "active",
+        GoalStatus::Paused => "paused",
+        GoalStatus::Blocked => "blocked",
+        GoalStatus::BudgetLimited => "out of budget",
+        GoalStatus::UsageLimited => "out of quota",
+        GoalStatus::Complete => "complete",
+    }
+}
+
+/// Says why the goal of a session does not go on; `None`: there is none, it goes on, or it is complete.
+pub(crate) fn why_goal_rests(state: &SessionState) -> Option<String> {
+    let goal = state.goal.as_ref()?;
+    let reason = |otherwise: &str| Some(goal.reason.clone().unwrap_or_else(|| otherwise.to_owned()));
+    match goal.status {
+        GoalStatus::Complete => None,
+        GoalStatus::Paused => Some("it is paused".to_owned()),
+        GoalStatus::Blocked => reason("something stands in the way"),
+        GoalStatus::BudgetLimited => reason("its budget is used up"),
+        GoalStatus::UsageLimited => reason("the provider's quota is used up"),
+        GoalStatus::Active if state.mode == Mode::Plan => Some("the session is in plan mode".to_owned()),
+        GoalStatus::Active if goal.suppressed && state.status == Status::Waiting => {
+            Some("the last turn for it called no tool; say something, or resume it".to_owned())
+        }
+        GoalStatus::Active if state.status == Status::RequiresAction => {
+            Some("a call waits for an answer".to_owned())
+        }
+        GoalStatus::Active => None,
+    }
+}
+
+/// Shows how far a goal has come: its turn, and the limit it is nearest to.
+pub(crate) fn goal_meter(goal: &Goal, columns: usize) -> String {
+    let (budget, used) = (&goal.budget, &goal.used);
+    let turns = budget.continuations.unwrap_or(DEFAULT_CONTINUATIONS);
+    let limits = [
+        budget.tokens.map(|limit| (used.tokens, limit, tokens as fn(u64) -> String)),
+        budget.active_ms.map(|limit| (used.active_ms, limit, duration as fn(u64) -> String)),
+        budget.cost_micros.map(|limit| (used.cost_micros, limit, dollars as fn(u64) -> String)),
+    ];
+    let share = |used: u64, limit: u64| u128::from(used) * 1_000 / u128::from(limit.max(1));
+    let nearest = limits.into_iter().flatten().max_by_key(|(used, limit, _)| share(*used, *limit));
+    let turn = format!("turn {}/{turns}", used.continuations);
+    let Some((used, limit, write)) = nearest else {
+        return format!("{turn} {} tokens", tokens(used.tokens));
+    };
+    let cells = if columns < 60 { 6 } else { 10 };
+    let full = usize::try_from(share(used, limit).min(1_000)).unwrap_or(0) * cells / 1_000;
+    let bar: String = (0..cells).map(|cell| if cell < full { '▓' } else { '░' }).collect();
+    format!("{turn} {bar} {} of {}", write(used), write(limit))
+}
+
+/// Says which check of a goal failed and how, where a call's output tells it in the words of the built-in prompt.
+pub(crate) fn failed_check(output: &str) -> Option<String> {
+    let (command, after) = output.split_once("<check>")?.1.split_once("</check>\n")?;
+    let plain = command.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    let how = after.lines().next()?.trim_end_matches(" It wrote nothing.").strip_prefix("It ended")?;
+    Some(format!("the check `{plain}` ended{}", how.trim_end_matches('.')))
+}
+
 /// Names a thing and how many there are of it.
 pub(crate) fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
@@ -63,7 +157,7 @@ pub(crate) fn one_line(text: &str) -> String {
 /// Says what a tool call is about: its one telling argument, else all of them.
 pub(crate) fn call(arguments: &str) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(arguments).ok();
-    let telling = ["command", "path", "pattern"]
+    let telling = ["command", "path", "pattern", "objective", "status"]
         .iter()
         .find_map(|name| parsed.as_ref().and_then(|value| value.get(*name)).and_then(|value| value.as_str()));
     one_line(telling.unwrap_or(if arguments == "{}" { "" } else { arguments }))
@@ -101,7 +195,28 @@ pub(crate) fn status(state: &SessionState, owned: bool) -> String {
         Status::RequiresAction => "needs an answer",
         Status::Failed => "failed",
     };
-    if state.archived { format!("archived, {name}") } else { name.to_owned() }
+    let name = match &state.goal {
+        Some(goal) => format!("{name}, goal {}", goal_status(goal.status)),
+        None => name.to_owned(),
+    };
+    if state.archived { format!("archived, {name}") } else { name }
+}
+
+/// Says what a person made of a session's goal.
+pub(crate) fn goal_change(goal: Option<&Goal>) -> String {
+    match goal {
+        Some(goal) => format!("goal {}: {}", goal_status(goal.status), one_line(&goal.objective)),
+        None => "goal removed".to_owned(),
+    }
+}
+
+/// Says what the model made of its goal.
+pub(crate) fn model_goal(change: &ModelGoal) -> String {
+    match change {
+        ModelGoal::Created(goal) => format!("goal set: {}", one_line(&goal.objective)),
+        ModelGoal::Completed => "goal complete".to_owned(),
+        ModelGoal::Blocked(reason) => format!("goal blocked: {}", one_line(reason)),
+    }
 }
 
 /// Says in one line what an entry is.
@@ -133,11 +248,17 @@ fn item(item: &Item) -> String {
         Item::Summary { text } | Item::Steering { text, .. } => one_line(text),
         Item::ContextFile { path, .. } => path.clone(),
         Item::Opaque { provider, .. } => format!("(an item of {provider})"),
+        Item::Attachment(file) => attachment(file),
         Item::File { name, media_type, data: _ } => {
             format!("[{}: {media_type}]", name.as_deref().unwrap_or("file"))
         }
         Item::Redacted => "[redacted]".to_owned(),
     }
+}
+
+/// Names a file that was given, with what it is and how large.
+pub(crate) fn attachment(file: &Attachment) -> String {
+    format!("[{}: {}, {}]", one_line(&file.name), file.media_type, bytes(file.bytes))
 }
 
 /// Says what a record adds to its kind and its content.
@@ -154,16 +275,22 @@ fn fact(fact: &Fact) -> String {
             let (input, output) = (tokens(usage.input), tokens(usage.output));
             format!("{input} in, {output} out, {}", duration(timing.total_ms))
         }
-        Fact::ToolStep { results, .. } => {
-            let ran: Vec<String> = results.iter().filter_map(ran).collect();
-            ran.join(", ")
+        Fact::ToolStep { results, goal, .. } => {
+            let mut parts: Vec<String> = results.iter().filter_map(ran).collect();
+            parts.extend(goal.as_ref().map(model_goal));
+            parts.join(", ")
         }
+        Fact::Goal { goal, .. } => goal_change(goal.as_ref()),
+        Fact::Mode { mode: Mode::Plan, .. } => "plan".to_owned(),
+        Fact::Mode { mode: Mode::Default, .. } => "work".to_owned(),
         Fact::Retry { failure, attempt, .. } => {
             format!("attempt {attempt} after {:?}: {}", failure.class, one_line(&failure.message))
         }
-        Fact::CompactionFailed { failure, .. } | Fact::Failed { failure, .. } => {
-            format!("{:?}: {}", failure.class, one_line(&failure.message))
+        Fact::CompactionFailed { failure, automatic_off, .. } => {
+            let off = if *automatic_off { COMPACTION_OFF } else { "" };
+            format!("{:?}: {}{off}", failure.class, one_line(&failure.message))
         }
+        Fact::Failed { failure, .. } => format!("{:?}: {}", failure.class, one_line(&failure.message)),
         Fact::TurnFinished { reason, next, .. } => format!("{reason:?}, then {next:?}").to_lowercase(),
         Fact::Interrupted { next, .. } => format!("then {next:?}").to_lowercase(),
         Fact::Redacted { entry } => format!("entry {entry}"),
@@ -175,5 +302,72 @@ fn fact(fact: &Fact) -> String {
         }
         Fact::Reconciled { broken } => broken.clone(),
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longhaul_session::goal::{Budget, GoalUsage};
+    use longhaul_session::id::GoalId;
+
+    use super::*;
+
+    fn goal(budget: Budget, used: GoalUsage) -> Goal {
+        let id = GoalId(uuid::Uuid::from_u128(1));
+        Goal { used, ..Goal::new(id, "all is done".to_owned(), budget, Vec::new(), Timestamp(0)) }
+    }
+
+    #[test]
+    fn the_meter_shows_the_limit_that_is_nearest_and_fits_a_narrow_screen() {
+        let used =
+            GoalUsage { tokens: 90_500, active_ms: 5_400_000, continuations: 3, ..GoalUsage::default() };
+        let free = goal(Budget::default(), used);
+        assert_eq!(goal_meter(&free, 80), "turn 3/100 90.5k tokens");
+        let budget = Budget { tokens: Some(200_000), active_ms: Some(7_200_000), ..Budget::default() };
+        let limited = goal(budget, used);
+        assert_eq!(goal_meter(&limited, 80), "turn 3/100 ▓▓▓▓▓▓▓░░░ 1 h 30 min of 2 h 0 min");
+        let tokens_only = goal(Budget { active_ms: None, ..budget }, used);
+        assert_eq!(goal_meter(&tokens_only, 40), "turn 3/100 ▓▓░░░░ 90.5k of 200.0k");
+        assert!(console::measure_text_width(&goal_meter(&tokens_only, 40)) <= 36);
+        let over = goal(budget, GoalUsage { tokens: 900_000, ..used });
+        assert_eq!(goal_meter(&over, 80), "turn 3/100 ▓▓▓▓▓▓▓▓▓▓ 900.0k of 200.0k");
+    }
+
+    #[test]
+    fn a_goal_that_rests_says_why() {
+        let rests = |change: fn(&mut SessionState)| {
+            let goal = Some(goal(Budget::default(), GoalUsage::default()));
+            let mut state = SessionState { goal, ..SessionState::default() };
+            change(&mut state);
+            why_goal_rests(&state)
+        };
+        assert_eq!(rests(|_| {}), None);
+        let suppressed = rests(|state| state.goal.iter_mut().for_each(|goal| goal.suppressed = true));
+        assert!(suppressed.is_some_and(|why| why.contains("called no tool")));
+        assert!(rests(|state| state.mode = Mode::Plan).is_some_and(|why| why.contains("plan mode")));
+        let blocked = |state: &mut SessionState| {
+            if let Some(goal) = &mut state.goal {
+                (goal.status, goal.reason) = (GoalStatus::Blocked, Some("no key".to_owned()));
+            }
+        };
+        assert_eq!(rests(blocked).as_deref(), Some("no key"));
+    }
+
+    #[test]
+    fn money_is_written_as_exactly_as_it_takes() {
+        for (micros, written) in [
+            (0, "$0.00"),
+            (1, "$0.000001"),
+            (600, "$0.0006"),
+            (42_700, "$0.0427"),
+            (10_050, "$0.0101"),
+            (999_999, "$1.00"),
+            (1_004_999, "$1.00"),
+            (1_005_000, "$1.01"),
+            (3_000_000, "$3.00"),
+            (u64::MAX, "$18446744073709.55"),
+        ] {
+            assert_eq!(dollars(micros), written, "{micros}");
+        }
     }
 }

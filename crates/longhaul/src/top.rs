@@ -97,6 +97,7 @@ fn json(picture: &Picture) -> serde_json::Value {
             "turn": state.turn.number,
             "step": state.turn.steps,
             "ledger": state.ledger,
+            "goal": state.goal,
         })
     };
     let worker = |worker: &WorkerInfo| {
@@ -126,8 +127,10 @@ fn drawn(picture: &Picture, columns: usize) -> Vec<String> {
         vec![format!("{} busy · {} alive", summary::count(busy, "session"), summary::count(alive, "worker"))];
     for (row, state) in &picture.busy {
         let used = state.ledger.measured.input + state.ledger.measured.output;
+        let goal = state.goal.as_ref().map(|goal| format!("goal {}  ", summary::goal_meter(goal, columns)));
+        let goal = goal.unwrap_or_default();
         lines.push(format!(
-            "{}  {:<21}  turn {:<4} step {:<4} {:>8} tokens  {}",
+            "{}  {:<21}  turn {:<4} step {:<4} {:>8} tokens  {goal}{}",
             summary::short_id(row.session),
             summary::status(state, picture.is_owned(row)),
             state.turn.number,

@@ -1,5 +1,5 @@
 //! `export` and `import`: a session as JSON lines. The first line is a header, then one entry a line with
-//! its exact bytes as text, then the artifacts its results name. Whether the log is sound is for the
+//! its exact bytes as text, then the artifacts its results and messages name. Whether the log is sound is for the
 //! engine to say; here only the file is checked to be whole.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,10 +115,10 @@ async fn write(app: &App, session: SessionId, out: &mut impl Write) -> anyhow::R
     Ok(())
 }
 
-/// Returns the artifacts that the results of an entry name.
+/// Returns the artifacts that an entry names.
 fn named(entry: &SealedEntry) -> Result<Vec<Digest>, longhaul_session::log::Error> {
     let entry = open(entry)?;
-    Ok(entry.items().iter().filter_map(Item::tool_result).filter_map(|result| result.artifact).collect())
+    Ok(entry.items().iter().filter_map(Item::artifact).collect())
 }
 
 fn line(out: &mut impl Write, value: &Exported) -> anyhow::Result<()> {

@@ -22,7 +22,7 @@ async fn asking(probe: &Probe, script: &str) -> (World, SessionId) {
         time_limit_ms: None,
     };
     let configuration = Configuration { tools: vec![setting], ..world.configuration() };
-    let session = world.create(configuration, First::Message("go".to_owned())).await;
+    let session = world.create(configuration, First::Message("go".into())).await;
     assert_eq!(world.run(session).await, Driven::RequiresAction);
     assert_eq!(probe.count(), 0);
     (world, session)

@@ -195,6 +195,7 @@ fn next_word(call: &ModelCall) -> String {
             Item::Assistant { partial: true, .. }
             | Item::Steering { .. }
             | Item::Reasoning { .. }
+            | Item::Attachment(_)
             | Item::ToolCall(_)
             | Item::ToolResult(_)
             | Item::Summary { .. }

@@ -3,6 +3,7 @@
 //! `crash_actors`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use longhaul_session::agent::{Configuration, Limits, ModelChoice, ToolPermission
 use longhaul_session::command::{Answer, Command, First};
 use longhaul_session::entry::{Actor, CallFact, Entry, Fact, KINDS, Mode};
 use longhaul_session::failure::FailureClass;
-use longhaul_session::goal::{Budget, GoalStatus};
+use longhaul_session::goal::{Budget, GoalStatus, Terms};
 use longhaul_session::id::{EntryNo, GoalId, SessionId};
 use longhaul_session::item::{EffectClass, Outcome};
 use longhaul_session::log::SealedEntry;
@@ -33,7 +34,7 @@ use crate::world::ModelsBy;
 const TOGETHER: usize = 16;
 
 /// Kinds that no session gets here.
-const NEVER: [&str; 3] = ["context", "hook", "reconciled"];
+const NEVER: [&str; 2] = ["hook", "reconciled"];
 
 /// Returns the scenarios in which a process dies of the first appends that hold such an entry.
 fn deadly(fact: &Fact) -> &'static [Scenario] {
@@ -54,12 +55,13 @@ fn deadly(fact: &Fact) -> &'static [Scenario] {
         Fact::CompactionRequested | Fact::Compacted { .. } => &[Compaction],
         Fact::CompactionFailed { .. } | Fact::Cleared => &[Compaction],
         Fact::Goal { .. } | Fact::Mode { .. } | Fact::Steering { .. } => &[Goal],
-        Fact::Configured | Fact::Named { .. } | Fact::Redacted { .. } => &[People],
+        Fact::Configured { .. } | Fact::Named { .. } | Fact::Redacted { .. } => &[People],
         Fact::Archived | Fact::Unarchived | Fact::Edited { .. } | Fact::Settled { .. } => &[People],
         Fact::Forked { .. } | Fact::Imported { .. } => &[Copies],
         Fact::ResponseStarted { .. } => &[Background],
-        // No context files are looked at and no hooks asked yet, and nothing mends a row that is sound.
-        Fact::Context { .. } | Fact::Hook { .. } | Fact::Reconciled { .. } => &[],
+        Fact::Context { .. } => &[Calls],
+        // No hooks are asked yet, and nothing mends a row that is sound.
+        Fact::Hook { .. } | Fact::Reconciled { .. } => &[],
     }
 }
 
@@ -93,7 +95,7 @@ impl Scenario {
     /// Plays it to its end. Returns the other sessions it made.
     async fn play(self, stage: &mut Stage) -> Vec<SessionId> {
         match self {
-            Scenario::Calls => begin(stage, say("once+pure+again once+once retry")).await,
+            Scenario::Calls => calls(stage).await,
             Scenario::Queue => queue(stage).await,
             Scenario::Approvals => approvals(stage).await,
             Scenario::Compaction => compaction(stage).await,
@@ -108,12 +110,17 @@ impl Scenario {
     }
 }
 
+async fn calls(stage: &mut Stage) {
+    std::fs::write(Path::new(&stage.directory()).join("AGENTS.md"), "Be brief.").unwrap();
+    begin(stage, say("once+pure+again once+once retry")).await;
+}
+
 fn say(text: &str) -> First {
-    First::Message(text.to_owned())
+    First::Message(text.into())
 }
 
 fn send(text: &str) -> Command {
-    Command::Send { text: text.to_owned(), interrupt: false }
+    Command::Send { message: text.into(), interrupt: false }
 }
 
 async fn waits(stage: &mut Stage) {
@@ -135,6 +142,10 @@ fn configuration(directory: String) -> Configuration {
         scope: Vec::new(),
         tools: vec![asks("ask"), asks("demand")],
         limits: Limits { max_crashes: 1_000, ..Limits::default() },
+        summariser: None,
+        goal: Terms::default(),
+        without_goals: false,
+        prompts: longhaul_session::prompts::Prompts::default(),
     }
 }
 
@@ -147,6 +158,7 @@ async fn begin_as(stage: &mut Stage, first: First, configuration: Configuration)
         configuration,
         place: "here".to_owned(),
         ephemeral: false,
+        mode: Mode::Default,
         name: None,
         labels: BTreeMap::new(),
         first,
@@ -186,7 +198,7 @@ async fn queue(stage: &mut Stage) {
     stage.shut_gate();
     stage.command(send("hold+once")).await;
     stage.until_held().await;
-    stage.command(Command::Send { text: "again".to_owned(), interrupt: true }).await;
+    stage.command(Command::Send { message: "again".into(), interrupt: true }).await;
 }
 
 /// Answers the one call that waits for a person.
@@ -229,16 +241,16 @@ async fn compaction(stage: &mut Stage) {
 async fn goal(stage: &mut Stage) {
     let (id, objective) = (GoalId(Uuid::new_v4()), "make it work".to_owned());
     let budget = Budget { tokens: Some(50), ..Budget::default() };
-    begin(stage, First::Goal { id, objective, budget, checks: Vec::new() }).await;
+    begin(stage, First::Goal { id, objective, terms: Terms { budget, ..Terms::default() } }).await;
     waits(stage).await;
     let state = stage.observer.snapshot(stage.session).await.unwrap().state;
     assert_eq!(state.goal.unwrap().status, GoalStatus::BudgetLimited);
 
     let budget = Some(Budget { tokens: Some(1_000_000), ..Budget::default() });
-    stage.command(Command::EditGoal { objective: None, budget, checks: None }).await;
+    stage.command(Command::EditGoal { objective: None, budget, checks: None, protected: None }).await;
     stage.until_held().await;
     let objective = Some("make it work well".to_owned());
-    stage.command(Command::EditGoal { objective, budget: None, checks: None }).await;
+    stage.command(Command::EditGoal { objective, budget: None, checks: None, protected: None }).await;
     stage.open_gate();
     waits(stage).await;
     stage.command(Command::SetMode(Mode::Plan)).await;
@@ -307,6 +319,7 @@ async fn foreign_log(directory: String) -> Vec<SealedEntry> {
         configuration: configuration(directory),
         place: "there".to_owned(),
         ephemeral: false,
+        mode: Mode::Default,
         name: Some("foreign".to_owned()),
         labels: BTreeMap::new(),
         first: say("once"),

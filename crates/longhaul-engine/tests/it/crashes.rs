@@ -176,14 +176,15 @@ async fn what_a_lost_model_call_may_have_cost_is_estimated_apart() {
     let world = World::new(script, Toolbox::empty());
     let limits = Limits { model_call_ms: 5_000, ..Limits::default() };
     let configuration = Configuration { limits, ..world.configuration() };
-    let session = world.create(configuration, First::Message("x".repeat(400))).await;
+    let session = world.create(configuration, First::Message("x".repeat(400).into())).await;
     let mut watcher = world.engine.watch(session, 0);
     let driving = world.spawn(session).await;
     until(&mut watcher, is_text).await;
     kill(driving).await;
     assert_eq!(bounded(world.neighbour().run(session)).await, Driven::Waiting);
     let ledger = world.state(session).await.ledger;
-    assert_eq!((ledger.measured.input, ledger.estimated.input), (10, 100));
+    // A quarter of the message's bytes, and of the prompt's and the tools'.
+    assert!(ledger.measured.input == 10 && (101..2_000).contains(&ledger.estimated.input), "{ledger:?}");
     world.sound(session).await;
 }
 

@@ -3,7 +3,7 @@
 use longhaul_engine::Driven;
 use longhaul_session::command::{Command, First};
 use longhaul_session::entry::Fact;
-use longhaul_session::goal::{Budget, BudgetKind, Goal, GoalStatus};
+use longhaul_session::goal::{Budget, BudgetKind, Goal, GoalStatus, Terms};
 use longhaul_session::id::{GoalId, SessionId};
 use longhaul_session::item::EffectClass;
 use longhaul_tools::toolbox::Toolbox;
@@ -37,7 +37,7 @@ const WORKING: &str = r#"
 
 async fn pursuing(world: &World, budget: Budget) -> SessionId {
     let (id, objective) = (GoalId(Uuid::new_v4()), "make it work".to_owned());
-    let first = First::Goal { id, objective, budget, checks: Vec::new() };
+    let first = First::Goal { id, objective, terms: Terms { budget, ..Terms::default() } };
     world.create(world.configuration(), first).await
 }
 

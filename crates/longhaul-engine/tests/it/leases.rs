@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use longhaul_engine::{Driven, Grace, Host};
 use longhaul_model::{Error, Identity, Model, ModelCall, Part, PartStream};
+use longhaul_session::command::First;
 use longhaul_session::entry::Fact;
 use longhaul_session::id::SessionId;
 use longhaul_session::item::{EffectClass, Outcome};
@@ -256,5 +257,55 @@ async fn what_a_model_used_before_the_lease_ended_is_paid_when_the_session_is_gi
     until(&mut watcher, is_kind("settled")).await;
     until(&mut watcher, is_kind("released")).await;
     assert_eq!(world.state(session).await.ledger.measured.input, 17);
+    world.sound(session).await;
+}
+
+/// An answer that its provider keeps: named at once, and told when the gate is open, to whoever asks for it. The
+/// first time the machine sleeps past a lease right before it is told.
+struct KeptThere {
+    gate: CancellationToken,
+    calls: AtomicU64,
+    clock: OnceLock<Arc<Clock>>,
+}
+
+#[async_trait]
+impl Model for KeptThere {
+    fn identity(&self) -> Identity {
+        Identity { provider: "test".to_owned(), model: "background".to_owned(), scripted: true }
+    }
+
+    async fn call(&self, call: ModelCall) -> Result<PartStream, Error> {
+        let sleeper = call.resume.is_none().then(|| self.clock.get().unwrap().clone());
+        self.calls.fetch_add(u64::from(call.resume.is_none()), Ordering::SeqCst);
+        let named = stream::iter([Ok(Part::Started { response_id: Some("r1".to_owned()) })]);
+        let (gate, parts) = (self.gate.clone(), says("Done.")?);
+        let told = stream::once(async move { gate.cancelled().await }).flat_map(move |()| {
+            if let Some(clock) = &sleeper {
+                clock.skip_ms(20_000);
+            }
+            let parts: Vec<_> = parts.iter().cloned().map(Ok).collect();
+            stream::iter(parts)
+        });
+        Ok(Box::pin(named.chain(told)))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_picked_up_again_is_not_paid_when_the_session_is_given_back() {
+    let (gate, calls) = (CancellationToken::new(), AtomicU64::new(0));
+    let model = Arc::new(KeptThere { gate, calls, clock: OnceLock::new() });
+    let world = World::of(model.clone(), Toolbox::empty());
+    model.clock.set(world.host.clone()).ok();
+    world.store.give_leases();
+    let mut configuration = world.configuration();
+    configuration.model.resumable = true;
+    let session = world.create(configuration, First::Message("go".into())).await;
+    let mut watcher = world.engine.watch(session, 0);
+    let driving = world.spawn(session).await;
+    until(&mut watcher, is_kind("response_started")).await;
+    model.gate.cancel();
+    assert_eq!(bounded(driving).await.unwrap(), Driven::Waiting);
+    assert_eq!(model.calls.load(Ordering::SeqCst), 1, "it was asked for once");
+    assert_eq!(world.state(session).await.ledger.measured.input, 10);
     world.sound(session).await;
 }

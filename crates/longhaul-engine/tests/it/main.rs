@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod approvals;
+mod attachments;
 mod attempts;
 mod compaction;
 mod crash_actors;
@@ -10,18 +11,22 @@ mod crash_stage;
 mod crashes;
 mod faults;
 mod forks;
+mod goal_tools;
 mod goals;
+mod hard_budgets;
 mod interrupts;
 mod kept;
 mod leases;
 mod long;
 mod masking;
 mod parallel;
+mod prefix;
 mod puppet;
 mod retries;
 mod round_trips;
 mod service;
 mod shutdown;
+mod surroundings;
 mod turns;
 mod watching;
 mod wire;

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use futures_util::stream;
 use longhaul_model::{Error, FinishReason, Identity, Model, ModelCall, Part, PartStream};
+use longhaul_session::agent::Request;
 use longhaul_session::item::Item;
 use longhaul_session::steering::SteeringReason;
 use longhaul_session::usage::Usage;
@@ -47,7 +48,9 @@ pub(crate) fn calls_probe(input: u64) -> Result<Vec<Part>, Error> {
 
 /// The size of a request in tokens: a quarter of its bytes.
 pub(crate) fn tokens(call: &ModelCall) -> u64 {
-    call.request.items.iter().map(|item| item.text_bytes()).sum::<u64>() / 4
+    let Request { system, items, tools, .. } = &*call.request;
+    let prepared = system.len() + serde_json::to_vec(&**tools).expect("tools are JSON").len();
+    (items.iter().map(|item| item.text_bytes()).sum::<u64>() + prepared as u64) / 4
 }
 
 pub(crate) fn wants_summary(call: &ModelCall) -> bool {

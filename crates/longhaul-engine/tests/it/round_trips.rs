@@ -9,8 +9,10 @@ use longhaul_model::Model;
 use longhaul_model::scripted::ScriptedModel;
 use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::First;
+use longhaul_session::entry::Mode;
 use longhaul_session::id::{Timestamp, WorkerId};
 use longhaul_session::item::EffectClass;
+use longhaul_session::prompts::Prompts;
 use longhaul_store::postgres::{Counters, Options};
 use longhaul_store::{Lease, PostgresStore, Store as _, WorkerInfo};
 use longhaul_test_postgres::{Database, leaves_out};
@@ -50,7 +52,8 @@ impl Host for Waitless {
 
 /// Runs a session of so many model steps, each with a tool step, and a last answer.
 async fn cost(database: &Database, steps: usize) -> Counters {
-    let options = Options { lease: Lease::lasting(HOUR_MS), poll_every_ms: HOUR_MS };
+    let options =
+        Options { lease: Lease::lasting(HOUR_MS), poll_every_ms: HOUR_MS, notify_every_ms: HOUR_MS };
     let store = Arc::new(PostgresStore::open(&database.url(), options).await.unwrap());
     let script = format!(
         "[[turn]]\n[[turn.step]]\ntext = \"Next.\"\nrepeat = {steps}\n\
@@ -68,15 +71,20 @@ async fn cost(database: &Database, steps: usize) -> Counters {
         instructions: None,
         scope: Vec::new(),
         tools: Vec::new(),
+        prompts: Prompts::default(),
         limits: Limits::default(),
+        summariser: None,
+        goal: longhaul_session::goal::Terms::default(),
+        without_goals: false,
     };
     let new = NewSession {
         configuration,
         place: "here".to_owned(),
         ephemeral: false,
+        mode: Mode::Default,
         name: None,
         labels: BTreeMap::new(),
-        first: First::Message("go".to_owned()),
+        first: First::Message("go".into()),
     };
     let session = engine.create(new, None).await.unwrap().unwrap().session;
     let info = WorkerInfo {
@@ -108,10 +116,10 @@ async fn cost(database: &Database, steps: usize) -> Counters {
     }
 }
 
-/// Waits until the store has looked for growth, which is the last that it does by itself.
+/// Waits until others were notified of the session, which is the last that the store does by itself.
 async fn settle(database: &Database) {
     for _ in 0..200 {
-        if database.idle_after("moment").await.unwrap() == 1 {
+        if database.idle_after("pg_notify").await.unwrap() == 1 {
             return;
         }
         SystemHost::new().sleep_ms(50).await;

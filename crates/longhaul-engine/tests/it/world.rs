@@ -13,10 +13,12 @@ use longhaul_model::Model;
 use longhaul_model::scripted::ScriptedModel;
 use longhaul_session::agent::{Configuration, Limits, ModelChoice, ToolSpec};
 use longhaul_session::command::{Command, First};
-use longhaul_session::entry::{Content, Entry};
+use longhaul_session::entry::{Content, Entry, Mode};
 use longhaul_session::failure::Failure;
+use longhaul_session::goal::Terms;
 use longhaul_session::id::{EntryNo, SessionId, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Item, Outcome, ToolResult};
+use longhaul_session::prompts::Prompts;
 use longhaul_session::state::SessionState;
 use longhaul_store::WorkerInfo;
 use longhaul_tools::tool::{CallContext, Tool, ToolOutput, function};
@@ -157,7 +159,11 @@ impl World {
             instructions: None,
             scope: Vec::new(),
             tools: Vec::new(),
+            prompts: Prompts::default(),
             limits: Limits::default(),
+            summariser: None,
+            goal: Terms::default(),
+            without_goals: false,
         }
     }
 
@@ -166,6 +172,7 @@ impl World {
             configuration,
             place: "here".to_owned(),
             ephemeral: false,
+            mode: Mode::Default,
             name: None,
             labels: BTreeMap::new(),
             first,
@@ -175,12 +182,12 @@ impl World {
 
     /// Makes a session that begins with a message.
     pub(crate) async fn session(&self, text: &str) -> SessionId {
-        self.create(self.configuration(), First::Message(text.to_owned())).await
+        self.create(self.configuration(), First::Message(text.into())).await
     }
 
     /// Makes a session that begins with a message, under other limits.
     pub(crate) async fn limited(&self, limits: Limits) -> SessionId {
-        self.create(Configuration { limits, ..self.configuration() }, First::Message("go".to_owned())).await
+        self.create(Configuration { limits, ..self.configuration() }, First::Message("go".into())).await
     }
 
     pub(crate) async fn worker(&self, shutdown: &CancellationToken) -> Worker {
@@ -227,7 +234,7 @@ impl World {
     }
 
     pub(crate) async fn send(&self, session: SessionId, text: &str, interrupt: bool) {
-        self.command(session, Command::Send { text: text.to_owned(), interrupt }).await;
+        self.command(session, Command::Send { message: text.into(), interrupt }).await;
     }
 
     pub(crate) async fn interrupt(&self, session: SessionId) {
@@ -286,6 +293,7 @@ fn spoken(item: &Item) -> Option<String> {
         | Item::Summary { .. }
         | Item::ContextFile { .. }
         | Item::Steering { .. }
+        | Item::Attachment(_)
         | Item::File { .. }
         | Item::Opaque { .. }
         | Item::Redacted => None,
@@ -295,7 +303,9 @@ fn spoken(item: &Item) -> Option<String> {
 pub(crate) fn items_of(entry: &Entry) -> Vec<Item> {
     match entry.content.as_ref().map(|payload| &payload.content) {
         Some(Content::Items { items }) => items.clone(),
-        Some(Content::Configuration { .. } | Content::Prepared { .. }) | None => Vec::new(),
+        Some(Content::Configuration { .. } | Content::Prepared { .. } | Content::Guarded { .. }) | None => {
+            Vec::new()
+        }
     }
 }
 

@@ -16,7 +16,11 @@ use longhaul_session::id::CallId;
 use longhaul_session::item::{EffectClass, Item};
 use longhaul_session::usage::Usage;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
+
+/// The names of fields whose texts mean nothing here and go back as they came.
+const OPAQUE: [&str; 5] = ["data", "encrypted_content", "signature", "thoughtSignature", "thought_signature"];
 
 /// Whom to ask, and how.
 pub(crate) struct Ask {
@@ -65,7 +69,12 @@ pub(crate) async fn decode(ask: &Ask) -> Result<Value, Error> {
     let client = Client::new(watched, Limits::default(), &Connections::default())?;
     let (parts, error) = listen(&client).await;
     let status = Some(status.load(Ordering::Relaxed)).filter(|status| *status > 0);
-    Ok(understood(parts, error, status))
+    let mut understood = understood(parts, error, status);
+    // What a provider does not say is not said for it.
+    if let Some(total) = understood.pointer_mut("/usage/total_tokens").filter(|_| ask.api == "anthropic") {
+        *total = Value::Null;
+    }
+    Ok(understood)
 }
 
 async fn listen(client: &impl Model) -> (Vec<Part>, Option<Error>) {
@@ -138,6 +147,7 @@ fn understood(parts: Vec<Part>, error: Option<Error>, status: Option<u16>) -> Va
         "reasoning_text": reasoning,
         "tool_calls": items.iter().filter_map(tool_call).collect::<Vec<_>>(),
         "other_items": items.iter().filter_map(other).collect::<Vec<_>>(),
+        "opaque": items.iter().filter_map(kept).flat_map(opaque).collect::<Vec<_>>(),
         "finish_reason": finish(&answer),
         "finish_reason_raw": raw,
         "usage": usage.map(counts),
@@ -145,7 +155,7 @@ fn understood(parts: Vec<Part>, error: Option<Error>, status: Option<u16>) -> Va
         "error": answer.err().map(|error| json!({
             "http_status": status,
             "class": error.class,
-            "retryable": error.class.is_retryable(),
+            "retryable": is_retryable(error.class),
             "retry_after_s": error.retry_after_ms.map(|ms| ms as f64 / 1_000.0),
         })),
     })
@@ -153,6 +163,11 @@ fn understood(parts: Vec<Part>, error: Option<Error>, status: Option<u16>) -> Va
 
 fn finish(answer: &Result<Response, Error>) -> &'static str {
     answer.as_ref().map_or("error", |answer| answer.finish.name())
+}
+
+/// Tells whether the same request may pass later. One that is too long never does: the runtime makes it shorter.
+fn is_retryable(class: FailureClass) -> bool {
+    class.is_retryable() && class != FailureClass::ContextOverflow
 }
 
 fn tool_call(item: &Item) -> Option<Value> {
@@ -166,8 +181,43 @@ fn tool_call(item: &Item) -> Option<Value> {
     Some(said)
 }
 
-fn other(item: &Item) -> Option<&Value> {
-    if let Item::Opaque { provider: _, value } = item { value.get("type") } else { None }
+/// Returns the kind of a block that is the provider's own.
+fn other(item: &Item) -> Option<Value> {
+    let Item::Opaque { provider: _, value } = item else { return None };
+    value.get("type").or_else(|| value.pointer("/block/type")).cloned().or_else(|| {
+        let part = value.get("part")?.as_object()?;
+        part.iter().find(|(_, value)| value.is_object()).map(|(kind, _)| json!(kind))
+    })
+}
+
+/// Returns what goes back to the provider with an item.
+fn kept(item: &Item) -> Option<&Value> {
+    match (item.tool_call(), item) {
+        (Some(call), _) => call.opaque.as_ref(),
+        (None, Item::Reasoning { opaque, .. }) => opaque.as_ref(),
+        (None, Item::Opaque { value, .. }) => Some(value),
+        (None, _) => None,
+    }
+}
+
+/// Describes the signatures and what is encrypted, without showing them.
+fn opaque(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Array(values) => values.iter().flat_map(opaque).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(kind, value)| {
+                let named = OPAQUE.contains(&kind.as_str());
+                let Some(text) = value.as_str().filter(|text| named && !text.is_empty()) else {
+                    return opaque(value);
+                };
+                let digest: String =
+                    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+                vec![json!({ "kind": kind, "chars": text.chars().count(), "sha256": digest })]
+            })
+            .collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    }
 }
 
 fn counts(usage: Usage) -> Value {
@@ -181,7 +231,7 @@ fn counts(usage: Usage) -> Value {
     })
 }
 
-/// A codec that notes the status of the answer: the client tells only what it means.
+/// A codec that notes the status of a refusal: the client tells only what it means.
 struct Watched {
     codec: Box<dyn Codec>,
     status: Arc<AtomicU16>,
@@ -196,14 +246,15 @@ impl Codec for Watched {
         self.codec.request(request)
     }
 
-    /// Answers are decoded when their status is a success.
     fn decoder(&self) -> Box<dyn Decoder> {
-        self.status.store(200, Ordering::Relaxed);
         self.codec.decoder()
     }
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
         self.status.store(head.status, Ordering::Relaxed);
-        self.codec.failure(head, body)
+        // Only a wait that was asked for is printed, not one worked out from when a limit is counted anew.
+        let is_reset = |name: &str| name.to_ascii_lowercase().contains("ratelimit");
+        let headers = head.headers.iter().filter(|(name, _)| !is_reset(name)).cloned().collect();
+        self.codec.failure(&ResponseHead { headers, ..*head }, body)
     }
 }

@@ -10,9 +10,11 @@ use serde_json::{Map, Value};
 use super::calls::Calls;
 use super::usage::Tally;
 use super::{opaque, with_request_id};
-use crate::error::classify_in_answer;
+use crate::error::{classify_in_answer, says_failure};
 use crate::limits::{ITEM_BYTES, MAX_RESPONSE_BYTES};
 use crate::measure::value_bytes;
+use crate::number::count;
+use crate::reader::nonsense;
 use crate::{Error, FinishReason, Part};
 
 /// Whether more is to come.
@@ -78,7 +80,7 @@ impl Assembler {
     }
 
     /// Returns what the provider said the answer cost, so far.
-    pub(super) fn usage(&self) -> Option<Usage> {
+    pub(super) fn counted(&self) -> Option<Usage> {
         self.usage
     }
 
@@ -99,7 +101,7 @@ impl Assembler {
         if let Some(error) = error_in(kind, event) {
             return Err(error);
         }
-        let number = number(event.get("index"));
+        let number = event.get("index").and_then(count);
         match kind {
             "message_start" => {
                 let message = event.get("message").unwrap_or(event);
@@ -233,9 +235,7 @@ impl Assembler {
         if let Some(piece) = delta.get("partial_json") {
             let piece = as_text(piece);
             if !self.calls.arguments(number, &piece, parts) && !piece.is_empty() {
-                let message =
-                    "the provider's stream made no sense: it has arguments of a call that did not begin";
-                return Err(Error::new(FailureClass::Server, message));
+                return Err(nonsense("it has arguments of a call that did not begin"));
             }
             return Ok(());
         }
@@ -347,11 +347,6 @@ impl Assembler {
     }
 }
 
-fn number(index: Option<&Value>) -> Option<u64> {
-    let index = index?;
-    index.as_u64().or_else(|| index.as_str()?.parse().ok())
-}
-
 fn as_text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -376,7 +371,7 @@ fn grow(block: &mut Map<String, Value>, delta: &Map<String, Value>) {
 
 /// Finds the error that an event or document holds or is.
 fn error_in(kind: &str, value: &Value) -> Option<Error> {
-    let holds = value.get("error").is_some_and(|error| !error.is_null());
+    let holds = value.get("error").is_some_and(says_failure);
     let says = ["message", "detail"].iter().any(|key| value.get(key).is_some_and(Value::is_string));
     let bare = says && value.get("type").is_none() && value.get("content").is_none();
     (kind == "error" || holds || bare)

@@ -2,11 +2,12 @@
 //! number of the block.
 
 use longhaul_session::failure::FailureClass;
-use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::opaque;
+use crate::conversation::is_whole;
 use crate::limits::MAX_CALLS;
+use crate::reader::nonsense;
 use crate::{Error, Part};
 
 /// The tool calls of one answer.
@@ -37,8 +38,7 @@ impl Calls {
     ) -> Result<(), Error> {
         let text = |key: &str| block.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
         let Some(name) = text("name") else {
-            let message = "the provider's stream made no sense: a tool call had no name";
-            return Err(Error::new(FailureClass::Server, message));
+            return Err(nonsense("a tool call had no name"));
         };
         if self.0.len() == MAX_CALLS {
             let message = format!("the answer had more than {MAX_CALLS} tool calls and was given up");
@@ -101,8 +101,4 @@ impl Calls {
 
 fn index(at: usize) -> u32 {
     u32::try_from(at).expect("there are at most MAX_CALLS calls")
-}
-
-fn is_whole(arguments: &str) -> bool {
-    arguments.trim_end().ends_with('}') && serde_json::from_str::<IgnoredAny>(arguments).is_ok()
 }

@@ -8,21 +8,20 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use longhaul_session::item::{Item, Outcome, ToolCall, ToolResult};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::opaque;
-use crate::conversation::{NO_RESULT, Results, output, told, wire_id};
+use crate::conversation::{NO_RESULT, Results, is_answer, output, told, wire_id};
+use crate::files;
 
 /// Says something where the first word would be the model's: the API wants a person's.
 const OPENING: &str = "[The conversation begins with an answer.]";
 
 /// Pictures the API takes.
-const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+pub(super) const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 
 /// Where the writing stands.
 #[derive(Clone, Copy, Debug, Default)]
@@ -117,7 +116,7 @@ pub(super) fn write(
         items,
         results: Results::of(items),
         paired: paired(host, items),
-        newest_said: items.iter().rposition(|item| is_said(item)),
+        newest_said: items.iter().rposition(|item| is_answer(item)),
         bytes,
         place,
         answer: Vec::new(),
@@ -131,20 +130,6 @@ pub(super) fn write(
     }
     writer.end_answer(items.len());
     settled
-}
-
-/// Tells whether an item is part of an answer.
-fn is_said(item: &Item) -> bool {
-    match item {
-        Item::Assistant { .. } | Item::Reasoning { .. } | Item::ToolCall(_) | Item::Opaque { .. } => true,
-        Item::User { .. }
-        | Item::ToolResult(_)
-        | Item::Summary { .. }
-        | Item::ContextFile { .. }
-        | Item::Steering { .. }
-        | Item::File { .. }
-        | Item::Redacted => false,
-    }
 }
 
 /// Returns where the calls of the provider's own tools are that have a result, and where the results are that have
@@ -221,6 +206,7 @@ impl<'a> Writer<'a, '_> {
             Item::File { name, media_type, data } => self.file(at, name.as_deref(), media_type, data),
             Item::ToolResult(_)
             | Item::User { .. }
+            | Item::Attachment(_)
             | Item::Summary { .. }
             | Item::Steering { .. }
             | Item::ContextFile { .. }
@@ -274,17 +260,13 @@ impl<'a> Writer<'a, '_> {
             let source = Source::Base64 { media_type, data };
             return self.user(at, &WireBlock::Document { source, title: name });
         }
-        let text = STANDARD.decode(data).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        match text.filter(|text| !is_blank(text) && !text.contains('\0')) {
+        match files::text_of(data).filter(|text| !is_blank(text) && !text.contains('\0')) {
             Some(data) => {
                 let source = Source::Text { media_type: "text/plain", data };
                 self.user(at, &WireBlock::Document { source, title: name });
             }
             None => {
-                let text = format!(
-                    "[A file was here that this model cannot read: {}, {media_type}]",
-                    name.unwrap_or("no name")
-                );
+                let text = files::not_readable(name, media_type);
                 self.user(at, &WireBlock::Text { text: &text, citations: None });
             }
         }

@@ -146,6 +146,7 @@ fn container<'a>(host: &str, request: &'a Request) -> Option<&'a str> {
             | Item::Reasoning { .. }
             | Item::ToolCall(_)
             | Item::Summary { .. }
+            | Item::Attachment(_)
             | Item::File { .. }
             | Item::Redacted => return None,
         }

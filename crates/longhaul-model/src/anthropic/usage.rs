@@ -4,6 +4,8 @@
 use longhaul_session::usage::Usage;
 use serde_json::Value;
 
+use crate::number::{count, micros};
+
 /// What was said so far; of each field the newest value counts.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -52,25 +54,4 @@ impl Tally {
             cost_micros: self.cost_micros.unwrap_or(0),
         }
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "checked to be a whole number that is not negative; larger ones become the largest"
-)]
-fn count(value: &Value) -> Option<u64> {
-    let whole = |number: &f64| number.fract() == 0.0 && *number >= 0.0;
-    let float = || value.as_f64().filter(whole).map(|number| number as u64);
-    value.as_u64().or_else(float).or_else(|| value.as_str()?.trim().parse().ok())
-}
-
-/// Reads dollars, as routers state what they charge.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "checked to be a number that is not negative; larger ones become the largest"
-)]
-fn micros(dollars: &Value) -> Option<u64> {
-    dollars.as_f64().filter(|it| *it >= 0.0).map(|it| (it * 1e6).round() as u64)
 }

@@ -26,7 +26,7 @@ struct Mark {
 const REFUSED: &[u16] = &[0, 400, 403, 413, 422];
 
 /// In this order: the first that fits is the class.
-const MARKS: [Mark; 7] = [
+const MARKS: [Mark; 8] = [
     Mark {
         class: FailureClass::ContextOverflow,
         codes: &[
@@ -142,6 +142,18 @@ const MARKS: [Mark; 7] = [
             "user location is not supported",
         ],
         statuses: REFUSED,
+    },
+    Mark {
+        class: FailureClass::RateLimited,
+        codes: &[
+            "rate_limit_error",
+            "rate_limit_exceeded",
+            "ratelimitexceeded",
+            "throttlingexception",
+            "too_many_requests",
+        ],
+        words: &["rate limit", "too many requests"],
+        statuses: &[0],
     },
     Mark {
         class: FailureClass::Overloaded,

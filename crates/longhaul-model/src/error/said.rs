@@ -6,6 +6,9 @@ use serde_json::Value;
 use crate::limits::MAX_ERROR_CHARS;
 use crate::secret::mask;
 
+/// Where a document holds its error.
+const PLACES: [&str; 4] = ["/error", "/errors/0", "/base_resp", "/x_groq/error"];
+
 /// What an error's body says.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
@@ -42,11 +45,8 @@ impl Said {
         if let Some(kind) = value.get("type").and_then(Value::as_str).filter(|kind| *kind != "error") {
             said.codes.push(kind.to_lowercase());
         }
-        let error = match value.get("error").filter(|error| !error.is_null()) {
-            Some(error) => error,
-            None => value.pointer("/errors/0").unwrap_or(value),
-        };
-        said.read(error);
+        let held = PLACES.iter().find_map(|place| value.pointer(place).filter(|error| says_failure(error)));
+        said.read(held.unwrap_or(value));
         if said.message.is_none() {
             said.message = text_of(value).and_then(|text| sentence(&text));
         }
@@ -91,12 +91,25 @@ impl Said {
     }
 }
 
+/// Tells whether what stands in the place of an error is one: some servers fill it in where all is well, with a
+/// number or texts that say nothing.
+pub(crate) fn says_failure(error: &Value) -> bool {
+    match error {
+        Value::Null => false,
+        Value::Bool(failed) => *failed,
+        Value::Number(code) => code.as_f64() != Some(0.0),
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(errors) => errors.iter().any(says_failure),
+        Value::Object(fields) => fields.values().any(says_failure),
+    }
+}
+
 fn http_status(number: Option<u64>) -> Option<u16> {
     number.and_then(|number| u16::try_from(number).ok()).filter(|status| (400..600).contains(status))
 }
 
 fn text_of(value: &Value) -> Option<String> {
-    let keys = ["message", "msg", "detail", "error_description", "title", "error"];
+    let keys = ["message", "msg", "detail", "error_description", "status_msg", "title", "error"];
     let named = keys.iter().find_map(|key| value.get(key).filter(|it| it.is_string() || it.is_array()));
     let text = named.unwrap_or(value);
     match text.as_str() {

@@ -1,7 +1,9 @@
 //! How long a provider asks to wait. Without a clock: dates are compared with the answer's own.
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::fmt::rfc2822;
+use jiff::tz::TimeZone;
 
 use crate::codec::ResponseHead;
 use crate::limits::MAX_RETRY_AFTER_MS;
@@ -36,7 +38,9 @@ fn until_reset_ms(head: &ResponseHead) -> Option<u64> {
     let mut used_up = None;
     let mut shortest = None;
     for (remaining, reset) in RESETS {
-        let Some(wait) = head.header(reset).and_then(|value| wait_ms(value, head)) else { continue };
+        let wait = head.header(reset).and_then(|value| wait_ms(value, head));
+        // A limit that is full again says nothing of how long to wait.
+        let Some(wait) = wait.filter(|wait| *wait > 0) else { continue };
         if head.header(remaining).is_some_and(|left| left.trim() == "0") {
             used_up = used_up.max(Some(wait));
         }
@@ -68,9 +72,17 @@ fn answered_ms(head: &ResponseHead) -> Option<f64> {
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^53")]
 fn date_ms(value: &str) -> Option<f64> {
-    let http = rfc2822::parse(value.trim()).map(|date| date.timestamp());
-    let timestamp = http.or_else(|_| value.trim().parse::<Timestamp>()).ok()?;
-    Some(timestamp.as_millisecond() as f64)
+    let value = value.trim();
+    let http = rfc2822::parse(value).map(|date| date.timestamp());
+    let usual = http.or_else(|_| value.parse::<Timestamp>()).ok();
+    Some(usual.or_else(|| outdated(value))?.as_millisecond() as f64)
+}
+
+/// Reads the two forms of dates that HTTP had before, and that must still be understood (RFC 9110, 5.6.7).
+fn outdated(value: &str) -> Option<Timestamp> {
+    let forms = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+    let date = forms.iter().find_map(|form| DateTime::strptime(form, value).ok())?;
+    date.to_zoned(TimeZone::UTC).ok().map(|date| date.timestamp())
 }
 
 /// Reads durations as the Go language writes them: "1.4s", "120ms", "6m0s", "1h2m3s".

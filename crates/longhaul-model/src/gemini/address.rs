@@ -1,6 +1,7 @@
 //! Where requests go, from a base URL as people write it and the name of a model. What is sent there is
 //! left to the codec.
 
+use crate::base_url::{host, with_query, without_query};
 use crate::secret::Secret;
 
 /// Added where a base URL names no version.
@@ -10,6 +11,8 @@ const VERSION: &str = "/v1beta";
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     pub(crate) url: String,
+    /// Where the list of models is.
+    pub(crate) offers_url: String,
     /// Who made what is opaque: other servers must not get it.
     pub(crate) host: String,
     /// A key that stood in the URL, where it would end up in logs.
@@ -18,7 +21,7 @@ pub(crate) struct Address {
 
 impl Address {
     pub(crate) fn new(base_url: &str, model: &str, stream: bool) -> Self {
-        let (base, query) = base_url.trim().split_once('?').unwrap_or((base_url.trim(), ""));
+        let (base, query) = without_query(base_url);
         let mut key = None;
         let mut fields = Vec::new();
         for field in query.split('&').filter(|field| !field.is_empty()) {
@@ -28,18 +31,18 @@ impl Address {
                 Some(_) | None => fields.push(field),
             }
         }
+        let listed: Vec<&str> = fields.iter().copied().chain(["pageSize=1000"]).collect();
         fields.extend(stream.then_some("alt=sse"));
         let (base, host) = (root(base), host(base));
         let method = if stream { "streamGenerateContent" } else { "generateContent" };
-        let query = if fields.is_empty() { String::new() } else { format!("?{}", fields.join("&")) };
-        let url = format!("{base}/{}:{method}{query}", resource(model));
-        Address { url, host, key }
+        let url = with_query(&format!("{base}/{}:{method}", resource(model)), &fields.join("&"));
+        let offers_url = with_query(&format!("{base}/models"), &listed.join("&"));
+        Address { url, offers_url, host, key }
     }
 }
 
 /// Returns where the API begins: without the end of a full endpoint, and with a version.
 fn root(base: &str) -> String {
-    let base = base.trim_end_matches('/');
     let base = base.strip_suffix("/models").unwrap_or(base);
     let base = base.rfind("/models/").map_or(base, |at| &base[..at]);
     let (_, path) = path_of(base).unwrap_or((base, ""));
@@ -61,12 +64,6 @@ fn is_version(part: &str) -> bool {
     let stage = rest.trim_start_matches(|c: char| c.is_ascii_digit());
     let stage_name = stage.trim_end_matches(|c: char| c.is_ascii_digit());
     stage.len() < rest.len() && matches!(stage_name, "" | "alpha" | "beta")
-}
-
-fn host(base: &str) -> String {
-    let authority = base.split_once("://").map_or(base, |(_, rest)| rest);
-    let authority = authority.split('/').next().unwrap_or_default();
-    authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase()
 }
 
 /// Returns the path of a model. A name with a folder, as tuned models have it, stays as it is.

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use super::calls::Calls;
 use super::usage::Tally;
 use super::{finish, opaque};
-use crate::error::classify_in_answer;
+use crate::error::{classify_in_answer, says_failure};
+use crate::reader::unfinished;
 use crate::{Error, Part};
 
 /// What a candidate says about its content: searches, sources, quotations.
@@ -50,7 +51,7 @@ impl Assembler {
     }
 
     /// Returns what the provider said the answer cost, so far.
-    pub(crate) fn usage(&self) -> Option<Usage> {
+    pub(crate) fn counted(&self) -> Option<Usage> {
         self.usage
     }
 
@@ -91,8 +92,7 @@ impl Assembler {
     /// Ends an answer that came as a stream.
     pub(crate) fn finish_stream(&mut self, parts: &mut Vec<Part>) -> Result<(), Error> {
         if self.reason.is_none() && self.blocked.is_none() {
-            let message = "the stream ended before the answer was complete";
-            return Err(Error::new(FailureClass::Network, message));
+            return Err(unfinished("the stream ended before the answer was complete"));
         }
         self.end(parts)
     }
@@ -234,7 +234,7 @@ fn first_candidate(chunk: &Value) -> Option<&Value> {
 
 /// Finds the error that a chunk or document holds or is.
 fn error_in(chunk: &Value) -> Option<&Value> {
-    if chunk.get("error").is_some_and(|error| !error.is_null()) {
+    if chunk.get("error").is_some_and(says_failure) {
         return Some(chunk);
     }
     let bare = ["message", "detail"].iter().any(|key| chunk.get(key).is_some_and(Value::is_string));

@@ -1,12 +1,12 @@
 //! Function calls: most come whole, in one part. Vertex AI can also be asked to send the arguments bit by
 //! bit, each with its place in the object.
 
-use longhaul_session::failure::FailureClass;
 use serde_json::{Map, Value};
 
 use super::opaque;
 use crate::limits::MAX_RESPONSE_BYTES;
 use crate::measure::value_bytes;
+use crate::reader::nonsense;
 use crate::{Error, Part};
 
 /// The deepest that an argument's place may lead.
@@ -172,8 +172,4 @@ fn steps(path: &str) -> Option<Vec<Step>> {
         }
     }
     Some(steps).filter(|steps| rest.is_empty() && !steps.is_empty())
-}
-
-fn nonsense(what: &str) -> Error {
-    Error::new(FailureClass::Server, format!("the provider's stream made no sense: {what}"))
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::opaque::{self, Kept};
 use crate::conversation::{NO_RESULT, Results, output, told};
+use crate::files;
 
 /// Makes calls acceptable that another model made: Google's word for a signature that cannot be had.
 const FOREIGN: &str = "skip_thought_signature_validator";
@@ -106,14 +107,18 @@ pub(crate) fn contents<'a>(host: &str, signed: bool, items: &'a [Arc<Item>]) -> 
             Item::Opaque { provider: _, value } => writer.kept(value),
             // It stands behind its call already; what is said after it is another answer.
             Item::ToolResult(_) if results.used[at] => writer.end_calls(),
-            Item::File { name: _, media_type, data } => {
-                writer.user(Piece::File { inline_data: InlineData { mime_type: media_type, data } });
+            Item::File { name, media_type, data } => {
+                writer.user(match files::as_words(name.as_deref(), media_type, data, super::takes) {
+                    Some(text) => Piece::Told { text: Cow::Owned(text) },
+                    None => Piece::File { inline_data: InlineData { mime_type: media_type, data } },
+                });
             }
             Item::ToolResult(_)
             | Item::User { .. }
             | Item::Summary { .. }
             | Item::Steering { .. }
             | Item::ContextFile { .. }
+            | Item::Attachment(_)
             | Item::Redacted => {
                 let text = told(item).filter(|text| !text.is_empty());
                 text.into_iter().for_each(|text| writer.user(Piece::Told { text }));

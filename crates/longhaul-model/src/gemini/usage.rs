@@ -3,6 +3,8 @@
 use longhaul_session::usage::Usage;
 use serde_json::Value;
 
+use crate::number::count;
+
 /// What was said so far; of each field the newest value counts.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -51,16 +53,4 @@ impl Tally {
             cost_micros: 0,
         }
     }
-}
-
-/// Reads a number, also one that is written as a text, as JSON of protocol buffers writes long ones.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "checked to be a whole number that is not negative; larger ones become the largest"
-)]
-fn count(value: &Value) -> Option<u64> {
-    let whole = |number: &f64| number.fract() == 0.0 && *number >= 0.0;
-    let number = value.as_u64().or_else(|| value.as_f64().filter(whole).map(|number| number as u64));
-    number.or_else(|| value.as_str()?.trim().parse().ok())
 }

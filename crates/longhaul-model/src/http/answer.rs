@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::line::Line;
-use super::{Limits, Peer, failure};
+use super::{Exchange, Limits, Peer, failure};
 use crate::codec::{Codec, Decoder};
 use crate::limits::{MAX_PICK_UP_WAIT_MS, MAX_STREAM_BYTES, PICK_UP_TRIES, PICK_UP_WAIT_MS, STREAM_TRIES};
 use crate::{Error, Part, PartStream};
@@ -19,7 +19,7 @@ use crate::{Error, Part, PartStream};
 /// What has come of an answer, and where the rest comes from.
 pub(super) struct Answer<C> {
     line: Arc<Line<C>>,
-    response: reqwest::Response,
+    pub(super) exchange: Exchange,
     decoder: Box<dyn Decoder>,
     idle_ms: u64,
     peer: Peer,
@@ -45,12 +45,12 @@ struct Again {
 }
 
 impl<C: Codec> Answer<C> {
-    pub(super) fn new(line: Arc<Line<C>>, response: reqwest::Response, peer: Peer, streamed: bool) -> Self {
+    pub(super) fn new(line: Arc<Line<C>>, exchange: Exchange, peer: Peer, streamed: bool) -> Self {
         let Limits { idle_ms, whole_answer_ms, .. } = line.limits;
         Answer {
             decoder: line.codec.decoder(),
             line,
-            response,
+            exchange,
             idle_ms: if streamed { idle_ms } else { whole_answer_ms },
             peer,
             read_bytes: 0,
@@ -64,13 +64,13 @@ impl<C: Codec> Answer<C> {
     /// Goes on with an answer that was begun before; `whole` says that it comes as one document.
     pub(super) fn resumed(
         line: Arc<Line<C>>,
-        response: reqwest::Response,
+        exchange: Exchange,
         peer: Peer,
         response_id: String,
         whole: bool,
     ) -> Self {
         let again = Again { response_id: Some(response_id), whole, ..Again::default() };
-        Answer { again, ..Answer::new(line, response, peer, true) }
+        Answer { again, ..Answer::new(line, exchange, peer, true) }
     }
 
     /// Tells whether nothing more is to be read.
@@ -82,11 +82,15 @@ impl<C: Codec> Answer<C> {
     pub(super) async fn read(&mut self) {
         let idle = Duration::from_millis(self.idle_ms);
         let before = self.decoder.cursor();
-        let outcome = match timeout(idle, self.response.chunk()).await {
+        let outcome = match timeout(idle, self.exchange.chunk()).await {
             Ok(Ok(Some(bytes))) => self.take(&bytes),
             Ok(Ok(None)) => self.end(None).await,
-            Ok(Err(error)) => self.end(Some(failure::classify(&error, &self.peer.url))).await,
-            Err(_) => self.end(Some(failure::stalled(&self.peer.url, self.idle_ms))).await,
+            Ok(Err(error)) => self.end(Some(error)).await,
+            Err(_) => {
+                let stalled = failure::stalled(&self.peer.url, self.idle_ms);
+                let stalled = self.exchange.failed(stalled);
+                self.end(Some(stalled)).await
+            }
         };
         if self.decoder.cursor() != before {
             self.again.progress();
@@ -146,14 +150,17 @@ impl<C: Codec> Answer<C> {
         self.again.failures += u32::from(!self.again.whole);
         let after = self.decoder.cursor();
         loop {
-            if !self.again.wait(self.line.limits.whole_answer_ms).await {
+            let Some(wait_ms) = self.again.next_wait_ms(self.line.limits.whole_answer_ms) else {
                 return Err(broken);
+            };
+            if !self.peer.is_replay {
+                pause(wait_ms).await;
             }
             let streamed = after.is_some() || !self.again.told;
             self.again.whole |= !streamed || self.again.failures > STREAM_TRIES;
             match self.line.pick_up(&response_id, after.as_deref(), &mut self.again.whole).await {
-                Ok((response, peer)) => {
-                    (self.response, self.peer) = (response, peer);
+                Ok((exchange, peer)) => {
+                    (self.exchange, self.peer) = (exchange, peer);
                     self.decoder.reconnect();
                     return Ok(());
                 }
@@ -210,10 +217,10 @@ impl Again {
         (self.rounds, self.failures, self.waited_ms) = (0, 0, 0);
     }
 
-    /// Waits before the next try, longer each time; false says that there were enough.
-    async fn wait(&mut self, limit_ms: u64) -> bool {
+    /// Returns how long to wait before the next try, longer each time; `None` after enough of them.
+    fn next_wait_ms(&mut self, limit_ms: u64) -> Option<u64> {
         if self.failures > PICK_UP_TRIES || self.waited_ms > limit_ms {
-            return false;
+            return None;
         }
         let wait_ms = match self.rounds {
             0 => 0,
@@ -221,11 +228,11 @@ impl Again {
         };
         self.rounds += 1;
         self.waited_ms += wait_ms;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the provider is out in the world, and so is its pace"
-        )]
-        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-        true
+        Some(wait_ms)
     }
+}
+
+async fn pause(wait_ms: u64) {
+    #[expect(clippy::disallowed_methods, reason = "the provider is out in the world, and so is its pace")]
+    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
 }

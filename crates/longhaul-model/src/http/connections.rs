@@ -8,9 +8,10 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Url};
 
-use super::{failure, invalid};
+use super::{Transport, failure, invalid};
 use crate::Error;
 use crate::limits::MAX_CA_BYTES;
+use crate::recording::Tape;
 
 const USER_AGENT: &str = concat!("longhaul/", env!("CARGO_PKG_VERSION"));
 
@@ -23,6 +24,7 @@ pub struct Connections(Arc<Shared>);
 struct Shared {
     connect_ms: u64,
     ca_file: Option<PathBuf>,
+    tape: Option<Tape>,
     /// To this machine itself, past any proxy.
     here: Mutex<Option<Ready>>,
     elsewhere: Mutex<Option<Ready>>,
@@ -46,16 +48,28 @@ impl Connections {
     /// certificates (PEM) to trust besides the system's.
     #[must_use]
     pub fn new(connect_ms: u64, ca_file: Option<PathBuf>) -> Self {
-        Connections(Arc::new(Shared {
-            connect_ms,
-            ca_file,
-            here: Mutex::default(),
-            elsewhere: Mutex::default(),
-        }))
+        Connections::with_tape(connect_ms, ca_file, None)
     }
 
-    /// Returns the client for a URL.
-    pub(super) fn client(&self, url: &Url) -> Result<reqwest::Client, Error> {
+    /// Makes the same, but what goes over them is written to a recording, or comes from one; then nothing
+    /// is connected at all.
+    #[must_use]
+    pub fn with_tape(connect_ms: u64, ca_file: Option<PathBuf>, tape: Option<Tape>) -> Self {
+        let (here, elsewhere) = (Mutex::default(), Mutex::default());
+        Connections(Arc::new(Shared { connect_ms, ca_file, tape, here, elsewhere }))
+    }
+
+    /// Returns the way to a URL.
+    pub(super) fn transport(&self, url: &Url) -> Result<Transport, Error> {
+        let tape = self.0.tape.clone();
+        let http = match &tape {
+            Some(Tape::Replay(_)) => None,
+            Some(Tape::Record(_)) | None => Some(self.client(url)?),
+        };
+        Ok(Transport { http, tape })
+    }
+
+    fn client(&self, url: &Url) -> Result<reqwest::Client, Error> {
         let is_here = is_here(url);
         let kept = if is_here { &self.0.here } else { &self.0.elsewhere };
         let mut ready = kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,16 +7,16 @@ use longhaul_session::failure::FailureClass;
 use tokio::time::timeout;
 
 use super::answer::Answer;
-use super::{Limits, Peer, failure, head, parse_headers, parse_url, secrets, shown};
-use crate::Error;
-use crate::codec::{Codec, HttpRequest, Method};
-use crate::limits::{ERROR_BODY_MS, MAX_ERROR_BYTES};
+use super::{Exchange, Limits, Peer, Transport, failure, parse_url, secrets, shown};
+use crate::codec::{Codec, HttpRequest, ResponseHead};
+use crate::limits::{ERROR_BODY_MS, MAX_ERROR_BYTES, MAX_OFFERS_BYTES};
+use crate::{Error, Offers};
 
-/// A codec, and the connections to its provider.
+/// A codec, and the way to its provider.
 #[derive(Debug)]
 pub(super) struct Line<C> {
     pub(super) codec: C,
-    pub(super) http: reqwest::Client,
+    pub(super) transport: Transport,
     pub(super) limits: Limits,
 }
 
@@ -27,26 +27,26 @@ impl<C: Codec> Line<C> {
         let Limits { first_byte_ms, whole_answer_ms, .. } = self.limits;
         let streamed = request.streamed;
         let limit_ms = if streamed { first_byte_ms } else { whole_answer_ms };
-        let url = request.url.clone();
+        let (exchange, peer) = self.prepare(request)?;
+        let mut answer = Answer::new(Arc::clone(self), exchange, peer.clone(), streamed);
         let whole = async {
-            let (response, peer) = self.send(request).await?;
-            let mut answer = Answer::new(Arc::clone(self), response, peer, streamed);
+            self.send(&mut answer.exchange, &peer).await?;
             while !streamed && !answer.is_complete() {
                 answer.read().await;
             }
-            Ok(answer)
+            Ok(())
         };
         match timeout(Duration::from_millis(limit_ms), whole).await {
-            Ok(begun) => begun,
-            Err(_) => Err(failure::too_late(&shown(&parse_url(&url)?), limit_ms, streamed)),
+            Ok(begun) => begun.map(|()| answer),
+            Err(_) => Err(answer.exchange.failed(failure::too_late(&peer.url, limit_ms, streamed))),
         }
     }
 
     /// Picks up an answer from its beginning.
     pub(super) async fn resume(self: &Arc<Self>, response_id: String) -> Result<Answer<C>, Error> {
         let mut whole = false;
-        let (response, peer) = self.pick_up(&response_id, None, &mut whole).await?;
-        Ok(Answer::resumed(Arc::clone(self), response, peer, response_id, whole))
+        let (exchange, peer) = self.pick_up(&response_id, None, &mut whole).await?;
+        Ok(Answer::resumed(Arc::clone(self), exchange, peer, response_id, whole))
     }
 
     /// Asks for what follows the cursor of an answer. `whole` says to ask for a document with all of it, as
@@ -56,7 +56,7 @@ impl<C: Codec> Line<C> {
         response_id: &str,
         after: Option<&str>,
         whole: &mut bool,
-    ) -> Result<(reqwest::Response, Peer), Error> {
+    ) -> Result<(Exchange, Peer), Error> {
         let stream = self.codec.resume(response_id, after).filter(|_| !*whole);
         if let Some(request) = stream {
             match self.begin(request).await {
@@ -86,38 +86,57 @@ impl<C: Codec> Line<C> {
         }
     }
 
-    /// Sends a request and waits for the answer to begin, but not for long.
-    async fn begin(&self, request: HttpRequest) -> Result<(reqwest::Response, Peer), Error> {
-        let limit_ms = self.limits.first_byte_ms;
-        let url = request.url.clone();
-        match timeout(Duration::from_millis(limit_ms), self.send(request)).await {
-            Ok(sent) => sent,
-            Err(_) => Err(failure::too_late(&shown(&parse_url(&url)?), limit_ms, true)),
+    /// Asks which models there are.
+    pub(super) async fn offers(&self) -> Result<Option<Offers>, Error> {
+        let Some(request) = self.codec.offers() else { return Ok(None) };
+        let (mut exchange, peer) = self.begin(request).await?;
+        let mut document = Vec::new();
+        let whole = async {
+            while let Some(bytes) = exchange.chunk().await? {
+                document.extend_from_slice(&bytes);
+                if document.len() > MAX_OFFERS_BYTES {
+                    return Ok(None);
+                }
+            }
+            Ok(Offers::read(&document))
+        };
+        match timeout(Duration::from_millis(self.limits.whole_answer_ms), whole).await {
+            Ok(read) => read.map_err(|error| peer.masked(error)),
+            Err(_) => Err(exchange.failed(failure::stalled(&peer.url, self.limits.whole_answer_ms))),
         }
     }
 
-    async fn send(&self, request: HttpRequest) -> Result<(reqwest::Response, Peer), Error> {
+    /// Sends a request and waits for the answer to begin, but not for long.
+    async fn begin(&self, request: HttpRequest) -> Result<(Exchange, Peer), Error> {
+        let limit_ms = self.limits.first_byte_ms;
+        let (mut exchange, peer) = self.prepare(request)?;
+        match timeout(Duration::from_millis(limit_ms), self.send(&mut exchange, &peer)).await {
+            Ok(sent) => sent.map(|()| (exchange, peer)),
+            Err(_) => Err(exchange.failed(failure::too_late(&peer.url, limit_ms, true))),
+        }
+    }
+
+    /// Prepares a request. It outlives the time it has, so that what was too late can be noted of it.
+    fn prepare(&self, request: HttpRequest) -> Result<(Exchange, Peer), Error> {
         let url = parse_url(&request.url)?;
-        let peer = Peer { url: shown(&url), secrets: secrets(&request) };
-        let method = match request.method {
-            Method::Get => reqwest::Method::GET,
-            Method::Post => reqwest::Method::POST,
-        };
-        let sent = self.http.request(method, url).headers(parse_headers(&request.headers)?);
-        let response = sent.body(request.body).send().await;
-        let response = response.map_err(|error| failure::classify(&error, &peer.url))?;
-        match response.status().is_success() {
-            true => Ok((response, peer)),
-            false => Err(peer.masked(self.refused(response).await)),
+        let (secrets, is_replay) = (secrets(&request), self.transport.is_replay());
+        let peer = Peer { url: shown(&url), secrets, is_replay };
+        Ok((self.transport.exchange(request, url, &peer)?, peer))
+    }
+
+    async fn send(&self, exchange: &mut Exchange, peer: &Peer) -> Result<(), Error> {
+        let head = exchange.begin().await?;
+        match head.status {
+            200..300 => Ok(()),
+            _ => Err(peer.masked(self.refused(&head, exchange).await)),
         }
     }
 
     /// Reads why the provider refused. What of it comes too late or is too long is left out.
-    async fn refused(&self, mut response: reqwest::Response) -> Error {
-        let head = head(&response);
+    async fn refused(&self, head: &ResponseHead, exchange: &mut Exchange) -> Error {
         let mut body = Vec::new();
         let read = async {
-            while let Ok(Some(bytes)) = response.chunk().await
+            while let Ok(Some(bytes)) = exchange.chunk().await
                 && body.len() < MAX_ERROR_BYTES
             {
                 body.extend_from_slice(&bytes);
@@ -127,7 +146,7 @@ impl<C: Codec> Line<C> {
         // Whether it came in full or not, the status alone says enough.
         let _in_full = timeout(limit, read).await;
         body.truncate(MAX_ERROR_BYTES);
-        self.codec.failure(&head, &body)
+        self.codec.failure(head, &body)
     }
 }
 

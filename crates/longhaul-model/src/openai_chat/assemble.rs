@@ -8,8 +8,12 @@ use serde_json::Value;
 use super::calls::Calls;
 use super::reasoning;
 use super::usage::Tally;
-use crate::error::classify_in_answer;
+use crate::error::{classify_in_answer, says_failure};
+use crate::reader::unfinished;
 use crate::{Error, FinishReason, Part};
+
+/// Words in the place of a finish reason that stand for none.
+const SAYS_NOTHING: [&str; 2] = ["", "null"];
 
 /// Puts one answer together.
 #[derive(Debug)]
@@ -41,7 +45,7 @@ impl Assembler {
     }
 
     /// Returns what the provider said the answer cost, so far.
-    pub(crate) fn usage(&self) -> Option<Usage> {
+    pub(crate) fn counted(&self) -> Option<Usage> {
         self.usage
     }
 
@@ -55,14 +59,19 @@ impl Assembler {
         if let Some(choice) = choice {
             let message =
                 ["delta", "message"].iter().find_map(|key| choice.get(key).filter(|it| it.is_object()));
-            self.message(message.unwrap_or(&Value::Null), parts)?;
+            match message {
+                Some(message) => self.message(message, parts)?,
+                None => self.text(choice.get("text"), parts),
+            }
             let reason = choice.get("finish_reason").and_then(Value::as_str);
-            if let Some(reason) = reason.filter(|reason| !reason.is_empty()) {
+            if let Some(reason) = reason.filter(|reason| !SAYS_NOTHING.contains(reason)) {
                 self.reason = Some(reason.to_owned());
             }
         }
         let usage = chunk.get("usage").filter(|usage| usage.is_object());
-        if let Some(usage) = usage.or_else(|| chunk.pointer("/x_groq/usage")) {
+        // Moonshot counts in the choice, Groq in a place of its own.
+        let elsewhere = || choice.and_then(|choice| choice.get("usage")).or(chunk.pointer("/x_groq/usage"));
+        if let Some(usage) = usage.or_else(elsewhere) {
             self.count(usage, parts);
         }
         match error_in(chunk, choice) {
@@ -83,8 +92,7 @@ impl Assembler {
     /// Ends an answer that came as a stream.
     pub(crate) fn finish_stream(&mut self, parts: &mut Vec<Part>) -> Result<(), Error> {
         if self.reason.is_none() {
-            let message = "the stream ended before the answer was complete";
-            return Err(Error::new(FailureClass::Network, message));
+            return Err(unfinished("the stream ended before the answer was complete"));
         }
         self.end(parts)
     }
@@ -117,7 +125,13 @@ impl Assembler {
             None => self.text(message.get("content"), parts),
         }
         self.text(message.get("refusal"), parts);
-        for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+        let calls = match message.get("tool_calls") {
+            Some(Value::Array(calls)) => calls.as_slice(),
+            Some(call @ Value::Object(_)) => std::slice::from_ref(call),
+            // The form from before there were several calls.
+            Some(_) | None => message.get("function_call").map_or(&[][..], std::slice::from_ref),
+        };
+        for call in calls.iter().filter(|call| call.is_object()) {
             self.start(None, parts);
             self.end_reasoning(parts);
             self.calls.take(call, parts)?;
@@ -184,14 +198,17 @@ fn first_choice(chunk: &Value) -> Option<&Value> {
 
 /// Finds the error that a chunk or document holds or is.
 fn error_in<'a>(chunk: &'a Value, choice: Option<&'a Value>) -> Option<&'a Value> {
-    let there = |value: &&Value| value.get("error").is_some_and(|error| !error.is_null());
-    if there(&chunk) {
+    let there = |value: &&Value| value.get("error").is_some_and(says_failure);
+    // MiniMax says with every chunk whether it failed: by a number that is 0 if not.
+    let failed = |pointer: &&str| chunk.pointer(pointer).is_some_and(says_failure);
+    if there(&chunk) || ["/base_resp/status_code", "/x_groq/error"].iter().any(failed) {
         return Some(chunk);
     }
     if let Some(choice) = choice.filter(there) {
         return Some(choice);
     }
-    let bare = ["message", "detail"].iter().any(|key| chunk.get(key).is_some_and(Value::is_string));
+    let said = ["message", "detail"].iter().any(|key| chunk.get(key).is_some_and(Value::is_string));
+    let bare = said || chunk.get("errors").is_some_and(says_failure);
     Some(chunk).filter(|_| bare && chunk.get("choices").is_none())
 }
 
@@ -200,19 +217,30 @@ fn error_in<'a>(chunk: &'a Value, choice: Option<&'a Value>) -> Option<&'a Value
 fn finish_reason(raw: Option<&str>, has_calls: bool) -> Result<FinishReason, Error> {
     let word = raw.map(str::to_ascii_lowercase);
     Ok(match word.as_deref() {
-        None | Some("stop" | "end_turn" | "eos" | "eos_token" | "stop_sequence") => {
+        None
+        | Some("stop" | "end_turn" | "eos" | "eos_token" | "stop_sequence" | "complete" | "completed") => {
             if has_calls {
                 FinishReason::ToolCalls
             } else {
                 FinishReason::Stop
             }
         }
-        Some("tool_calls" | "tool_use" | "function_call") => FinishReason::ToolCalls,
-        Some("length" | "max_tokens" | "model_length") => FinishReason::Length,
-        Some("content_filter" | "safety" | "refusal") => FinishReason::ContentFilter,
+        Some("tool_calls" | "tool_call" | "tool_use" | "function_call") => FinishReason::ToolCalls,
+        Some(
+            "length" | "max_tokens" | "max_output_tokens" | "model_length" | "model_context_window_exceeded",
+        ) => FinishReason::Length,
+        Some(
+            "safety" | "refusal" | "sensitive" | "content_filtered" | "guardrail_intervened" | "error_toxic",
+        ) => FinishReason::ContentFilter,
+        // Google says behind a colon what was filtered.
+        Some(word) if word.starts_with("content_filter") => FinishReason::ContentFilter,
         Some("pause" | "pause_turn") => FinishReason::Pause,
-        Some("error") => {
+        Some("error" | "network_error" | "abort" | "aborted") => {
             let message = "the provider failed while it answered: it did not say why";
+            return Err(Error::new(FailureClass::Server, message));
+        }
+        Some(word) if word.contains("malformed_function_call") => {
+            let message = "the model wrote what the provider could not read";
             return Err(Error::new(FailureClass::Server, message));
         }
         Some("insufficient_system_resource") => {

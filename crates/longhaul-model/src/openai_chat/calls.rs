@@ -1,13 +1,14 @@
 //! Which tool call a piece of one belongs to. By the wire's rules its index says so, but servers
 //! leave out indexes and ids, or give every call the index 0.
 
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use longhaul_session::failure::FailureClass;
 
 use super::API;
+use crate::conversation::is_whole;
 use crate::limits::MAX_CALLS;
+use crate::reader::nonsense;
 use crate::{Error, Part};
 
 /// The tool calls of one answer.
@@ -21,6 +22,8 @@ struct Call {
     /// The call is told of once its name is known.
     name: Option<String>,
     arguments: String,
+    /// An empty object came, which may be all of the arguments or stand before them.
+    empty: bool,
     extra: Option<Value>,
 }
 
@@ -64,6 +67,10 @@ impl Calls {
             call.extra = Some(extra.clone());
         }
         let mut news = piece.arguments;
+        if call.arguments.is_empty() && news.trim() == "{}" {
+            call.empty = true;
+            news.clear();
+        }
         call.arguments.push_str(&news);
         match (&call.name, piece.name) {
             (None, Some(name)) => {
@@ -81,15 +88,14 @@ impl Calls {
         Ok(())
     }
 
-    /// Ends the calls; one without arguments gets an empty object. When something else than the model stopped the answer (`cut`), only those
-    /// whose arguments are whole end; the others stay open.
+    /// Ends the calls; one without arguments gets an empty object. When something else than the model stopped
+    /// the answer (`cut`), only those whose arguments are whole end; the others stay open.
     pub(crate) fn finish(&mut self, host: &str, cut: bool, parts: &mut Vec<Part>) -> Result<(), Error> {
         for (at, call) in self.0.iter().enumerate() {
             if call.name.is_none() && !cut {
-                let message = "the provider's stream made no sense: a tool call had no name";
-                return Err(Error::new(FailureClass::Server, message));
+                return Err(nonsense("a tool call had no name"));
             }
-            if call.name.is_some() && (!cut || is_whole(&call.arguments)) {
+            if call.name.is_some() && (!cut || call.is_whole()) {
                 let index = u32::try_from(at).expect("there are at most MAX_CALLS calls");
                 if call.arguments.trim().is_empty() {
                     parts.push(Part::ToolCallArguments { index, text: "{}".to_owned() });
@@ -112,15 +118,25 @@ impl Calls {
 }
 
 fn read(piece: &Value) -> Piece<'_> {
-    let function = piece.get("function").unwrap_or(&Value::Null);
+    let held = ["function", "custom"].iter().find_map(|key| piece.get(key).filter(|it| it.is_object()));
+    let function = held.unwrap_or(piece);
     let text = |value: &'_ Value| value.as_str().map(str::to_owned);
-    let arguments = function.get("arguments").filter(|arguments| !arguments.is_null());
+    let said = function.get("arguments").or_else(|| function.get("input"));
+    let arguments = said.filter(|arguments| !arguments.is_null());
+    let number = |index: &Value| index.as_u64().or_else(|| index.as_str()?.parse().ok());
     Piece {
-        index: piece.get("index").and_then(Value::as_u64),
+        index: piece.get("index").and_then(number),
         id: piece.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()),
         name: function.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()),
         arguments: arguments.map_or(String::new(), |it| text(it).unwrap_or_else(|| it.to_string())),
         extra: piece.get("extra_content").filter(|extra| !extra.is_null()),
+    }
+}
+
+impl Call {
+    /// Tells whether its arguments are all there, as far as can be seen.
+    fn is_whole(&self) -> bool {
+        if self.arguments.is_empty() { self.empty } else { is_whole(&self.arguments) }
     }
 }
 
@@ -132,15 +148,11 @@ fn begins_another(call: &Call, piece: &Piece<'_>) -> bool {
         return false;
     }
     match (call.id.as_deref(), piece.id) {
-        (Some(old), Some(new)) => old != new && (call.arguments.is_empty() || is_whole(&call.arguments)),
-        (None, None) => !piece.arguments.is_empty() && is_whole(&call.arguments),
-        (Some(_), None) => piece.index.is_none() && is_whole(&call.arguments),
-        (None, Some(_)) => is_whole(&call.arguments),
+        (Some(old), Some(new)) => old != new && (call.arguments.is_empty() || call.is_whole()),
+        (None, None) => !piece.arguments.is_empty() && call.is_whole(),
+        (Some(_), None) => piece.index.is_none() && call.is_whole(),
+        (None, Some(_)) => call.is_whole(),
     }
-}
-
-fn is_whole(arguments: &str) -> bool {
-    arguments.trim_end().ends_with('}') && serde_json::from_str::<IgnoredAny>(arguments).is_ok()
 }
 
 /// Google's servers sign calls, and want the signature back.

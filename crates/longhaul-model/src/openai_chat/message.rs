@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::calls;
 use super::reasoning::Replay;
 use crate::conversation::{NO_RESULT, Results, data_url, output, told, wire_id};
+use crate::files;
 
 /// One message of a request.
 #[derive(Debug)]
@@ -56,13 +57,18 @@ pub(crate) fn messages<'a>(
             // It stands behind its call already; what is said after it is another answer.
             Item::ToolResult(_) if results.used[at] => writer.end_calls(),
             Item::File { name, media_type, data } => {
-                writer.user(Piece::File { name: name.as_deref(), media_type, data });
+                let name = name.as_deref();
+                writer.user(match files::as_words(name, media_type, data, super::takes) {
+                    Some(text) => Piece::Text(Cow::Owned(text)),
+                    None => Piece::File { name, media_type, data },
+                });
             }
             Item::ToolResult(_)
             | Item::User { .. }
             | Item::Summary { .. }
             | Item::Steering { .. }
             | Item::ContextFile { .. }
+            | Item::Attachment(_)
             | Item::Redacted => told(item).into_iter().for_each(|text| writer.user(Piece::Text(text))),
         }
     }

@@ -1,11 +1,11 @@
-//! Reasoning on this wire: visible text in one of two fields, and details that some providers want
+//! Reasoning on this wire: visible text in one of some fields, and details that some providers want
 //! back unchanged. Both ways: out of an answer, and back into a request.
 
 use serde_json::{Value, json};
 
 use super::API;
 
-const FIELDS: [&str; 2] = ["reasoning_content", "reasoning"];
+const FIELDS: [&str; 4] = ["reasoning_content", "reasoning", "reasoning_text", "thinking"];
 const DETAILS: &str = "reasoning_details";
 
 /// What a delta or a message says of reasoning.

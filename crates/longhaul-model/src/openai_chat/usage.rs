@@ -3,6 +3,8 @@
 use longhaul_session::usage::Usage;
 use serde_json::Value;
 
+use crate::number::{count, micros};
+
 const INPUT: &[&str] = &["/prompt_tokens", "/input_tokens"];
 const OUTPUT: &[&str] = &["/completion_tokens", "/output_tokens"];
 const TOTAL: &[&str] = &["/total_tokens"];
@@ -11,10 +13,14 @@ const CACHED: &[&str] = &[
     "/input_tokens_details/cached_tokens",
     "/prompt_cache_hit_tokens",
     "/cached_tokens",
+    "/num_cached_tokens",
+    "/cache_read_input_tokens",
 ];
 const CACHE_WRITE: &[&str] = &[
     "/prompt_tokens_details/cache_write_tokens",
     "/input_tokens_details/cache_write_tokens",
+    "/prompt_tokens_details/cache_creation_input_tokens",
+    "/prompt_tokens_details/cache_creation_tokens",
     "/cache_creation_input_tokens",
 ];
 const REASONING: &[&str] = &[
@@ -77,24 +83,4 @@ impl Tally {
             cost_micros: self.cost_micros.unwrap_or(0),
         }
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "checked to be a whole number that is not negative; larger ones become the largest"
-)]
-fn count(value: &Value) -> Option<u64> {
-    let whole = |number: &f64| number.fract() == 0.0 && *number >= 0.0;
-    let float = || value.as_f64().filter(whole).map(|number| number as u64);
-    value.as_u64().or_else(float).or_else(|| value.as_str()?.trim().parse().ok())
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "checked to be a number that is not negative; larger ones become the largest"
-)]
-fn micros(dollars: &Value) -> Option<u64> {
-    dollars.as_f64().filter(|it| *it >= 0.0).map(|it| (it * 1e6).round() as u64)
 }

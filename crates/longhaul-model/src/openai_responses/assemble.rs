@@ -6,10 +6,12 @@ use longhaul_session::usage::Usage;
 use serde_json::Value;
 
 use super::output::{Kind, Output, Slot, arguments, text, text_of};
-use crate::error::classify_in_answer;
+use crate::error::{classify_in_answer, says_failure};
 use crate::limits::{MAX_CALLS, MAX_RESPONSE_BYTES};
 use crate::measure::value_bytes;
+use crate::number::count;
 use crate::openai_chat::usage::Tally;
+use crate::reader::{nonsense, unfinished};
 use crate::{Error, FinishReason, Part};
 
 /// The states of an answer that is over.
@@ -60,7 +62,7 @@ impl Assembler {
     fn take(&mut self, kind: &str, event: &Value, parts: &mut Vec<Part>) -> Result<bool, Error> {
         let delta = || text_of(event.get("delta").unwrap_or(&Value::Null));
         let whole = |key| text_of(event.get(key).unwrap_or(&Value::Null));
-        let number = |key| event.get(key).and_then(number).unwrap_or(0);
+        let number = |key| event.get(key).and_then(count).unwrap_or(0);
         let item = event.get("item").unwrap_or(&Value::Null);
         let (content, summary) =
             (Slot::Content(number("content_index")), Slot::Summary(number("summary_index")));
@@ -104,6 +106,11 @@ impl Assembler {
                 self.settle(Kind::Call, Slot::Arguments, &arguments(event), event, parts)?;
             }
             "" => return self.bare(event, None, parts),
+            // What is no event of this wire may still be an error; an event about a part of the answer may
+            // hold one that does not end it.
+            _ if !kind.starts_with("response.") && error_in(event).is_some() => {
+                return Err(classify_in_answer(event));
+            }
             _ => {}
         }
         Ok(false)
@@ -171,8 +178,7 @@ impl Assembler {
         let cut = !reason.is_natural();
         for output in &mut self.outputs {
             if !output.close(&self.host, cut, parts) {
-                let message = "the provider's stream made no sense: a tool call had no name";
-                return Err(Error::new(FailureClass::Server, message));
+                return Err(nonsense("a tool call had no name"));
             }
         }
         parts.push(Part::Finished { reason, raw: Some(raw) });
@@ -228,7 +234,7 @@ impl Assembler {
         let id = text(item, "id");
         let known = id.is_some() && self.outputs.iter().any(|output| output.id == id);
         if item.is_object() && !known {
-            let at = self.begin(Kind::of(item), id.as_deref(), event.get("output_index").and_then(number))?;
+            let at = self.begin(Kind::of(item), id.as_deref(), event.get("output_index").and_then(count))?;
             self.outputs[at].announce(item, &mut self.calls, parts);
         }
         Ok(())
@@ -280,7 +286,7 @@ impl Assembler {
     /// Finds the item an event is about; one that nobody announced begins here. By its id; or by its
     /// place, among those that are not whole; or it is the newest of its kind that may be meant.
     fn position(&mut self, kind: Kind, id: Option<&str>, event: &Value) -> Result<usize, Error> {
-        let place = event.get("output_index").and_then(number);
+        let place = event.get("output_index").and_then(count);
         let outputs = || self.outputs.iter().enumerate().rev().filter(|(_, output)| output.kind == kind);
         let by_id = outputs().find(|(_, output)| id.is_some() && output.id.as_deref() == id);
         let open = || outputs().filter(|(_, output)| !output.done);
@@ -321,16 +327,6 @@ impl Assembler {
     }
 }
 
-/// Says that something is missing of the answer, which may still come.
-pub(super) fn unfinished(message: &str) -> Error {
-    Error::new(FailureClass::Network, message)
-}
-
-/// Reads a number that counts, also from a text.
-pub(super) fn number(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
-}
-
 fn status_of(answer: &Value) -> Option<&str> {
     answer.get("status").and_then(Value::as_str)
 }
@@ -341,10 +337,7 @@ fn answer_in(event: &Value) -> &Value {
 }
 
 fn error_in(answer: &Value) -> Option<&Value> {
-    let error = answer.get("error")?;
-    let said = error.as_object().map(|fields| !fields.is_empty());
-    let said = said.or_else(|| error.as_str().map(|text| !text.is_empty()));
-    Some(error).filter(|_| said.unwrap_or(false))
+    answer.get("error").filter(|error| says_failure(error))
 }
 
 /// Tells why an answer failed, if it did.

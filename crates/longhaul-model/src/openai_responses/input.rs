@@ -7,7 +7,8 @@ use longhaul_session::item::{Item, ToolCall, ToolResult};
 use serde_json::{Map, Value, json};
 
 use super::API;
-use crate::conversation::{NO_RESULT, Results, data_url, output, told, wire_id};
+use crate::conversation::{NO_RESULT, Results, data_url, is_answer, output, told, wire_id};
+use crate::files;
 use crate::openai_chat::wire_arguments;
 
 /// Whom the input is for.
@@ -60,20 +61,6 @@ pub(super) fn input_after(target: &Target<'_>, items: &[Arc<Item>], before: usiz
     writer.input
 }
 
-/// Tells whether the model made an item.
-fn is_answer(item: &Item) -> bool {
-    match item {
-        Item::Assistant { .. } | Item::Reasoning { .. } | Item::ToolCall(_) | Item::Opaque { .. } => true,
-        Item::User { .. }
-        | Item::ToolResult(_)
-        | Item::Summary { .. }
-        | Item::ContextFile { .. }
-        | Item::Steering { .. }
-        | Item::File { .. }
-        | Item::Redacted => false,
-    }
-}
-
 struct Writer<'a> {
     target: &'a Target<'a>,
     provider: String,
@@ -121,7 +108,11 @@ impl<'a> Writer<'a> {
                 return;
             }
             Item::File { name, media_type, data } => {
-                self.file(file(name.as_deref(), media_type, data));
+                let words = files::as_words(name.as_deref(), media_type, data, super::takes);
+                self.file(match words {
+                    Some(text) => json!({ "type": "input_text", "text": text }),
+                    None => file(name.as_deref(), media_type, data),
+                });
                 return;
             }
             Item::ToolResult(_)
@@ -129,6 +120,7 @@ impl<'a> Writer<'a> {
             | Item::Summary { .. }
             | Item::Steering { .. }
             | Item::ContextFile { .. }
+            | Item::Attachment(_)
             | Item::Redacted => {
                 self.end_answer();
                 self.input.extend(told(item).map(|text| message("user", json!(text))));

@@ -2,12 +2,12 @@
 //! when it is said again as a whole. The same text comes up to four times: in pieces, as a whole part, as
 //! a whole item, and in the whole answer.
 
-use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 use super::API;
 use super::input::provider;
 use crate::Part;
+use crate::conversation::is_whole;
 use longhaul_session::item::Item;
 
 /// What of a call has its own meaning; the rest is kept for the provider.
@@ -236,8 +236,7 @@ impl Output {
     }
 
     fn is_whole(&self) -> bool {
-        let arguments = self.text(Slot::Arguments);
-        arguments.trim_end().ends_with('}') && serde_json::from_str::<IgnoredAny>(arguments).is_ok()
+        is_whole(self.text(Slot::Arguments))
     }
 
     /// Makes the opaque value of reasoning, if the server can do something with it when it comes back: an

@@ -1,5 +1,6 @@
 //! Where the API is, from any way to write its base URL, and how a key is shown there.
 
+use crate::base_url::{host, with_query, without_query};
 use crate::secret::Secret;
 
 /// Hosts of Azure end like this.
@@ -20,12 +21,11 @@ pub(super) struct Place {
 impl Place {
     /// Reads a base URL. One without a path is given the usual one.
     pub(super) fn of(base_url: &str) -> Self {
-        let (base, query) = base_url.trim().split_once('?').unwrap_or((base_url.trim(), ""));
-        let base = base.trim_end_matches('/');
+        let (base, query) = without_query(base_url);
         let base = base.strip_suffix(RESPONSES).unwrap_or(base).trim_end_matches('/');
         let (scheme, rest) = base.split_once("://").map_or(("", base), |(scheme, rest)| (scheme, rest));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let host = authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+        let host = host(authority);
         let dated = query.contains("api-version=");
         let path = match (is_azure(&host), path) {
             (true, "" | "openai") => if dated { "/openai" } else { "/openai/v1" }.to_owned(),
@@ -53,6 +53,12 @@ impl Place {
         self.url(&format!("/{}{what}", escaped(response_id)), query)
     }
 
+    /// Returns where the list of models is.
+    pub(super) fn models(&self) -> String {
+        let mark = if self.query.is_empty() { "" } else { "?" };
+        format!("{}/models{mark}{}", self.base, self.query)
+    }
+
     /// Returns the header that a key is shown in.
     pub(super) fn key(&self, key: &Secret) -> (String, Secret) {
         // Azure's keys are of its own kind; a token of an identity is shown as everywhere.
@@ -66,8 +72,7 @@ impl Place {
         let more = query.iter().map(|(name, value)| format!("{name}={}", escaped(value)));
         let query: Vec<String> =
             Some(self.query.clone()).filter(|query| !query.is_empty()).into_iter().chain(more).collect();
-        let mark = if query.is_empty() { "" } else { "?" };
-        format!("{}{RESPONSES}{behind}{mark}{}", self.base, query.join("&"))
+        with_query(&format!("{}{RESPONSES}{behind}", self.base), &query.join("&"))
     }
 }
 

@@ -143,6 +143,7 @@ fn last_result(items: &[Arc<Item>]) -> &str {
             | Item::ContextFile { .. }
             | Item::Steering { .. }
             | Item::Opaque { .. }
+            | Item::Attachment(_)
             | Item::File { .. }
             | Item::Redacted => None,
         })

@@ -77,6 +77,7 @@ impl Position {
             | Item::ContextFile { .. }
             | Item::Steering { .. }
             | Item::Opaque { .. }
+            | Item::Attachment(_)
             | Item::File { .. }
             | Item::Redacted => None,
         }
@@ -108,6 +109,7 @@ impl Role {
             Item::Steering {
                 reason:
                     SteeringReason::ObjectiveChanged
+                    | SteeringReason::GoalRecalled
                     | SteeringReason::BudgetSpent(_)
                     | SteeringReason::Compaction
                     | SteeringReason::Hook,
@@ -116,6 +118,7 @@ impl Role {
             | Item::ToolResult(_)
             | Item::Summary { .. }
             | Item::ContextFile { .. }
+            | Item::Attachment(_)
             | Item::File { .. }
             | Item::Redacted => Role::Separates,
         }

@@ -11,19 +11,11 @@ use longhaul_session::agent::Request;
 use longhaul_session::item::Item;
 use serde_json::{Value, json};
 
-use crate::support::{collect, result, user};
-
-const OTHER_CASES: &str = "LONGHAUL_WIRE_CASES";
+use crate::support::{decoded, result, user};
+use crate::wire::OTHER_CASES;
 
 fn codec() -> Codec {
     Codec::new(Options::new("https://provider.test/v1", "test-model"))
-}
-
-fn decoded(body: &str) -> Vec<Item> {
-    let (mut decoder, mut parts) = (codec().decoder(), Vec::new());
-    decoder.push(body.as_bytes(), &mut parts).unwrap();
-    decoder.finish(&mut parts).unwrap();
-    collect(parts).unwrap().items
 }
 
 fn input(items: &[Item]) -> Vec<Value> {
@@ -51,7 +43,7 @@ fn an_answer_goes_back_as_it_came_with_its_results_behind_it() {
     let output = json!([thought, search, call("c1"), call("c2")]);
     let answer = json!({ "id": "resp_1", "status": "completed", "output": output });
     let mut items = vec![user("Go.")];
-    items.extend(decoded(&answer.to_string()));
+    items.extend(decoded(&codec(), &answer.to_string()));
     items.extend([result(&"c1".into(), "one"), result(&"c2".into(), "two")]);
     let sent = input(&items);
     assert_eq!(json!(sent[1..5]), output);
@@ -86,7 +78,7 @@ fn recorded_conversations_are_gone_on_with_as_they_were() {
         turns.sort_by_key(|case| case["source"]["interaction"].as_u64());
         let mut items = vec![user("Go.")];
         for pair in turns.windows(2) {
-            items.extend(decoded(pair[0]["response"]["body"].as_str().unwrap()));
+            items.extend(decoded(&codec(), pair[0]["response"]["body"].as_str().unwrap()));
             let Some(recorded) = pair[1]["request"]["body"]["input"].as_array() else { break };
             let outputs = recorded.iter().filter(|item| item["type"] == "function_call_output");
             let known: Vec<Item> =

@@ -1,11 +1,13 @@
 //! Answers made in the background, over connections that break; and the program `decode`, over the same
 //! kind of server.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use longhaul_model::http::Limits;
+use longhaul_model::http::{Connections, Limits};
 use longhaul_model::openai_responses::Options;
+use longhaul_model::recording::{Head, Recorder, Recording, Tape};
 use longhaul_model::{Error, Model, ModelCall, Part, Response, openai_responses};
 use longhaul_session::failure::FailureClass;
 use serde_json::{Value, json};
@@ -173,6 +175,38 @@ async fn an_answer_that_is_streamed_no_more_is_asked_for_until_it_is_whole() {
 }
 
 #[tokio::test]
+async fn what_is_asked_to_pick_an_answer_up_and_to_cancel_it_is_recorded_and_replayed() {
+    let refused = reply("400 Bad Request", r#"{"error":{"message":"No longer streamed"}}"#);
+    let document = |status| reply("200 OK", &answer(status).to_string());
+    let replies = vec![
+        stream(&events()[..2]),
+        reply("503 Busy", ""),
+        refused,
+        document("in_progress"),
+        document("completed"),
+        document("cancelled"),
+    ];
+    let server = Server::new(replies).await;
+    let run = async |tape| {
+        let connections = Connections::with_tape(1_000, None, Some(tape));
+        let model =
+            openai_responses(Options { connections, ..options(&server.url, true) }).expect("it can be asked");
+        let (parts, error) = timeout(WITHIN, play(&model, call(&[user("Go.")], 0))).await.unwrap();
+        assert_eq!(error, None);
+        timeout(WITHIN, model.cancel("resp_1")).await.unwrap().unwrap();
+        parts
+    };
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("recording");
+    let recorder = Recorder::create(&file, Head::new(Vec::new(), BTreeMap::new()), &[]).unwrap();
+    let recorded = run(Tape::Record(recorder.clone())).await;
+    assert_eq!((recorder.finish().unwrap(), server.asked().len()), (6, 6));
+    let replay = Recording::read(&file).unwrap().replay(&BTreeMap::new());
+    assert_eq!(run(Tape::Replay(replay.clone())).await, recorded);
+    assert_eq!((replay.finish(), server.asked().len()), (Ok(6), 6), "nobody was asked again");
+}
+
+#[tokio::test]
 async fn an_answer_of_an_attempt_before_is_picked_up_from_its_beginning_and_nothing_is_asked_anew() {
     let events = events();
     for reply in [stream(&events), reply("200 OK", &answer("completed").to_string())] {
@@ -258,11 +292,11 @@ async fn the_program_prints_how_an_exchange_failed() {
     let busy = reply("429 Too Many", "{}").replace("\r\nconnection", "\r\nretry-after: 7\r\nconnection");
     let failed = "data: {\"type\":\"error\",\"error\":{\"code\":\"server_error\",\"message\":\"Oh\"}}\n\n";
     let in_stream = stream(&[events()[0].clone(), events()[1].clone(), failed.to_owned()]);
-    let error = |status: u16, class: &str, after: Option<f64>| json!({ "http_status": status, "class": class, "retryable": true, "retry_after_s": after });
+    let error = |status: Option<u16>, class: &str, after: Option<f64>| json!({ "http_status": status, "class": class, "retryable": true, "retry_after_s": after });
     for (answer, text, wanted) in [
-        (busy, "", error(429, "rate_limited", Some(7.0))),
-        (in_stream, "one ", error(200, "server", None)),
-        (stream(&events()[..3]), "one two ", error(200, "network", None)),
+        (busy, "", error(Some(429), "rate_limited", Some(7.0))),
+        (in_stream, "one ", error(None, "server", None)),
+        (stream(&events()[..3]), "one two ", error(None, "network", None)),
     ] {
         let said = decoded(&Server::new(vec![answer]).await, "openai-responses").await;
         assert_eq!(

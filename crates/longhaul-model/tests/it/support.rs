@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use longhaul_model::codec::Codec;
 use longhaul_model::scripted::ScriptedModel;
 use longhaul_model::{Accumulator, Error, Model, ModelCall, Part, Response};
 use longhaul_session::agent::Request;
@@ -101,4 +102,12 @@ pub(crate) fn commit(history: &mut Vec<Item>, answer: Response) {
     let calls = calls_of(&answer.items);
     history.extend(answer.items);
     history.extend(calls.iter().map(|call| result(&call.id, &format!("result of {}", call.arguments))));
+}
+
+/// Decodes a whole answer.
+pub(crate) fn decoded(codec: &impl Codec, body: &str) -> Vec<Item> {
+    let (mut decoder, mut parts) = (codec.decoder(), Vec::new());
+    decoder.push(body.as_bytes(), &mut parts).unwrap();
+    decoder.finish(&mut parts).unwrap();
+    collect(parts).unwrap().items
 }

@@ -25,7 +25,7 @@ pub(crate) struct Wire {
     pub(crate) folder: &'static str,
     /// How many of ours there are at least.
     ours: usize,
-    codec: fn() -> Box<dyn Codec>,
+    pub(crate) codec: fn() -> Box<dyn Codec>,
     /// Tells whether a text, without its white space, holds the word that ends an answer.
     ends: fn(&str) -> bool,
 }
@@ -34,14 +34,14 @@ pub(crate) static WIRES: [Wire; 4] = [
     Wire {
         api: "openai-chat",
         folder: "openai_chat",
-        ours: 61,
+        ours: 134,
         codec: || Box::new(openai_chat::Codec::new(openai_chat::Options::new(URL, "test-model"))),
         ends: |text| text.contains("\"finish_reason\":\""),
     },
     Wire {
         api: "openai-responses",
         folder: "openai_responses",
-        ours: 108,
+        ours: 116,
         codec: || Box::new(openai_responses::Codec::new(openai_responses::Options::new(URL, "test-model"))),
         ends: |text| {
             ["completed", "incomplete", "done"].iter().any(|end| text.contains(&format!("response.{end}")))
@@ -50,14 +50,14 @@ pub(crate) static WIRES: [Wire; 4] = [
     Wire {
         api: "anthropic",
         folder: "anthropic",
-        ours: 106,
+        ours: 113,
         codec: || Box::new(anthropic::Codec::new(anthropic::Options::new(URL, "test-model"))),
         ends: |text| text.contains("\"stop_reason\":\"") || text.contains("message_stop"),
     },
     Wire {
         api: "gemini",
         folder: "gemini",
-        ours: 100,
+        ours: 113,
         codec: || Box::new(gemini::Codec::new(gemini::Options::new(URL, "test-model"))),
         ends: |text| text.contains("\"finishReason\":\"") || text.contains("\"blockReason\":\""),
     },
@@ -67,10 +67,10 @@ const URL: &str = "https://provider.test/v1";
 
 pub(crate) struct Case {
     wire: &'static Wire,
-    id: String,
+    pub(crate) id: String,
     pub(crate) body: Vec<u8>,
     head: ResponseHead,
-    expect: Value,
+    pub(crate) expect: Value,
 }
 
 /// What became of an answer.
@@ -260,13 +260,13 @@ fn compare_answer(case: &Case, outcome: &Outcome, at: &str) {
 }
 
 /// Tells whether a text is the one described by its length and the beginning of its digest.
-fn is_opaque(described: &Value, text: &str) -> bool {
+pub(crate) fn is_opaque(described: &Value, text: &str) -> bool {
     let digest = || Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>();
     let same = |wanted: &str| digest() == wanted;
     described["chars"] == text.chars().count() && described["sha256"].as_str().is_none_or(same)
 }
 
-fn texts_in(value: &Value) -> Vec<&str> {
+pub(crate) fn texts_in(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text.as_str()],
         Value::Array(values) => values.iter().flat_map(texts_in).collect(),

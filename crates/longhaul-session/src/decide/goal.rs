@@ -2,28 +2,27 @@
 
 use super::{Draft, next};
 use crate::command::Refusal;
-use crate::entry::{Fact, Mode, Next};
-use crate::goal::{Budget, Goal, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, valid_objective};
+use crate::entry::{Content, Fact, Mode, Next, Payload};
+use crate::goal::{
+    Budget, Goal, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, MAX_PROTECTED, MAX_PROTECTED_BYTES, Terms,
+    valid_objective,
+};
 use crate::id::GoalId;
-use crate::item::Item;
+use crate::item::{FileSeen, Item};
 use crate::state::{SessionState, Status};
 
 /// Sets a goal. The same objective on an unfinished one updates it; another objective replaces it.
-pub(super) fn set(
-    draft: &mut Draft,
-    id: GoalId,
-    objective: &str,
-    budget: Budget,
-    checks: Vec<String>,
-) -> Result<(), Refusal> {
+pub(super) fn set(draft: &mut Draft, id: GoalId, objective: &str, terms: Terms) -> Result<(), Refusal> {
     let objective = valid(objective)?;
+    let Terms { budget, checks, protected } = terms;
     positive(budget)?;
     bounded(&checks)?;
+    protectable(&protected)?;
     let goal = match &draft.state.goal {
         Some(goal) if goal.is_unfinished() && goal.objective == objective => {
-            activate(Goal { budget, checks, ..goal.clone() })?
+            activate(Goal { budget, checks, protected, guarded_at: 0, ..goal.clone() })?
         }
-        Some(_) | None => Goal::new(id, objective, budget, checks, draft.now),
+        Some(_) | None => Goal { protected, ..Goal::new(id, objective, budget, checks, draft.now) },
     };
     change(draft, Some(goal))
 }
@@ -33,6 +32,7 @@ pub(super) fn edit(
     objective: Option<String>,
     budget: Option<Budget>,
     checks: Option<Vec<String>>,
+    protected: Option<Vec<String>>,
 ) -> Result<(), Refusal> {
     let mut goal = present(draft)?;
     if let Some(text) = objective {
@@ -41,6 +41,11 @@ pub(super) fn edit(
     if let Some(checks) = checks {
         bounded(&checks)?;
         goal.checks = checks;
+    }
+    if let Some(protected) = protected {
+        protectable(&protected)?;
+        goal.protected = protected;
+        goal.guarded_at = 0;
     }
     if let Some(budget) = budget {
         positive(budget)?;
@@ -53,6 +58,16 @@ pub(super) fn edit(
         }
     }
     change(draft, Some(goal))
+}
+
+/// Keeps the digests of the files that the goal protects. They are taken once, until somebody sets them anew.
+pub(super) fn guard(draft: &mut Draft, id: GoalId, files: Vec<FileSeen>) -> Result<(), Refusal> {
+    let goal = present(draft)?;
+    if goal.id != id || !goal.is_unguarded() {
+        return Err(Refusal::Invalid("the goal awaits no digests of files"));
+    }
+    let goal = Some(Goal { guarded_at: draft.state.head + 1, ..goal });
+    draft.push(Fact::Goal { goal, next: None }, Some(Payload::new(Content::Guarded { files })))
 }
 
 pub(super) fn pause(draft: &mut Draft) -> Result<(), Refusal> {
@@ -86,7 +101,7 @@ pub(super) fn set_mode(draft: &mut Draft, mode: Mode) -> Result<(), Refusal> {
         return Err(Refusal::Invalid("the session is in this mode already"));
     }
     let after = SessionState { mode, ..draft.state.clone() };
-    let (next, told) = from_rest(&after);
+    let (next, told) = from_rest(draft, &after);
     draft.push_items(Fact::Mode { mode, next }, told.into_iter().collect())
 }
 
@@ -95,20 +110,25 @@ fn change(draft: &mut Draft, goal: Option<Goal>) -> Result<(), Refusal> {
     if draft.state.ephemeral {
         return Err(Refusal::Invalid("an ephemeral session cannot have a goal: it would not survive"));
     }
+    if draft.state.without_goals && goal.is_some() {
+        return Err(Refusal::Invalid(
+            "goals are switched off for this agent: its manifest says so in [goal], `enabled = false`",
+        ));
+    }
     let goal = goal.map(|goal| Goal { updated: draft.now, suppressed: false, ..goal });
     let after = SessionState { goal: goal.clone(), ..draft.state.clone() };
-    let (next, told) = from_rest(&after);
+    let (next, told) = from_rest(draft, &after);
     draft.push_items(Fact::Goal { goal, next }, told.into_iter().collect())
 }
 
 /// Decides what a session at rest does when its goal or mode has changed: as a finished turn, if the goal
 /// then continues; otherwise it stays as it is, so that changing a goal never starts what was queued.
-fn from_rest(after: &SessionState) -> (Option<Next>, Option<Item>) {
+fn from_rest(draft: &mut Draft, after: &SessionState) -> (Option<Next>, Option<Item>) {
     let at_rest = matches!(after.status, Status::Waiting | Status::Failed);
     if !(at_rest && after.goal_continues()) {
         return (None, None);
     }
-    let (next, told) = next(after);
+    let (next, told) = next(draft, after);
     (Some(next), told)
 }
 
@@ -138,4 +158,12 @@ fn bounded(checks: &[String]) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::Invalid("a goal has at most 20 checks of 1 to 1,000 bytes each"))
+}
+
+fn protectable(protected: &[String]) -> Result<(), Refusal> {
+    let fits = |path: &String| (1..=MAX_PROTECTED_BYTES).contains(&path.len());
+    if protected.len() <= MAX_PROTECTED && protected.iter().all(fits) {
+        return Ok(());
+    }
+    Err(Refusal::Invalid("a goal protects at most 20 paths or patterns of 1 to 1,000 bytes each"))
 }

@@ -7,12 +7,17 @@ mod goal;
 mod owner;
 mod user;
 
+use std::sync::Arc;
+
+use crate::agent::Configuration;
 use crate::command::{Command, OwnerAction, Refusal, Standing};
-use crate::entry::{Actor, Charge, Content, Entry, Fact, Mode, Next, Payload, Record, TurnVerdict};
+use crate::entry::{Actor, Charge, Entry, Fact, Mode, Next, Payload, Record, TurnVerdict};
 use crate::evolve::evolve;
-use crate::goal::{BudgetKind, GoalStatus, continuation_text};
+use crate::goal::{BudgetKind, GoalStatus};
 use crate::id::Timestamp;
 use crate::item::Item;
+use crate::prompts::template::Fault;
+use crate::prompts::{Prompts, Rendered};
 use crate::state::{SessionState, Status};
 use crate::steering::SteeringReason;
 use crate::usage::Spend;
@@ -24,34 +29,105 @@ pub struct Decision {
     pub entries: Vec<Entry>,
     /// The fold of the state and the entries.
     pub state: SessionState,
+    /// Why built-in prompts were said where the author had others.
+    pub faults: Vec<Fault>,
 }
 
-/// Decides what a command does in this state.
+/// Decides what a command does in this state, with the built-in prompts.
+///
+/// # Errors
+/// The rules forbid it; the refusal says why and what is possible.
+pub fn decide(state: &SessionState, command: Command, now: Timestamp) -> Result<Decision, Refusal> {
+    decide_as(None, state, command, now)
+}
+
+/// Decides what a command does in this state. What is said to the model is worded as the session's
+/// configuration says; no rule reads that.
 ///
 /// A writer whose append then loses the compare-and-swap decides again on the new state; it never
 /// appends again what it had decided.
 ///
 /// # Errors
 /// The rules forbid it; the refusal says why and what is possible.
-pub fn decide(state: &SessionState, command: Command, now: Timestamp) -> Result<Decision, Refusal> {
+pub fn decide_as(
+    configuration: Option<&Arc<Configuration>>,
+    state: &SessionState,
+    command: Command,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
     let by = actor(state, &command);
     permit(state, &command)?;
-    let mut draft = Draft { state: state.clone(), entries: Vec::new(), now, by };
+    let configuration = configuration.cloned();
+    let mut draft =
+        Draft { state: state.clone(), entries: Vec::new(), now, by, configuration, faults: Vec::new() };
     apply(&mut draft, command)?;
-    Ok(Decision { entries: draft.entries, state: draft.state })
+    Ok(Decision { entries: draft.entries, state: draft.state, faults: draft.faults })
+}
+
+/// Tells whether a command may say something to the model, so that it matters with which configuration it
+/// is decided.
+#[must_use]
+pub fn may_tell(command: &Command) -> bool {
+    match command {
+        Command::Send { interrupt, .. } => *interrupt,
+        Command::Interrupt { .. }
+        | Command::Promote { .. }
+        | Command::SetGoal { .. }
+        | Command::EditGoal { .. }
+        | Command::ResumeGoal
+        | Command::SetMode(_) => true,
+        Command::Owned { action, .. } => match action {
+            OwnerAction::CommitSteering
+            | OwnerAction::FinishTurn { .. }
+            | OwnerAction::FinishInterruption { .. } => true,
+            OwnerAction::Prepare { .. }
+            | OwnerAction::Release { .. }
+            | OwnerAction::CommitStep { .. }
+            | OwnerAction::RecordResponse { .. }
+            | OwnerAction::CommitContext { .. }
+            | OwnerAction::GuardFiles { .. }
+            | OwnerAction::RecordHook { .. }
+            | OwnerAction::Settle { .. }
+            | OwnerAction::BeginRetry { .. }
+            | OwnerAction::Compact { .. }
+            | OwnerAction::FailCompaction { .. }
+            | OwnerAction::AwaitAction { .. }
+            | OwnerAction::CancelAction
+            | OwnerAction::Fail { .. } => false,
+        },
+        Command::Create { .. }
+        | Command::Fork { .. }
+        | Command::Import { .. }
+        | Command::Edit { .. }
+        | Command::Unqueue { .. }
+        | Command::SubmitToolResults { .. }
+        | Command::Answer { .. }
+        | Command::RequestCompaction
+        | Command::ClearContext
+        | Command::PauseGoal
+        | Command::ClearGoal
+        | Command::Configure(_)
+        | Command::Grant { .. }
+        | Command::Rename { .. }
+        | Command::Redact { .. }
+        | Command::Archive
+        | Command::Unarchive
+        | Command::Acquire { .. }
+        | Command::Reconcile => false,
+    }
 }
 
 fn apply(draft: &mut Draft, command: Command) -> Result<(), Refusal> {
     match command {
-        Command::Create { configuration, ephemeral, name, first } => {
-            user::create(draft, configuration, ephemeral, name, first)
+        Command::Create { configuration, ephemeral, name, mode, first } => {
+            user::create(draft, configuration, ephemeral, name, mode, first)
         }
         Command::Fork { parent } => user::detach(draft, |at, results| Fact::Forked { parent, at, results }),
         Command::Import { origin } => {
             user::detach(draft, |at, results| Fact::Imported { origin, at, results })
         }
-        Command::Send { text, interrupt } => user::send(draft, text, interrupt),
-        Command::Edit { target, text } => user::edit(draft, target, text),
+        Command::Send { message, interrupt } => user::send(draft, message, interrupt),
+        Command::Edit { target, message } => user::edit(draft, target, message),
         Command::Unqueue { message } => user::unqueue(draft, message),
         Command::Promote { message } => user::promote(draft, message),
         Command::Interrupt { drop_queue } => user::interrupt(draft, drop_queue),
@@ -59,17 +135,15 @@ fn apply(draft: &mut Draft, command: Command) -> Result<(), Refusal> {
         Command::Answer { call, answer, remember } => user::answer(draft, call, answer, remember),
         Command::RequestCompaction => user::request_compaction(draft),
         Command::ClearContext => draft.push(Fact::Cleared, None),
-        Command::SetGoal { id, objective, budget, checks } => {
-            goal::set(draft, id, &objective, budget, checks)
+        Command::SetGoal { id, objective, terms } => goal::set(draft, id, &objective, terms),
+        Command::EditGoal { objective, budget, checks, protected } => {
+            goal::edit(draft, objective, budget, checks, protected)
         }
-        Command::EditGoal { objective, budget, checks } => goal::edit(draft, objective, budget, checks),
         Command::PauseGoal => goal::pause(draft),
         Command::ResumeGoal => goal::resume(draft),
         Command::ClearGoal => goal::clear(draft),
         Command::SetMode(mode) => goal::set_mode(draft, mode),
-        Command::Configure(configuration) => {
-            draft.push(Fact::Configured, Some(Payload::new(Content::Configuration { configuration })))
-        }
+        Command::Configure(configuration) => user::configure(draft, configuration),
         Command::Grant { tool } => user::grant(draft, tool),
         Command::Rename { name } => user::rename(draft, name),
         Command::Redact { entry } => user::redact(draft, entry),
@@ -160,6 +234,7 @@ fn permits_owner(action: &OwnerAction, status: Status) -> bool {
         | OwnerAction::RecordResponse { .. }
         | OwnerAction::CommitContext { .. }
         | OwnerAction::CommitSteering
+        | OwnerAction::GuardFiles { .. }
         | OwnerAction::RecordHook { .. }
         | OwnerAction::BeginRetry { .. }
         | OwnerAction::Compact { .. }
@@ -177,7 +252,9 @@ fn possible(standing: Standing) -> &'static str {
     match standing {
         Standing::Nothing => "it must be created first",
         Standing::Archived => "bring it back first, with `longhaul archive --undo`",
-        Standing::Is(Status::Waiting) => "send it a message or set a goal",
+        Standing::Is(Status::Waiting) => {
+            "send it a message with `longhaul send`, or set a goal with `longhaul goal set`"
+        }
         Standing::Is(Status::Running) => "wait for it, queue a message, or interrupt it",
         Standing::Is(Status::Interrupting) => "wait until it has stopped",
         Standing::Is(Status::RequiresAction) => "answer the open calls, or interrupt it",
@@ -201,6 +278,9 @@ struct Draft {
     entries: Vec<Entry>,
     now: Timestamp,
     by: Actor,
+    /// What the session runs with; `None`: nothing is known of it, as when it was redacted.
+    configuration: Option<Arc<Configuration>>,
+    faults: Vec<Fault>,
 }
 
 impl Draft {
@@ -219,6 +299,16 @@ impl Draft {
         self.state = evolve(std::mem::take(&mut self.state), &record);
         self.entries.push(Entry { record, content });
         Ok(())
+    }
+
+    /// Renders what the model is told.
+    fn say(&mut self, render: impl FnOnce(&Prompts) -> Rendered) -> String {
+        let rendered = match &self.configuration {
+            Some(configuration) => render(&configuration.prompts),
+            None => render(&Prompts::default()),
+        };
+        self.faults.extend(rendered.fault);
+        rendered.text
     }
 
     fn push_items(&mut self, fact: Fact, items: Vec<Item>) -> Result<(), Refusal> {
@@ -243,32 +333,33 @@ fn charge(state: &SessionState, spend: Spend) -> Charge {
 }
 
 /// Decides how a turn that ends with this cost and verdict goes on: the budget that limits its goal,
-/// what comes next, and what the model is told.
+/// what comes next, and what the model is told. A hard budget limits it without being reached.
 fn after_turn(
-    state: &SessionState,
+    draft: &mut Draft,
     charge: &Charge,
     verdict: &TurnVerdict,
+    hard: Option<BudgetKind>,
 ) -> (Option<BudgetKind>, Next, Option<Item>) {
-    let mut after = state.clone();
+    let mut after = draft.state.clone();
     after.charge(charge);
     after.judge(verdict);
     let active = after.goal.as_ref().filter(|goal| goal.status == GoalStatus::Active);
-    let limited = active.and_then(|goal| goal.budget.reached(&goal.used));
-    after.limit(limited);
-    let (next, told) = next(&after);
+    let limited = active.and_then(|goal| hard.or(goal.budget.reached(&goal.used)));
+    after.limit(limited, hard.is_some());
+    let (next, told) = next(draft, &after);
     (limited, next, told)
 }
 
 /// Decides what comes after a turn, in a state in which the turn is over: the queue, else the goal, else rest.
 ///
 /// Also returns what the model is told, if its goal goes on.
-fn next(state: &SessionState) -> (Next, Option<Item>) {
+fn next(draft: &mut Draft, state: &SessionState) -> (Next, Option<Item>) {
     if let Some(message) = state.queue.first() {
         return (Next::Promote(*message), None);
     }
     match &state.goal {
         Some(goal) if state.goal_continues() => {
-            let text = continuation_text(goal);
+            let text = draft.say(|prompts| prompts.continuation(goal));
             (Next::Continue, Some(Item::Steering { reason: SteeringReason::Continuation, text }))
         }
         Some(_) | None => (Next::Rest, None),

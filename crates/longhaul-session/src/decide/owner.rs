@@ -2,13 +2,14 @@
 
 use super::user::{answer_all, facts, finish_interruption, items};
 use super::{Draft, after_turn, charge};
-use crate::command::{Basis, Cut, OwnerAction, Ran, Refusal, Step};
+use crate::command::{Basis, Cut, GoalStep, OwnerAction, Ran, Refusal, Step};
 use crate::entry::{CallFact, Charge, Content, Fact, FinishReason, ModelGoal, Payload, Place, TurnVerdict};
 use crate::failure::Failure;
-use crate::goal::{Goal, steering_text};
-use crate::id::{CallId, Epoch, Timestamp};
+use crate::goal::{GoalStatus, valid_objective};
+use crate::id::{CallId, EntryNo, Epoch, Timestamp};
 use crate::item::{Item, Outcome};
-use crate::state::{MAX_CALLS, MAX_RESPONSE_ID_BYTES, Newest, Origin, PendingCall};
+use crate::prompts::Prompts;
+use crate::state::{MAX_CALLS, MAX_KEPT_MESSAGES, MAX_RESPONSE_ID_BYTES, Newest, Origin, PendingCall};
 use crate::steering::SteeringReason;
 use crate::usage::Spend;
 
@@ -37,6 +38,7 @@ pub(super) fn apply(draft: &mut Draft, epoch: Epoch, action: OwnerAction) -> Res
             draft.push_items(Fact::Context { digest }, items)
         }
         OwnerAction::CommitSteering => commit_steering(draft),
+        OwnerAction::GuardFiles { goal, files } => super::goal::guard(draft, goal, files),
         OwnerAction::RecordHook { point, name, decision, items } => {
             if !items.is_empty() {
                 nothing_open(draft)?;
@@ -53,22 +55,14 @@ pub(super) fn apply(draft: &mut Draft, epoch: Epoch, action: OwnerAction) -> Res
             let failure = failure.bounded();
             draft.push(Fact::Retry { failure, retry, attempt, charge }, None)
         }
-        OwnerAction::Compact { basis, summary, keep_from, spend } => {
+        OwnerAction::Compact { basis, summary, keep_from, kept, spend } => {
             still_valid(draft, basis)?;
-            nothing_open(draft)?;
-            if summary.trim().is_empty() {
-                return Err(Refusal::Invalid("the summary is empty"));
-            }
-            if keep_from < draft.state.context_from || keep_from > draft.state.head + 1 {
-                return Err(Refusal::Invalid("what is to be kept is not in the present context"));
-            }
-            let charge = charge(&draft.state, spend);
-            draft.push_items(Fact::Compacted { keep_from, charge }, vec![Item::Summary { text: summary }])
+            compact(draft, summary, keep_from, kept, spend)
         }
-        OwnerAction::FailCompaction { basis, failure, spend } => {
+        OwnerAction::FailCompaction { basis, failure, spend, automatic_off } => {
             still_valid(draft, basis)?;
-            let charge = charge(&draft.state, spend);
-            draft.push(Fact::CompactionFailed { failure: failure.bounded(), charge }, None)
+            let (failure, charge) = (failure.bounded(), charge(&draft.state, spend));
+            draft.push(Fact::CompactionFailed { failure, charge, automatic_off }, None)
         }
         OwnerAction::AwaitAction { deadlines } => await_action(draft, deadlines),
         OwnerAction::CancelAction => cancel_action(draft),
@@ -94,6 +88,32 @@ fn still_valid(draft: &Draft, basis: Basis) -> Result<(), Refusal> {
 
 fn nothing_open(draft: &Draft) -> Result<(), Refusal> {
     if draft.state.pending.is_empty() { Ok(()) } else { Err(Refusal::Invalid("there are open calls")) }
+}
+
+/// What is kept is in the present context, and shown whole.
+fn compact(
+    draft: &mut Draft,
+    summary: String,
+    keep_from: EntryNo,
+    kept: Vec<EntryNo>,
+    spend: Spend,
+) -> Result<(), Refusal> {
+    nothing_open(draft)?;
+    if summary.trim().is_empty() {
+        return Err(Refusal::Invalid("the summary is empty"));
+    }
+    let state = &draft.state;
+    let in_context = |n: &EntryNo| *n >= state.context_from || state.kept.contains(n);
+    let from_context = (state.context_from..=state.head + 1).contains(&keep_from);
+    if !from_context || keep_from <= state.pruned_to || !kept.iter().all(|n| in_context(n) && *n < keep_from)
+    {
+        return Err(Refusal::Invalid("what is to be kept is not in the present context"));
+    }
+    if kept.len() > MAX_KEPT_MESSAGES {
+        return Err(Refusal::Invalid("more messages are to be kept than a state may hold"));
+    }
+    let charge = charge(state, spend);
+    draft.push_items(Fact::Compacted { keep_from, kept, charge }, vec![Item::Summary { text: summary }])
 }
 
 fn release(draft: &mut Draft, epoch: Epoch, not_started: Vec<CallId>) -> Result<(), Refusal> {
@@ -124,6 +144,9 @@ fn commit_step(
                 ));
             }
             valid_calls(&items, &calls)?;
+            if !(draft.state.pruned_to..=draft.state.head).contains(&measured.pruned_to) {
+                return Err(Refusal::Invalid("what was pruned once stays pruned"));
+            }
             let fact = Fact::ModelStep { calls, charge, measured, finish, response_id, timing };
             draft.push_items(fact, items)
         }
@@ -152,7 +175,7 @@ fn commit_tools(
     draft: &mut Draft,
     epoch: Epoch,
     mut results: Vec<Ran>,
-    goal: Option<ModelGoal>,
+    goal: Option<GoalStep>,
     charge: Charge,
 ) -> Result<(), Refusal> {
     if results.is_empty() {
@@ -168,24 +191,38 @@ fn commit_tools(
     }
     valid_model_goal(draft, goal.as_ref())?;
     results.sort_by_key(|ran| place(&ran.result.call));
+    let goal = goal.map(|step| step.change);
     let fact = Fact::ToolStep { results: facts(&results), charge, goal };
     draft.push_items(fact, items(results))
 }
 
-/// The model may set a goal where there is none to finish, and may end the one there is.
-fn valid_model_goal(draft: &Draft, change: Option<&ModelGoal>) -> Result<(), Refusal> {
-    let unfinished = draft.state.goal.as_ref().is_some_and(Goal::is_unfinished);
-    match change {
-        None => Ok(()),
-        Some(ModelGoal::Created(_)) if unfinished => Err(Refusal::Invalid("the goal there is is unfinished")),
-        Some(ModelGoal::Created(_)) if draft.state.ephemeral => {
+/// The model may set a goal where there is none to finish, and may end the one there is: the one it was told
+/// of and that was judged.
+fn valid_model_goal(draft: &Draft, step: Option<&GoalStep>) -> Result<(), Refusal> {
+    let Some(GoalStep { terms, change }) = step else { return Ok(()) };
+    let unfinished = draft.state.goal.as_ref().filter(|goal| goal.is_unfinished());
+    match (change, unfinished) {
+        (ModelGoal::Created(_), Some(_)) => Err(Refusal::Invalid("the goal there is is unfinished")),
+        (ModelGoal::Created(_), None) if draft.state.ephemeral || draft.state.without_goals => {
             Err(Refusal::Invalid("an ephemeral session cannot have a goal"))
         }
-        Some(ModelGoal::Created(_)) => Ok(()),
-        Some(ModelGoal::Completed | ModelGoal::Blocked(_)) if unfinished => Ok(()),
-        Some(ModelGoal::Completed | ModelGoal::Blocked(_)) => {
+        (ModelGoal::Created(goal), None) => {
+            let sound = valid_objective(&goal.objective).as_ref() == Some(&goal.objective);
+            let sound = sound && !goal.budget.has_zero() && goal.status == GoalStatus::Active;
+            if sound { Ok(()) } else { Err(Refusal::Invalid("the goal is not one that can be set")) }
+        }
+        (ModelGoal::Completed | ModelGoal::Blocked(_), None) => {
             Err(Refusal::Invalid("there is no unfinished goal"))
         }
+        (ModelGoal::Completed | ModelGoal::Blocked(_), Some(goal))
+            if *terms != Some(goal.terms()) || draft.state.steering_due.objective_changed =>
+        {
+            Err(Refusal::Invalid("the goal is no longer the one that was judged"))
+        }
+        (ModelGoal::Blocked(_), Some(goal)) if goal.status != GoalStatus::Active => {
+            Err(Refusal::Invalid("the goal is not being worked on"))
+        }
+        (ModelGoal::Completed | ModelGoal::Blocked(_), Some(_)) => Ok(()),
     }
 }
 
@@ -204,9 +241,23 @@ fn commit_steering(draft: &mut Draft) -> Result<(), Refusal> {
     }
     let budget = draft.state.budget_steering();
     let objective_changed = draft.state.steering_due.objective_changed;
-    let text = steering_text(draft.state.goal.as_ref(), budget, objective_changed);
-    let reason = budget.map_or(SteeringReason::ObjectiveChanged, SteeringReason::BudgetSpent);
-    let fact = Fact::Steering { budget, objective_changed };
+    let goal_recalled = draft.state.recall_is_due();
+    let (goal, mut texts) = (draft.state.goal.clone(), Vec::new());
+    match &goal {
+        Some(goal) if objective_changed => texts.push(draft.say(|prompts| prompts.objective_changed(goal))),
+        Some(goal) if goal_recalled => texts.push(draft.say(|prompts| prompts.goal_recalled(goal))),
+        Some(_) => {}
+        None => texts.push(draft.say(Prompts::goal_removed)),
+    }
+    if let (Some(kind), Some(goal)) = (budget, &goal) {
+        texts.push(draft.say(|prompts| prompts.budget_spent(goal, kind)));
+    }
+    let reason = match budget {
+        Some(kind) => SteeringReason::BudgetSpent(kind),
+        None if objective_changed => SteeringReason::ObjectiveChanged,
+        None => SteeringReason::GoalRecalled,
+    };
+    let (fact, text) = (Fact::Steering { budget, objective_changed, goal_recalled }, texts.join("\n\n"));
     draft.push_items(fact, vec![Item::Steering { reason, text }])
 }
 
@@ -242,7 +293,8 @@ fn finish_turn(draft: &mut Draft, reason: FinishReason, spend: Spend) -> Result<
     }
     let charge = charge(&draft.state, spend);
     let verdict = verdict(draft);
-    let (limited, next, told) = after_turn(&draft.state, &charge, &verdict);
+    let hard = if let FinishReason::HardBudget(kind) = reason { Some(kind) } else { None };
+    let (limited, next, told) = after_turn(draft, &charge, &verdict, hard);
     let fact = Fact::TurnFinished { reason, charge, verdict, limited, next };
     draft.push_items(fact, told.into_iter().collect())
 }

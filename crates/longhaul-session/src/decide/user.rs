@@ -1,14 +1,18 @@
 //! What people, programs and claiming workers may ask: everything that needs no proof of ownership.
 
+use std::sync::Arc;
+
 use super::{Draft, after_turn};
 use crate::agent::Configuration;
 use crate::command::{Answer, First, Ran, Refusal};
 use crate::context::UserMessage;
-use crate::entry::{Charge, Content, Fact, Payload, Place, ResultFact, TurnVerdict};
-use crate::goal::GoalStatus;
+use crate::entry::{Charge, Content, Fact, Mode, Payload, Place, ResultFact, TurnVerdict};
+use crate::goal::{BudgetKind, Goal, GoalStatus};
 use crate::id::{CallId, EntryNo, WorkerId};
-use crate::item::{Item, Outcome, ToolResult};
-use crate::state::{MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, Owner, PendingCall, Status};
+use crate::item::{Item, Message, Outcome, ToolResult};
+use crate::state::{
+    MAX_FILES, MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, Owner, PendingCall, SessionState, Status,
+};
 use crate::usage::Usage;
 
 pub(super) fn create(
@@ -16,22 +20,39 @@ pub(super) fn create(
     configuration: Box<Configuration>,
     ephemeral: bool,
     name: Option<String>,
+    mode: Mode,
     first: First,
 ) -> Result<(), Refusal> {
     valid_name(name.as_deref())?;
+    draft.configuration = Some(Arc::from(configuration.clone()));
+    let without_goals = configuration.without_goals;
     let content = Payload::new(Content::Configuration { configuration });
-    draft.push(Fact::Created { ephemeral, name }, Some(content))?;
+    draft.push(Fact::Created { ephemeral, without_goals, name }, Some(content))?;
+    if mode != draft.state.mode {
+        super::goal::set_mode(draft, mode)?;
+    }
     match first {
         First::Nothing => Ok(()),
-        First::Message(text) => message(draft, Fact::Message, text),
-        First::Goal { id, objective, budget, checks } => {
-            super::goal::set(draft, id, &objective, budget, checks)
-        }
+        First::Message(said) => say(draft, Fact::Message, said),
+        First::Goal { id, objective, terms } => super::goal::set(draft, id, &objective, terms),
     }
 }
 
-fn message(draft: &mut Draft, fact: Fact, text: String) -> Result<(), Refusal> {
-    draft.push_items(fact, vec![Item::User { text }])
+/// A session keeps the goal it has: goals are switched off where there is none to be forgotten.
+pub(super) fn configure(draft: &mut Draft, configuration: Box<Configuration>) -> Result<(), Refusal> {
+    let without_goals = configuration.without_goals;
+    if without_goals && draft.state.goal.as_ref().is_some_and(Goal::is_unfinished) {
+        return Err(Refusal::Invalid("the session has a goal; remove it before goals are switched off"));
+    }
+    let content = Payload::new(Content::Configuration { configuration });
+    draft.push(Fact::Configured { without_goals }, Some(content))
+}
+
+fn say(draft: &mut Draft, fact: Fact, said: Message) -> Result<(), Refusal> {
+    if said.files.len() > MAX_FILES {
+        return Err(Refusal::TooManyFiles { count: said.files.len() });
+    }
+    draft.push_items(fact, said.into_items())
 }
 
 /// Makes a copied log a session of its own, in which nothing of the original is under way.
@@ -43,15 +64,15 @@ pub(super) fn detach(
     draft.push_items(fact(draft.state.head, facts(&answers)), items(answers))
 }
 
-pub(super) fn send(draft: &mut Draft, text: String, interrupting: bool) -> Result<(), Refusal> {
+pub(super) fn send(draft: &mut Draft, said: Message, interrupting: bool) -> Result<(), Refusal> {
     let status = draft.state.status;
     if matches!(status, Status::Waiting | Status::Failed) && draft.state.queue.is_empty() {
-        return message(draft, Fact::Message, text);
+        return say(draft, Fact::Message, said);
     }
     if draft.state.queue.len() >= MAX_QUEUE {
         return Err(Refusal::QueueFull);
     }
-    message(draft, Fact::Queued, text)?;
+    say(draft, Fact::Queued, said)?;
     match status {
         Status::Failed => {
             let head = draft.state.queue[0];
@@ -65,12 +86,12 @@ pub(super) fn send(draft: &mut Draft, text: String, interrupting: bool) -> Resul
 }
 
 /// The evidence that the entry is a message still in history holds as long as history has not changed.
-pub(super) fn edit(draft: &mut Draft, target: UserMessage, text: String) -> Result<(), Refusal> {
+pub(super) fn edit(draft: &mut Draft, target: UserMessage, said: Message) -> Result<(), Refusal> {
     let message = target.entry();
     if target.as_of() < draft.state.history_at || message <= draft.state.boundary {
         return Err(Refusal::NotEditable(message));
     }
-    draft.push_items(Fact::Edited { message }, vec![Item::User { text }])
+    say(draft, Fact::Edited { message }, said)
 }
 
 pub(super) fn unqueue(draft: &mut Draft, message: EntryNo) -> Result<(), Refusal> {
@@ -124,7 +145,7 @@ pub(super) fn finish_interruption(
     partial: Vec<Item>,
     charge: Charge,
 ) -> Result<(), Refusal> {
-    let (limited, next, told) = after_turn(&draft.state, &charge, &TurnVerdict::None);
+    let (limited, next, told) = after_turn(draft, &charge, &TurnVerdict::None, None);
     let (results, partial_kept) = (facts(&answers), !partial.is_empty());
     let fact = Fact::Interrupted { results, partial: partial_kept, charge, limited, next };
     draft.push_items(fact, items(answers).into_iter().chain(partial).chain(told).collect())
@@ -221,7 +242,18 @@ pub(super) fn acquire(
     }
     let estimate = if lost.is_some() { estimate } else { Usage::default() };
     let epoch = draft.state.epoch + 1;
-    draft.push(Fact::Acquired { worker, epoch, lost: lost.is_some(), estimate }, None)
+    let crossed = crossed_by_loss(&draft.state, &estimate);
+    draft.push(Fact::Acquired { worker, epoch, lost: lost.is_some(), estimate, crossed }, None)
+}
+
+/// Returns the budget that a lost attempt uses up, if it has cost what it may have.
+fn crossed_by_loss(state: &SessionState, estimate: &Usage) -> Option<BudgetKind> {
+    let paying = state.pays_for_loss();
+    let goal =
+        state.goal.as_ref().filter(|goal| paying == Some(goal.id) && goal.status == GoalStatus::Active)?;
+    let mut used = goal.used;
+    used.add_estimate(estimate);
+    goal.budget.reached(&used).filter(|kind| *kind != BudgetKind::Continuations)
 }
 
 /// Answers all these calls without running any.

@@ -8,13 +8,13 @@ use longhaul_session::failure::FailureClass;
 use longhaul_session::id::{CallId, EntryNo};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::state::{
-    MAX_CALLS, MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, MAX_RESPONSE_ID_BYTES, Origin, Status,
+    MAX_CALLS, MAX_FILES, MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, MAX_RESPONSE_ID_BYTES, Origin, Status,
 };
 use longhaul_session::usage::Spend;
 
 use crate::driver::{
     Session, acquire, call, configuration, failure, finish, ids, model_step, ran, result, retry, send,
-    session_id, worker,
+    session_id, with_files, worker,
 };
 
 fn interrupted(cut: Cut) -> OwnerAction {
@@ -27,7 +27,7 @@ fn answer(id: &str, answer: Answer) -> Command {
 
 fn edit(session: &Session) -> Command {
     let target = session.context.last_user_message().expect("a person has spoken");
-    Command::Edit { target, text: "better".to_owned() }
+    Command::Edit { target, message: "better".into() }
 }
 
 #[test]
@@ -49,6 +49,20 @@ fn a_full_queue_refuses_and_changes_nothing() {
     }
     assert_eq!((session.state.queue.len(), session.refusal(send("more"))), (MAX_QUEUE, Refusal::QueueFull));
     session.run(Command::Unqueue { message: session.state.queue[0] }).send("more");
+}
+
+#[test]
+fn a_message_with_too_many_files_is_refused_wherever_it_is_said() {
+    let mut session = Session::created();
+    let names = vec!["a.png"; MAX_FILES + 1];
+    let refused = Refusal::TooManyFiles { count: MAX_FILES + 1 };
+    let say = |names: &[&str]| Command::Send { message: with_files("look", names), interrupt: false };
+    assert_eq!(session.refusal(say(&names)), refused);
+    session.run(say(&names[1..])).acquire().prepare();
+    assert_eq!(session.refusal(say(&names)), refused, "it would wait in the queue");
+    let target = session.context.last_user_message().unwrap();
+    let edit = Command::Edit { target, message: with_files("look", &names) };
+    assert_eq!(session.refusal(edit), refused);
 }
 
 #[test]
@@ -451,7 +465,12 @@ fn a_response_is_picked_up_by_the_attempt_after_a_network_failure_and_by_no_othe
     }
     let mut unsummarised = begun();
     let (basis, failure) = (unsummarised.basis(), failure(FailureClass::Server));
-    unsummarised.own(OwnerAction::FailCompaction { basis, failure, spend: Spend::default() });
+    unsummarised.own(OwnerAction::FailCompaction {
+        basis,
+        failure,
+        spend: Spend::default(),
+        automatic_off: false,
+    });
     let mut reconfigured = begun();
     reconfigured.run(Command::Configure(Box::new(configuration())));
     for session in [unsummarised, reconfigured] {
@@ -484,7 +503,7 @@ fn an_edit_keeps_the_queue_and_makes_work_under_way_obsolete() {
 #[test]
 fn an_edit_of_a_message_leaves_the_results_an_interruption_put_before_it() {
     let mut session = Session::running();
-    session.model(&[call("a")]).run(Command::Send { text: "now".to_owned(), interrupt: true });
+    session.model(&[call("a")]).run(Command::Send { message: "now".into(), interrupt: true });
     session.own(interrupted(Cut::default()));
     session.run(edit(&session));
     assert_eq!((session.outcomes("a"), session.broken_pairing()), (vec![Outcome::NotRun], None));
@@ -505,6 +524,7 @@ fn a_compaction_needs_a_summary_and_something_to_compact() {
         basis: session.basis(),
         summary: " \n".to_owned(),
         keep_from: 2,
+        kept: Vec::new(),
         spend: Spend::default(),
     };
     assert_eq!(session.refusal(session.owned(compact)), Refusal::Invalid("the summary is empty"));
@@ -512,7 +532,7 @@ fn a_compaction_needs_a_summary_and_something_to_compact() {
     session.clone().compact_from(session.state.context_from);
     for keep_from in [session.state.boundary - 1, session.state.head + 2] {
         let (basis, summary, spend) = (session.basis(), "summary".to_owned(), Spend::default());
-        let outside = OwnerAction::Compact { basis, summary, keep_from, spend };
+        let outside = OwnerAction::Compact { basis, summary, keep_from, kept: Vec::new(), spend };
         assert!(matches!(session.refusal(session.owned(outside)), Refusal::Invalid(_)));
     }
     session.finish();

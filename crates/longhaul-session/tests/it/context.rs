@@ -5,10 +5,10 @@ use longhaul_session::agent::Previous;
 use longhaul_session::command::{Command, Cut, OwnerAction, Step};
 use longhaul_session::context::Needed;
 use longhaul_session::id::{Digest, EntryNo};
-use longhaul_session::item::{Item, Outcome};
+use longhaul_session::item::{Attachment, Item, Outcome};
 use longhaul_session::usage::Spend;
 
-use crate::driver::{Session, call, configuration, context_of, ids, model_step, read_back, send};
+use crate::driver::{Session, call, configuration, context_of, ids, model_step, read_back, send, with_files};
 
 fn texts(session: &Session) -> Vec<String> {
     session.context.items().iter().map(|(_, item)| text(item)).collect()
@@ -24,7 +24,8 @@ fn text(item: &Item) -> String {
         Item::Summary { text } => format!("summary: {text}"),
         Item::ContextFile { path, .. } => format!("file {path}"),
         Item::Steering { .. } => "steering".to_owned(),
-        Item::File { .. } => "a file".to_owned(),
+        Item::Attachment(file) => format!("given {}", file.name),
+        Item::File { .. } => unreachable!("only requests hold a file's bytes"),
         Item::Opaque { .. } => "opaque".to_owned(),
         Item::Redacted => "redacted".to_owned(),
     }
@@ -69,14 +70,42 @@ fn an_edit_replaces_the_message_and_keeps_files_that_came_after_it() {
     let file = Item::ContextFile { path: "AGENTS.md".to_owned(), digest, text: String::new() };
     session.own(OwnerAction::CommitContext { items: vec![file], digest }).model(&[]);
     let target = session.context.last_user_message().unwrap();
-    session.run(Command::Edit { target, text: "better".to_owned() });
+    session.run(Command::Edit { target, message: "better".into() });
     assert_eq!(texts(&session), ["file AGENTS.md", "user: better"]);
 }
 
 #[test]
-fn a_request_goes_on_from_the_newest_answer_until_something_before_it_changes() {
+fn files_come_and_go_with_their_message() {
     let mut session = Session::running();
-    let previous = |session: &Session| session.context.request().previous;
+    let message = with_files("look", &["a.png", "b.png"]);
+    session.run(Command::Send { message, interrupt: false });
+    assert_eq!(texts(&session), ["user: begin"], "it waits in the queue with its files");
+    session.model(&[]).finish();
+    assert_eq!(texts(&session)[2..], ["user: look", "given a.png", "given b.png"]);
+    let target = session.context.last_user_message().unwrap();
+    let names = |files: Vec<Attachment>| files.into_iter().map(|file| file.name).collect::<Vec<_>>();
+    assert_eq!(names(session.context.files(target)), ["a.png", "b.png"]);
+    session.run(Command::Edit { target, message: with_files("look again", &["c.png"]) });
+    assert_eq!(texts(&session)[2..], ["user: look again", "given c.png"]);
+    session.context = read_back(&session.entries, &session.state);
+    assert_eq!(texts(&session)[2..], ["user: look again", "given c.png"]);
+}
+
+#[test]
+fn a_text_counts_for_its_length_and_a_picture_for_what_providers_charge() {
+    let sized = |media_type: &str| {
+        let mut file = with_files("", &["a"]).files.remove(0);
+        (file.media_type, file.bytes) = (media_type.to_owned(), 100_000);
+        Item::Attachment(file).text_bytes()
+    };
+    assert_eq!((sized("text/plain"), sized("application/json")), (100_000, 100_000));
+    assert_eq!((sized("image/png"), sized("application/pdf")), (6_000, 6_000));
+}
+
+#[test]
+fn a_request_goes_on_from_the_newest_answer_until_something_before_it_changes() {
+    let mut session = chained();
+    let previous = |session: &Session| session.context.request().previous.clone();
     assert_eq!(previous(&session), None);
     answer(&mut session, "r1").finish();
     session.send("and now?");
@@ -84,23 +113,32 @@ fn a_request_goes_on_from_the_newest_answer_until_something_before_it_changes() 
     assert_eq!(session.context.items().len(), 3);
     let mut edited = session.clone();
     let target = edited.context.last_user_message().unwrap();
-    edited.run(Command::Edit { target, text: "better".to_owned() });
+    edited.run(Command::Edit { target, message: "better".into() });
     assert_eq!(previous(&edited), None);
-    session.run(Command::Redact { entry: 2 });
+    session.run(Command::Redact { entry: 3 });
     assert_eq!(previous(&session), None);
     assert_eq!(read_back(&session.entries, &session.state).request().previous, None);
 }
 
 #[test]
 fn a_request_does_not_go_on_from_an_answer_to_what_was_redacted_meanwhile() {
-    let mut session = Session::running();
-    session.run(Command::Redact { entry: 2 });
+    let mut session = chained();
+    session.run(Command::Redact { entry: 3 });
     answer(&mut session, "r1").finish();
     session.send("and now?").acquire();
     assert_eq!(session.context.request().previous, None);
     assert_eq!(read_back(&session.entries, &session.state).request().previous, None);
     answer(&mut session, "r2");
-    assert_eq!(session.context.request().previous.map(|it| it.response_id), Some("r2".to_owned()));
+    assert_eq!(session.context.request().previous.as_ref().map(|it| &*it.response_id), Some("r2"));
+}
+
+/// A session under way whose provider keeps the conversation.
+fn chained() -> Session {
+    let mut session = Session::created();
+    let mut chained = configuration();
+    chained.model.chain = true;
+    session.run(Command::Configure(Box::new(chained))).send("begin").acquire().prepare();
+    session
 }
 
 /// Commits an answer that its provider has named.
@@ -212,8 +250,8 @@ fn a_request_extends_the_one_before_it() {
     for step in 0..3 {
         let now = session.context.request();
         assert_eq!(
-            (now.system, &now.items[..before.items.len()]),
-            (before.system, &before.items[..]),
+            (&now.system, &now.items[..before.items.len()]),
+            (&before.system, &before.items[..]),
             "{step}"
         );
         before = session.context.request();

@@ -6,13 +6,14 @@ use longhaul_session::agent::{Configuration, Limits, ModelChoice, ToolSpec};
 use longhaul_session::command::{Basis, Command, Cut, First, OwnerAction, Ran, Refusal, Step};
 use longhaul_session::context::{Context, Needed};
 use longhaul_session::decide::decide;
-use longhaul_session::entry::{CallFact, Entry, Fact, FinishReason, Measured, Place, Record, Timing};
+use longhaul_session::entry::{CallFact, Entry, Fact, FinishReason, Measured, Mode, Place, Record, Timing};
 use longhaul_session::evolve::evolve;
 use longhaul_session::failure::{Failure, FailureClass, Retry};
-use longhaul_session::goal::{Budget, Goal};
+use longhaul_session::goal::{Budget, Goal, Terms};
 use longhaul_session::id::{CallId, Digest, EntryNo, GoalId, SessionId, Timestamp, WorkerId};
-use longhaul_session::item::{EffectClass, Item, Outcome, ToolCall, ToolResult};
+use longhaul_session::item::{Attachment, EffectClass, Item, Message, Outcome, ToolCall, ToolResult};
 use longhaul_session::owed::{View, Work, owed};
+use longhaul_session::prompts::Prompts;
 use longhaul_session::state::{Owner, SessionState};
 use longhaul_session::usage::{Spend, Usage};
 use uuid::Uuid;
@@ -147,7 +148,7 @@ impl Session {
 
     pub(crate) fn compact_from(&mut self, keep_from: EntryNo) -> &mut Self {
         let (basis, summary, spend) = (self.basis(), "What was done.".to_owned(), self.spend(0));
-        self.own(OwnerAction::Compact { basis, summary, keep_from, spend })
+        self.own(OwnerAction::Compact { basis, summary, keep_from, kept: Vec::new(), spend })
     }
 
     pub(crate) fn finish(&mut self) -> &mut Self {
@@ -235,19 +236,23 @@ pub(crate) fn read_back(entries: &[Entry], state: &SessionState) -> Context {
     let at = |n: EntryNo| &entries[usize::try_from(n).expect("a test's log is short") - 1];
     let needed = Needed::of(state);
     let range: Vec<&Entry> = needed.range.clone().map(at).collect();
-    let records: Vec<&Record> = range.iter().map(|entry| &entry.record).collect();
+    let kept = needed.kept.iter().map(|n| at(*n));
+    let records: Vec<&Record> = kept.chain(range.iter().copied()).map(|entry| &entry.record).collect();
     let mut before = needed.promoted_before(&records);
-    before.extend(&needed.single);
+    before.extend(needed.single.iter().chain(&needed.kept));
     before.sort_unstable();
+    before.dedup();
     let mut context = Context::default();
-    before.into_iter().for_each(|n| context.apply_single(at(n)));
+    for n in before {
+        if needed.kept.contains(&n) { context.apply_kept(at(n)) } else { context.apply_single(at(n)) }
+    }
     range.into_iter().for_each(|entry| context.apply(entry));
     context
 }
 
 pub(crate) fn create(first: First, ephemeral: bool) -> Command {
     let configuration = Box::new(configuration());
-    Command::Create { configuration, ephemeral, name: None, first }
+    Command::Create { configuration, ephemeral, name: None, mode: Mode::Default, first }
 }
 
 pub(crate) fn configuration() -> Configuration {
@@ -259,7 +264,11 @@ pub(crate) fn configuration() -> Configuration {
         instructions: None,
         scope: Vec::new(),
         tools: Vec::new(),
+        prompts: Prompts::default(),
         limits: Limits::default(),
+        summariser: None,
+        goal: Terms::default(),
+        without_goals: false,
     }
 }
 
@@ -274,8 +283,19 @@ pub(crate) fn tool_spec() -> ToolSpec {
     }
 }
 
+/// A message with files of these names.
+pub(crate) fn with_files(text: &str, names: &[&str]) -> Message {
+    let file = |name: &&str| Attachment {
+        name: (*name).to_owned(),
+        media_type: "image/png".to_owned(),
+        bytes: 8,
+        digest: Digest::of(name.as_bytes()),
+    };
+    Message { text: text.to_owned(), files: names.iter().map(file).collect() }
+}
+
 pub(crate) fn send(text: &str) -> Command {
-    Command::Send { text: text.to_owned(), interrupt: false }
+    Command::Send { message: text.into(), interrupt: false }
 }
 
 pub(crate) fn acquire(lost: Option<Owner>) -> Command {
@@ -283,11 +303,12 @@ pub(crate) fn acquire(lost: Option<Owner>) -> Command {
 }
 
 pub(crate) fn set_goal(id: u128, objective: &str, budget: Budget) -> Command {
-    Command::SetGoal { id: goal_id(id), objective: objective.to_owned(), budget, checks: Vec::new() }
+    let terms = Terms { budget, ..Terms::default() };
+    Command::SetGoal { id: goal_id(id), objective: objective.to_owned(), terms }
 }
 
 pub(crate) fn edit_budget(budget: Budget) -> Command {
-    Command::EditGoal { objective: None, budget: Some(budget), checks: None }
+    Command::EditGoal { objective: None, budget: Some(budget), checks: None, protected: None }
 }
 
 pub(crate) fn token_budget(tokens: u64) -> Budget {

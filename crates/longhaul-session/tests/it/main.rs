@@ -1,5 +1,6 @@
 //! The tests of the session machine, one module for each thing it promises.
 
+mod budgets;
 mod commands;
 mod context;
 mod driver;
@@ -7,8 +8,11 @@ mod goals;
 mod golden;
 mod log;
 mod owed;
+mod prices;
+mod prompts;
 mod properties;
 mod random;
 mod search;
 mod specimens;
 mod table;
+mod window;

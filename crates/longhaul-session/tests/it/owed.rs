@@ -4,7 +4,7 @@ use longhaul_session::agent::Limits;
 use longhaul_session::command::{Command, OwnerAction};
 use longhaul_session::entry::{CallFact, FinishReason, Place};
 use longhaul_session::failure::{FailureClass, retry_delay_ms};
-use longhaul_session::goal::Budget;
+use longhaul_session::goal::{Budget, BudgetKind};
 use longhaul_session::id::{CallId, Digest};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::owed::{View, Work};
@@ -19,9 +19,12 @@ const LIMITS: Limits = Limits {
     retry_for_goal_ms: 0,
     max_compaction_failures: 2,
     compact_above_tokens: 8_000,
+    retained_turns: 2,
+    retained_tokens: 2_000,
     model_call_ms: 0,
     model_first_part_ms: 1_000,
     model_idle_ms: 1_000,
+    check_ms: 1_000,
 };
 
 /// What is owed when the next request would have this size.
@@ -236,6 +239,28 @@ fn a_request_over_the_threshold_is_compacted_first_and_not_twice() {
 }
 
 #[test]
+fn a_summary_that_a_hard_budget_leaves_no_room_for_ends_the_turn() {
+    let without = |session: &Session, next_request_tokens: u64| {
+        let without_room_to_compact = Some(BudgetKind::Cost);
+        let view = View { without_room_to_compact, next_request_tokens, ..session.view() };
+        session.owed_with(&view, &LIMITS)
+    };
+    let ended = Work::FinishTurn(FinishReason::HardBudget(BudgetKind::Cost));
+    let mut session = Session::running();
+    session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
+    assert_eq!(without(&session, 8_000), Work::CallModel, "an answer has room");
+    assert_eq!(without(&session, 8_001), ended);
+    session.model(&[]);
+    assert_eq!(owed_at(&session, 8_001), Work::Compact);
+    assert_eq!(without(&session, 8_001), Work::FinishTurn(FinishReason::Complete));
+    session.finish().run(Command::RequestCompaction).acquire();
+    assert_eq!(without(&session, 0), ended);
+    retrying(&mut session, FailureClass::Network, 60_000);
+    assert_eq!(without(&session, 0), ended, "what has no room is not waited for");
+    assert!(matches!(session.owed(), Work::WaitUntil(_)));
+}
+
+#[test]
 fn an_overflow_the_provider_reports_is_compacted_whatever_the_estimate() {
     let mut session = Session::running();
     session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
@@ -300,5 +325,5 @@ fn a_servers_wish_wins_if_it_is_longer() {
 
 fn fail_compaction(session: &mut Session) {
     let (basis, failure, spend) = (session.basis(), failure(FailureClass::Network), Spend::default());
-    session.own(OwnerAction::FailCompaction { basis, failure, spend });
+    session.own(OwnerAction::FailCompaction { basis, failure, spend, automatic_off: false });
 }

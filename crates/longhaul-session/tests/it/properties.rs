@@ -254,6 +254,7 @@ fn spend_of(action: &OwnerAction) -> Option<Spend> {
         | OwnerAction::RecordResponse { .. }
         | OwnerAction::CommitContext { .. }
         | OwnerAction::CommitSteering
+        | OwnerAction::GuardFiles { .. }
         | OwnerAction::RecordHook { .. }
         | OwnerAction::AwaitAction { .. }
         | OwnerAction::CancelAction => None,

@@ -100,6 +100,7 @@ impl Driven {
             Work::Compact => compact(session, seed, spend),
             Work::Prepare => prepare(),
             Work::CommitSteering => OwnerAction::CommitSteering,
+            Work::GuardFiles => OwnerAction::GuardFiles { goal: session.goal().id, files: Vec::new() },
             Work::CommitContext => {
                 let digest = context_digest.expect("a context that differs was seen");
                 OwnerAction::CommitContext { items: vec![file(digest)], digest }
@@ -118,9 +119,9 @@ impl Driven {
             self.evidence.filter(|_| seed.how.is_multiple_of(4)).or(session.context.last_user_message());
         match seed.kind % 36 {
             0..6 => send("text"),
-            6..8 => Command::Send { text: "now".to_owned(), interrupt: true },
+            6..8 => Command::Send { message: "now".into(), interrupt: true },
             8..10 => match message {
-                Some(target) => Command::Edit { target, text: "better".to_owned() },
+                Some(target) => Command::Edit { target, message: "better".into() },
                 None => Command::Unarchive,
             },
             10 => Command::Unqueue { message: queued },
@@ -180,7 +181,12 @@ impl Driven {
                 OwnerAction::BeginRetry { basis, failure, retry, spend }
             }
             11 => compact(session, seed, spend),
-            12 => OwnerAction::FailCompaction { basis, failure, spend },
+            12 => OwnerAction::FailCompaction {
+                basis,
+                failure,
+                spend,
+                automatic_off: seed.how.is_multiple_of(2),
+            },
             13 => await_action(session, seed),
             14 => OwnerAction::CancelAction,
             15 => finish(spend),
@@ -291,14 +297,20 @@ fn cut(session: &Session, seed: Seed) -> Cut {
     Cut { finished: finished.into_iter().collect(), started }
 }
 
-/// A compaction that keeps a tail in which every result has its call, as a runner must choose it.
+/// A compaction that keeps what a runner would keep, or any tail in which every result has its call.
 fn compact(session: &Session, seed: Seed, spend: Spend) -> OwnerAction {
     let items = session.context.items();
     let starts: Vec<EntryNo> = items.iter().map(|(n, _)| *n).filter(|n| whole_from(session, *n)).collect();
     let end = session.state.head + 1;
-    let keep_from = pick(&starts, seed).filter(|_| seed.how.is_multiple_of(2)).unwrap_or(end);
+    let limits = Limits { compact_above_tokens: u64::from(seed.pick), ..Limits::default() };
+    let chosen = session.context.kept(&session.state, &limits);
+    let (keep_from, kept) = match seed.how % 4 {
+        0 => (pick(&starts, seed).unwrap_or(end), Vec::new()),
+        1 => (end, Vec::new()),
+        _ => (chosen.from, chosen.messages),
+    };
     let summary = if seed.how % 16 == 3 { " " } else { "summary" }.to_owned();
-    OwnerAction::Compact { basis: basis(session, seed), summary, keep_from, spend }
+    OwnerAction::Compact { basis: basis(session, seed), summary, keep_from, kept, spend }
 }
 
 fn whole_from(session: &Session, from: EntryNo) -> bool {

@@ -10,7 +10,7 @@ use longhaul_session::entry::{
 use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::goal::{Budget, BudgetKind, Goal, GoalUsage};
 use longhaul_session::id::{CallId, Digest, EntryNo, Timestamp};
-use longhaul_session::item::{EffectClass, FileSeen, Item, Outcome, ToolCall, ToolResult};
+use longhaul_session::item::{Attachment, EffectClass, FileSeen, Item, Outcome, ToolCall, ToolResult};
 use longhaul_session::steering::SteeringReason;
 use longhaul_session::usage::{Spend, Usage};
 
@@ -45,18 +45,24 @@ fn beginning() -> Vec<Specimen> {
         text: "Wrap up now.".to_owned(),
     };
     vec![
-        (Fact::Created { ephemeral: false, name: Some("a name".to_owned()) }, configuration()),
+        (
+            Fact::Created { ephemeral: false, without_goals: false, name: Some("a name".to_owned()) },
+            configuration(),
+        ),
         (Fact::Forked { parent: session_id(), at: 40, results: vec![fact_of_result()] }, answered()),
         (Fact::Imported { origin: session_id(), at: 40, results: vec![fact_of_result()] }, answered()),
         (Fact::Prepared, Some(prepared)),
-        (Fact::Configured, configuration()),
+        (Fact::Configured { without_goals: true }, configuration()),
         (Fact::Message, user()),
         (Fact::Queued, user()),
         (Fact::Unqueued { message: 7 }, None),
         (Fact::Promoted { message: 7 }, None),
         (Fact::Edited { message: 6 }, user()),
         (Fact::Context { digest: digest() }, Some(items([file]))),
-        (Fact::Steering { budget: Some(BudgetKind::Tokens), objective_changed: true }, Some(items([told]))),
+        (
+            Fact::Steering { budget: Some(BudgetKind::Tokens), objective_changed: true, goal_recalled: true },
+            Some(items([told])),
+        ),
     ]
 }
 
@@ -69,7 +75,7 @@ fn work() -> Vec<Specimen> {
             ..call("a")
         }],
         charge: charge(),
-        measured: Measured { input_tokens: 900, items: 4, bytes: 3_200 },
+        measured: Measured { input_tokens: 900, items: 4, bytes: 3_200, pruned_to: 2 },
         finish: "tool_use".to_owned(),
         response_id: Some("response 1".to_owned()),
         timing: Timing { first_part_ms: 300, total_ms: 1_200 },
@@ -94,8 +100,8 @@ fn work() -> Vec<Specimen> {
         (Fact::Awaiting { deadlines: vec![("a".into(), Timestamp(1_700_000_300_000))] }, None),
         (Fact::Answered { allowed: vec!["b".into()], results: vec![fact_of_result()] }, results()),
         (Fact::CompactionRequested, None),
-        (Fact::Compacted { keep_from: 9, charge: charge() }, Some(items([summary]))),
-        (Fact::CompactionFailed { failure: failure(), charge: charge() }, None),
+        (Fact::Compacted { keep_from: 9, kept: vec![2], charge: charge() }, Some(items([summary]))),
+        (Fact::CompactionFailed { failure: failure(), charge: charge(), automatic_off: true }, None),
         (Fact::Cleared, None),
     ]
 }
@@ -135,7 +141,8 @@ fn people() -> Vec<Specimen> {
         name: "guard".to_owned(),
         decision: "add context".to_owned(),
     };
-    let acquired = Fact::Acquired { worker: worker(), epoch: 3, lost: true, estimate: usage() };
+    let acquired =
+        Fact::Acquired { worker: worker(), epoch: 3, lost: true, estimate: usage(), crossed: None };
     let added = Item::Steering { reason: SteeringReason::Hook, text: "Mind the gap.".to_owned() };
     vec![
         (Fact::Goal { goal: Some(goal()), next: Some(Next::Continue) }, None),
@@ -157,12 +164,13 @@ fn items<const N: usize>(items: [Item; N]) -> Content {
 }
 
 fn user() -> Option<Content> {
-    let file = Item::File {
-        name: Some("plan.png".to_owned()),
+    let file = Attachment {
+        name: "plan.png".to_owned(),
         media_type: "image/png".to_owned(),
-        data: "iVBORw0KGgo=".to_owned(),
+        bytes: 8_192,
+        digest: digest(),
     };
-    Some(items([Item::User { text: "Say \"hé\"\n".to_owned() }, file]))
+    Some(items([Item::User { text: "Say \"hé\"\n".to_owned() }, Item::Attachment(file)]))
 }
 
 fn said() -> [Item; 5] {

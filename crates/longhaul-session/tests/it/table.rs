@@ -9,14 +9,14 @@ use longhaul_session::context::UserMessage;
 use longhaul_session::decide::{permit, standing};
 use longhaul_session::entry::{CallFact, FinishReason, Mode, Place};
 use longhaul_session::failure::FailureClass;
-use longhaul_session::goal::Budget;
+use longhaul_session::goal::{Budget, Terms};
 use longhaul_session::id::{CallId, Digest};
 use longhaul_session::item::{Item, Outcome};
 use longhaul_session::usage::Spend;
 
 use crate::driver::{
-    Session, acquire, call, configuration, create, edit_budget, failure, model_step, result, retry, send,
-    session_id, set_goal,
+    Session, acquire, call, configuration, create, edit_budget, failure, goal_id, model_step, result, retry,
+    send, session_id, set_goal,
 };
 
 #[test]
@@ -37,7 +37,7 @@ fn every_command_lands_where_the_table_says() {
 fn no_command_is_forgotten() {
     let names = all_names();
     let distinct: BTreeSet<&String> = names.iter().collect();
-    assert_eq!(names.len(), 43, "{names:?}");
+    assert_eq!(names.len(), 44, "{names:?}");
     assert_eq!(distinct.len(), names.len());
 }
 
@@ -105,7 +105,10 @@ fn states(at: Standing) -> Vec<Session> {
             free.own(OwnerAction::Release { not_started: vec![] });
             let fresh = with(&Session::created(), send("begin"));
             let unprepared = with(&fresh, acquire(None));
-            vec![with(&done, send("queued")), unprepared, model, tools, done, foreign, goal, free]
+            let terms = Terms { protected: vec!["tests".to_owned()], ..Terms::default() };
+            let objective = "objective".to_owned();
+            let guarded = with(&model, Command::SetGoal { id: goal_id(2), objective, terms });
+            vec![with(&done, send("queued")), unprepared, model, tools, done, foreign, goal, guarded, free]
         }
         Standing::Is(Interrupting) => {
             let stopping = with(&Session::running(), Command::Interrupt { drop_queue: false });
@@ -170,8 +173,10 @@ fn following(command: &Command, session: &Session) -> Option<Command> {
         Command::Create { .. } => Command::Fork { parent: session_id() },
         Command::Fork { .. } => Command::Import { origin: session_id() },
         Command::Import { .. } => send("text"),
-        Command::Send { interrupt: false, .. } => Command::Send { text: text(), interrupt: true },
-        Command::Send { interrupt: true, .. } => Command::Edit { target: message(session), text: text() },
+        Command::Send { interrupt: false, .. } => Command::Send { message: text().into(), interrupt: true },
+        Command::Send { interrupt: true, .. } => {
+            Command::Edit { target: message(session), message: text().into() }
+        }
         Command::Edit { .. } => Command::Unqueue { message: queued },
         Command::Unqueue { .. } => Command::Promote { message: queued },
         Command::Promote { .. } => Command::Interrupt { drop_queue: false },
@@ -227,7 +232,8 @@ fn following_action(action: &OwnerAction, session: &Session) -> Option<OwnerActi
             OwnerAction::CommitContext { items: vec![Item::Redacted], digest: Digest::of(b"files") }
         }
         OwnerAction::CommitContext { .. } => OwnerAction::CommitSteering,
-        OwnerAction::CommitSteering => {
+        OwnerAction::CommitSteering => OwnerAction::GuardFiles { goal: goal_id(2), files: Vec::new() },
+        OwnerAction::GuardFiles { .. } => {
             OwnerAction::RecordHook { point, name, decision: "continue".to_owned(), items: Vec::new() }
         }
         OwnerAction::RecordHook { .. } => OwnerAction::Settle { spend },
@@ -239,9 +245,12 @@ fn following_action(action: &OwnerAction, session: &Session) -> Option<OwnerActi
         },
         OwnerAction::BeginRetry { .. } => {
             let keep_from = session.state.head + 1;
-            OwnerAction::Compact { basis, summary: "summary".to_owned(), keep_from, spend }
+            let summary = "summary".to_owned();
+            OwnerAction::Compact { basis, summary, keep_from, kept: Vec::new(), spend }
         }
-        OwnerAction::Compact { .. } => OwnerAction::FailCompaction { basis, failure: failure(class), spend },
+        OwnerAction::Compact { .. } => {
+            OwnerAction::FailCompaction { basis, failure: failure(class), spend, automatic_off: false }
+        }
         OwnerAction::FailCompaction { .. } => OwnerAction::AwaitAction { deadlines: Vec::new() },
         OwnerAction::AwaitAction { .. } => OwnerAction::CancelAction,
         OwnerAction::CancelAction => OwnerAction::FinishTurn { reason: FinishReason::MaxSteps, spend },

@@ -3,7 +3,7 @@
 use longhaul_sim::{Broken, Flaw, run_many};
 
 /// Seeds within which a flaw must be found.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 1_600;
 
 fn noticed(flaw: Flaw) -> Broken {
     let summary = run_many(1, SEEDS, 1, Some(flaw), |_| {});

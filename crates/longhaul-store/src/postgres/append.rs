@@ -10,7 +10,7 @@ use super::columns::{Entries, Rows};
 use super::db::{Db, count};
 use super::fault::Answer;
 use super::read::{clamp, id, unsigned};
-use super::sql::{channel, entries_from, lives_until};
+use super::sql::{entries_from, lives_until, updated_step, xact_step};
 use super::write;
 use crate::payload::PackedEntry;
 use crate::{Append, Appended, Error, Hint, RequestId};
@@ -63,36 +63,60 @@ pub(super) enum Failed {
     Free,
 }
 
-/// The one statement: moves the rows that stand where their writers believe them to be, inserts the entries
-/// of those, and notifies. A row is found in its newest committed version, since only an append changes a
-/// head: of two that want one head, the second waits for the first and then fails.
-const TOGETHER: &str = concat!(
-    "WITH asked AS (SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], \
-       $6::bytea[], $7::bytea[], $8::text[], $9::bool[], $10::text[], $11::bigint[], $12::bytea[], \
-       $13::bigint[], $14::text[], $15::text[], $16::bigint[]) \
-       AS it (session, expected, fence, request, head, head_hash, state, status, archived, name, \
-         claimable_at, owner, epoch, place, labels, updated)), \
-     passed AS (UPDATE sessions AS s SET head = a.head, head_hash = a.head_hash, state = a.state, \
-       status = a.status, archived = a.archived, name = a.name, claimable_at = a.claimable_at, \
-       owner = a.owner, epoch = a.epoch, place = a.place, labels = a.labels, updated = a.updated, \
-       xact = pg_current_xact_id(), \
-       lease = CASE WHEN a.owner IS NULL THEN NULL \
-         WHEN s.owner = a.owner AND s.epoch = a.epoch THEN s.lease ELSE ",
-    lives_until!("$17"),
-    " END FROM asked AS a WHERE s.id = a.session AND s.head = a.expected \
-       AND (a.fence IS NULL OR (s.epoch = a.fence AND s.owner IS NOT NULL)) \
-       AND (a.request IS NULL OR NOT EXISTS \
-         (SELECT FROM entries AS e WHERE e.session = a.session AND e.request = a.request)) \
-       RETURNING s.id, s.head), \
-     written AS (INSERT INTO entries (session, n, kind, at, record, content, encoding, hash, request) \
-       SELECT e.* FROM ",
+/// The one statement: moves the rows that stand where their writers believe them to be, and inserts the
+/// entries of those. A row is found in its newest committed version, since only an append changes a
+/// head: of two that want one head, the second waits for the first and then fails. Returns the session of
+/// each entry it has inserted.
+macro_rules! append {
+    ($asked:expr, $entries:expr, $passed:literal) => {
+        concat!(
+            "WITH asked (session, expected, fence, request, head, head_hash, state, status, archived, name, \
+               claimable_at, owner, epoch, place, labels, updated) AS (SELECT * FROM ",
+            $asked,
+            " AS it), \
+             passed AS (UPDATE sessions AS s SET head = a.head, head_hash = a.head_hash, state = a.state, \
+               status = a.status, archived = a.archived, name = a.name, claimable_at = a.claimable_at, \
+               owner = a.owner, epoch = a.epoch, place = a.place, labels = a.labels, updated = a.updated, \
+               updated_step = ",
+            updated_step!("a.updated"),
+            ", xact = pg_current_xact_id(), xact_step = ",
+            xact_step!("pg_current_xact_id()"),
+            ", lease = CASE WHEN a.owner IS NULL THEN NULL \
+                 WHEN s.owner = a.owner AND s.epoch = a.epoch THEN s.lease ELSE ",
+            lives_until!("$17"),
+            " END FROM asked AS a WHERE s.id = a.session AND s.head = a.expected \
+               AND (a.fence IS NULL OR (s.epoch = a.fence AND s.owner IS NOT NULL)) \
+               AND (a.request IS NULL OR NOT EXISTS \
+                 (SELECT FROM entries AS e WHERE e.session = a.session AND e.request = a.request)) \
+               RETURNING s.id) \
+             INSERT INTO entries (session, n, kind, at, record, content, encoding, hash, request) \
+             SELECT e.* FROM ",
+            $entries,
+            " AS e (session, n, kind, at, record, content, encoding, hash, request)",
+            $passed,
+            " RETURNING session"
+        )
+    };
+}
+
+/// For any appends. `IS TRUE` has those that passed hashed: asked without it, they would be gone through for
+/// every entry.
+const TOGETHER: &str = append!(
+    "unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bytea[], $7::bytea[], \
+       $8::text[], $9::bool[], $10::text[], $11::bigint[], $12::bytea[], $13::bigint[], $14::text[], \
+       $15::text[], $16::bigint[])",
     entries_from!("$18", "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26"),
-    " WHERE e.session IN (SELECT id FROM passed)), \
-     told AS (SELECT pg_notify(",
-    channel!(),
-    ", string_agg(encode(id, 'hex') || ':' || head, ',')) \
-       FROM passed HAVING count(*) > 0) \
-     SELECT id, (SELECT count(*) FROM told) FROM passed"
+    " WHERE (e.session IN (SELECT id FROM passed)) IS TRUE"
+);
+
+/// For one append of one entry, as most are that wait for nobody: without arrays, which take as long to set
+/// up as all the rest does.
+const ALONE: &str = append!(
+    "(VALUES ($1::bytea, $2::bigint, $3::bigint, $4::text, $5::bigint, $6::bytea, $7::bytea, $8::text, \
+       $9::bool, $10::text, $11::bigint, $12::bytea, $13::bigint, $14::text, $15::text, $16::bigint))",
+    "(VALUES ($18::bytea, $19::bigint, $20::text, $21::bigint, $22::bytea, $23::bytea, $24::smallint, \
+       $25::bytea, $26::text))",
+    " JOIN passed ON e.session = passed.id"
 );
 
 const WHY: &str = "\
@@ -108,9 +132,12 @@ pub(super) async fn together(db: &Db, jobs: &[&Job], lease_ms: i64) -> Answer<Ha
     // All who lock several rows lock them in this order.
     jobs.sort_unstable_by_key(|job| job.append.session);
     let (rows, entries) = (Rows::of(&jobs), Entries::of(&jobs));
-    let params = [&rows.params()[..], &[&lease_ms], &entries.params()].concat();
+    let (statement, params) = match (rows.only(), entries.only()) {
+        (Some(row), Some(entry)) => (ALONE, [&row[..], &[&lease_ms], &entry].concat()),
+        _ => (TOGETHER, [&rows.params()[..], &[&lease_ms], &entries.params()].concat()),
+    };
     let passed: HashSet<SessionId> =
-        db.all(TOGETHER, &params, |row| Ok(SessionId(id(row, 0)?))).await?.into_iter().collect();
+        db.all(statement, &params, |row| Ok(SessionId(id(row, 0)?))).await?.into_iter().collect();
     for job in jobs.iter().filter(|job| passed.contains(&job.append.session)) {
         count(&db.tally.appends, 1);
         count(&db.tally.entries_written, job.entries.len());

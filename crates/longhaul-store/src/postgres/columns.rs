@@ -12,6 +12,22 @@ use crate::{RequestId, Row};
 /// What a statement takes.
 pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
 
+/// What one column holds of several rows.
+trait Column {
+    fn all(&self) -> Param<'_>;
+    fn first(&self) -> Option<Param<'_>>;
+}
+
+impl<T: ToSql + Sync> Column for Vec<T> {
+    fn all(&self) -> Param<'_> {
+        self
+    }
+
+    fn first(&self) -> Option<Param<'_>> {
+        self.as_slice().first().map(|value| -> Param<'_> { value })
+    }
+}
+
 /// The columns of what appends ask for and of the rows after them.
 #[derive(Default)]
 pub(super) struct Rows<'a> {
@@ -58,8 +74,19 @@ impl<'a> Rows<'a> {
         all
     }
 
-    /// Returns them in the order of the statement.
+    /// Returns them as arrays.
     pub(super) fn params(&self) -> [Param<'_>; 16] {
+        self.columns().map(Column::all)
+    }
+
+    /// Returns the values of the one row, if there is no more than one.
+    pub(super) fn only(&self) -> Option<[Param<'_>; 16]> {
+        let values = self.columns().map(|column| column.first());
+        (self.sessions.len() == 1).then(|| values.map(|value| value.expect("no column is shorter")))
+    }
+
+    /// Returns them in the order of the statements.
+    fn columns(&self) -> [&dyn Column; 16] {
         [
             &self.sessions,
             &self.expected,
@@ -109,8 +136,19 @@ impl<'a> Entries<'a> {
         all
     }
 
-    /// Returns them in the order of the statements.
+    /// Returns them as arrays.
     pub(super) fn params(&self) -> [Param<'_>; 9] {
+        self.columns().map(Column::all)
+    }
+
+    /// Returns the values of the one row, if there is no more than one.
+    pub(super) fn only(&self) -> Option<[Param<'_>; 9]> {
+        let values = self.columns().map(|column| column.first());
+        (self.sessions.len() == 1).then(|| values.map(|value| value.expect("no column is shorter")))
+    }
+
+    /// Returns them in the order of the statements.
+    fn columns(&self) -> [&dyn Column; 9] {
         [
             &self.sessions,
             &self.numbers,

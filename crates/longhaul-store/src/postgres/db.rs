@@ -29,8 +29,8 @@ const SET_UP: &str = "\
 pub struct Counters {
     /// Connections made.
     pub connections: u64,
-    /// Statements run, each in a round trip of its own, looks for growth included. Preparing one the first time
-    /// is another round trip, which is not counted.
+    /// Statements run, each in a round trip of its own, looks for growth and notifications included. Preparing
+    /// one the first time is another round trip, which is not counted.
     pub statements: u64,
     /// Appends committed by those statements.
     pub appends: u64,

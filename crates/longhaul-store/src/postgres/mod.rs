@@ -2,8 +2,8 @@
 //!
 //! `address` reads the URL and `tls` protects the connection; `db` runs statements, `fault` says what their
 //! errors mean, `migrate` brings the schema up to date. `writer` commits appends together, `connections`
-//! are for everything else, `listen` hears of growth. What is said to the database stands in `append`,
-//! `read`, `write` and `sql`.
+//! are for everything else, `listen` hears of growth and tells others of it. What is said to the database
+//! stands in `append`, `read`, `write` and `sql`.
 
 mod address;
 mod append;
@@ -34,10 +34,10 @@ use self::append::Job;
 use self::connections::{Connections, Earlier};
 pub use self::db::Counters;
 use self::db::Opener;
-use self::listen::Listeners;
+use self::listen::{Listeners, Rhythm};
 use self::read::Gone;
 use self::writer::Writer;
-use crate::limits::{LEASE_MS, POLL_EVERY_MS};
+use crate::limits::{LEASE_MS, NOTIFY_EVERY_MS, POLL_EVERY_MS};
 use crate::payload::PackedEntry;
 use crate::{
     Announced, Append, Appended, Deleted, Error, Filter, Hint, Lease, Page, RequestId, Row, Store,
@@ -51,11 +51,18 @@ pub struct Options {
     pub lease: Lease,
     /// How often the server is asked for growth that no notification told of, in milliseconds.
     pub poll_every_ms: u64,
+    /// How often others are notified of growth at most, in milliseconds: of the first at once, and then of all
+    /// that came meanwhile.
+    pub notify_every_ms: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { lease: Lease::lasting(LEASE_MS), poll_every_ms: POLL_EVERY_MS }
+        Options {
+            lease: Lease::lasting(LEASE_MS),
+            poll_every_ms: POLL_EVERY_MS,
+            notify_every_ms: NOTIFY_EVERY_MS,
+        }
     }
 }
 
@@ -116,8 +123,8 @@ impl PostgresStore {
         let listeners = Arc::new(Listeners::new());
         let lease_ms = read::clamp(lease.lasts_ms);
         let writer = Writer::start(Arc::clone(&opener), Arc::clone(&listeners), lease_ms);
-        let listening =
-            listen::listen(Arc::clone(&opener), Arc::clone(&listeners), since, options.poll_every_ms);
+        let rhythm = Rhythm { look_every_ms: options.poll_every_ms, tell_every_ms: options.notify_every_ms };
+        let listening = listen::listen(Arc::clone(&opener), Arc::clone(&listeners), since, rhythm);
         let shared = Arc::new(Shared {
             connections: Connections::new(Arc::clone(&opener), first),
             opener,
@@ -163,7 +170,7 @@ impl PostgresStore {
         };
         let appended = self.shared.connections.run(work).await?;
         if appended == Appended::Done {
-            self.shared.listeners.tell(job.hint());
+            self.shared.listeners.tell_all(job.hint());
         }
         Ok(appended)
     }
@@ -197,7 +204,7 @@ impl Store for PostgresStore {
         let created = self.shared.connections.run(work).await;
         self.shared.settle(mark, &created);
         if created == Ok(Appended::Done) {
-            self.shared.listeners.tell(Hint { session: row.session, head: row.head });
+            self.shared.listeners.tell_all(Hint { session: row.session, head: row.head });
         }
         created
     }
@@ -326,6 +333,7 @@ impl Store for PostgresStore {
         for task in retractions.into_iter().chain(self.writer.stop()).chain(listening) {
             failed |= task.await.is_err_and(|error| error.is_panic());
         }
+        self.shared.tell_the_rest().await;
         self.shared.connections.close().await;
         if failed {
             let detail = "a task of the store has panicked".to_owned();
@@ -357,6 +365,15 @@ impl Shared {
         let work = |db: Arc<db::Db>, _| async move { write::retract(&db, worker).await };
         if self.connections.run(work).await.is_ok() {
             self.workers().gone.remove(&worker);
+        }
+    }
+
+    /// Notifies others of what they were not told while this store listened. Where that fails they look.
+    async fn tell_the_rest(&self) {
+        if self.listeners.have_news() {
+            let listeners = &self.listeners;
+            let work = |db: Arc<db::Db>, _| async move { listen::tell_others(&db, listeners).await };
+            let _ = self.connections.run(work).await;
         }
     }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::db::{Db, Unreadable, count};
 use super::fault::Answer;
-use super::sql::{lives, row_columns};
+use super::sql::{lives, row_columns, updated_step};
 use crate::limits::MAX_ROWS;
 use crate::payload::{self, Packed};
 use crate::row::ids_with_prefix;
@@ -143,10 +143,12 @@ pub(super) async fn list(db: &Db, filter: &Filter, page: Page) -> Answer<Vec<Row
     let sql = concat!(
         "SELECT ",
         row_columns!(),
-        " FROM sessions WHERE (updated, id) < ($1, $2) \
+        " FROM sessions WHERE (updated, id) < ($1, $2) AND updated_step <= ",
+        updated_step!("$1::bigint"),
+        " \
          AND ($3::bytea IS NULL OR id BETWEEN $3 AND $4::bytea) \
          AND ($5::text IS NULL OR status = $5) AND ($6::text IS NULL OR name = $6) \
-         AND ($7::bool IS NULL OR archived = $7) ORDER BY updated DESC, id DESC LIMIT $8"
+         AND ($7::bool IS NULL OR archived = $7) ORDER BY updated_step DESC, updated DESC, id DESC LIMIT $8"
     );
     let ids = match filter.id_prefix.as_deref().map(ids_with_prefix) {
         None => None,

@@ -16,6 +16,20 @@ macro_rules! lives_until {
     };
 }
 
+/// The step of `sessions.updated_step` in which a time lies.
+macro_rules! updated_step {
+    ($updated:literal) => {
+        concat!("(", $updated, " >> 22)")
+    };
+}
+
+/// The step of `sessions.xact_step` in which a transaction lies.
+macro_rules! xact_step {
+    ($xact:literal) => {
+        concat!("(", $xact, "::text::bigint >> 12)")
+    };
+}
+
 /// Says of a row of `sessions` (by that name) that its owner lives: announced, both leases running, and not
 /// one of those that have just gone.
 macro_rules! lives {
@@ -57,9 +71,9 @@ macro_rules! entries_from {
             $hash,
             "::bytea[], ",
             $request,
-            "::text[]) AS e (session, n, kind, at, record, content, encoding, hash, request)"
+            "::text[])"
         )
     };
 }
 
-pub(super) use {channel, entries_from, lives, lives_until, row_columns};
+pub(super) use {channel, entries_from, lives, lives_until, row_columns, updated_step, xact_step};

@@ -12,22 +12,22 @@ use super::connections::Earlier;
 use super::db::{Db, count};
 use super::fault::{Answer, Fault, Kind};
 use super::read::{Gone, bytes, clamp, id, optional_id, unsigned};
-use super::sql::{channel, lives, lives_until};
+use super::sql::{lives, lives_until, updated_step, xact_step};
 use crate::limits::MAX_FORK_DEPTH;
 use crate::payload::{Packed, PackedEntry};
 use crate::{Appended, Deleted, Error, RequestId, Row, WorkerInfo};
 
 const CREATE: &str = concat!(
     "INSERT INTO sessions (id, head, head_hash, state, status, archived, name, claimable_at, owner, \
-       epoch, place, parent, parent_at, depth, labels, created, updated, lease) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-       CASE WHEN $9::bytea IS NOT NULL THEN ",
+       epoch, place, parent, parent_at, depth, labels, created, updated, updated_step, xact_step, lease) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, ",
+    updated_step!("$17::bigint"),
+    ", ",
+    xact_step!("pg_current_xact_id()"),
+    ", CASE WHEN $9::bytea IS NOT NULL THEN ",
     lives_until!("$18"),
     " END) ON CONFLICT (id) DO NOTHING"
 );
-
-const TELL: &str =
-    concat!("SELECT pg_notify(", channel!(), ", encode($1::bytea, 'hex') || ':' || $2::bigint)");
 
 /// Creates a session with its first entries, in an open transaction.
 pub(super) async fn create(
@@ -81,7 +81,6 @@ pub(super) async fn create(
         }
     }
     count(&db.tally.entries_written, entries.len());
-    db.one(TELL, &[&this, &clamp(row.head)], |_| Ok(())).await?;
     Ok(Appended::Done)
 }
 

@@ -15,6 +15,10 @@ use super::listen::Listeners;
 use crate::limits::{APPEND_BYTES_TOGETHER, APPENDS_TOGETHER, WRITES_WAITING};
 use crate::{Appended, Error};
 
+/// What the connection is told besides. The statements find their rows by keys, whatever the arrays hold: a
+/// plan for each of them would cost more than all the rest.
+const SET_UP: &str = "SET plan_cache_mode = force_generic_plan";
+
 /// An append that waits for its turn.
 struct Waiting {
     job: Job,
@@ -146,7 +150,7 @@ impl Turns {
                     match outcome {
                         Failed::Answered(answer) => {
                             if answer == Ok(Appended::Done) {
-                                self.listeners.tell(waiting.job.hint());
+                                self.listeners.tell_all(waiting.job.hint());
                             }
                             waiting.answer(answer);
                         }
@@ -169,7 +173,11 @@ impl Turns {
     async fn connected(&mut self) -> Answer<&Db> {
         let db = match self.db.take() {
             Some(db) if !db.is_closed() => db,
-            _ => self.opener.connect().await?,
+            _ => {
+                let db = self.opener.connect().await?;
+                db.batch(SET_UP).await?;
+                db
+            }
         };
         Ok(self.db.insert(db))
     }

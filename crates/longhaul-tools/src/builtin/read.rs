@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use longhaul_session::agent::ToolSpec;
 use longhaul_session::id::Digest;
 use longhaul_session::item::EffectClass;
+use longhaul_session::media;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -93,10 +94,15 @@ impl Tool for Read {
 fn page(bytes: &[u8], wanted: &Arguments, max_output_bytes: usize) -> ToolOutput {
     let path = &wanted.path;
     if bytes[..bytes.len().min(SNIFF_BYTES)].contains(&0) {
-        return ToolOutput::error(format!(
-            "{path} is a binary file of {} bytes, which this tool does not show.",
-            bytes.len()
-        ));
+        let (kind, bytes) = (media::media_type(bytes, path), bytes.len());
+        return ToolOutput::error(if kind.starts_with("image/") {
+            format!(
+                "{path} is a picture ({kind}) of {bytes} bytes, and this tool shows texts only. A person can give it \
+                 to you with a message."
+            )
+        } else {
+            format!("{path} is a binary file of {bytes} bytes, which this tool does not show.")
+        });
     }
     if bytes.is_empty() {
         return ToolOutput::ok("[The file is empty.]");

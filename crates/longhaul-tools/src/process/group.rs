@@ -10,7 +10,7 @@ use tokio::time::{interval, timeout};
 use crate::limits::{GROUP_POLL, REAP_GRACE};
 use crate::tool::CallContext;
 
-/// Parts of the names of variables that are not passed on to commands.
+/// Parts of the names of variables that hold secrets.
 const SECRETS: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"];
 
 /// Reads the group's id, then waits for the end of its input, which comes when this process dies.
@@ -112,14 +112,20 @@ fn shell(program: &str, command: &str, output: &PipeWriter, cx: &CallContext) ->
         .process_group(0)
         .kill_on_drop(true);
     for (name, _) in std::env::vars_os() {
-        let upper = name.to_string_lossy().to_uppercase();
-        if SECRETS.iter().any(|part| upper.contains(part)) {
+        if is_secret(&name.to_string_lossy()) {
             shell.env_remove(name);
         }
     }
     // Its name looks like a secret's too, so it comes last.
     shell.env("LONGHAUL_IDEMPOTENCY_KEY", cx.key.to_string());
     Ok(shell)
+}
+
+/// Tells by its name whether a variable of the environment may hold a secret. Commands are not given those.
+#[must_use]
+pub fn is_secret(name: &str) -> bool {
+    let upper = name.to_uppercase();
+    SECRETS.iter().any(|part| upper.contains(part))
 }
 
 /// Looks for a process of the group that has not ended. One that has, but was not reaped by whoever

@@ -55,10 +55,14 @@ async fn read_stops_at_its_limits_and_says_how_to_go_on() {
 async fn read_explains_what_it_cannot_show() {
     let world = World::new();
     world.put("binary", [1, 0, 2]);
+    world.put("clock.txt", b"\x89PNG\r\n\x1a\n\0");
     world.put("latin", b"caf\xe9\n");
     world.put("empty", "");
     rustix::fs::mkfifoat(rustix::fs::CWD, world.directory.join("pipe"), 0o600.into()).unwrap();
     world.ends("read", json!({"path": "binary"}), Outcome::Error, "binary file of 3 bytes").await;
+    world
+        .ends("read", json!({"path": "clock.txt"}), Outcome::Error, "is a picture (image/png) of 9 bytes")
+        .await;
     world.ends("read", json!({"path": "latin"}), Outcome::Ok, "caf\u{fffd}\n[not valid UTF-8").await;
     world.ends("read", json!({"path": "empty"}), Outcome::Ok, "[The file is empty.]").await;
     world.ends("read", json!({"path": "."}), Outcome::Error, "is a directory").await;

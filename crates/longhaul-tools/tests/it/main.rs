@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod bash;
+mod context_files;
 mod files;
+mod guarded;
 mod output;
 mod scope;
 mod search;

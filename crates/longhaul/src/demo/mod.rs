@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use longhaul_session::command::First;
+use longhaul_session::entry::Mode;
 
 use crate::app::App;
 use crate::cli::{self, Options};
@@ -33,9 +35,9 @@ async fn play(app: &App, options: &Options, crash: bool, project: &Project) -> a
     app.check_model(&configuration.model, &configuration.limits)?;
     let mut renderer = Renderer::new(options.json);
     introduce(&mut renderer, project)?;
-    let name = Some("demo".to_owned());
-    let message = project.message.to_owned();
-    let session = start::create(app, configuration, name, message, None).await?.session;
+    let (name, first) = (Some("demo".to_owned()), First::Message(project.message.into()));
+    let new = start::New { configuration, mode: Mode::Default, name, first, files: &[] };
+    let session = start::create(app, new, None).await?.session;
     let code = if crash {
         crash::run(app, session, project, &mut renderer).await?
     } else {

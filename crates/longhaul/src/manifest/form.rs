@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::value::{Count, Period, Size, Temperature, Threshold, TimeLimit, Tokens};
+use super::prompts::Template;
+use super::value::{
+    Count, FileSize, Money, Period, Price, Size, Temperature, Threshold, TimeLimit, TokenBudget, Tokens,
+    WorkTime,
+};
 use crate::providers::Provider;
 
 /// What an agent runs with. Only `[model]` is needed.
@@ -26,9 +30,15 @@ pub(super) struct Manifest {
     pub(super) limits: Limits,
     /// When the context is compacted.
     pub(super) compaction: Compaction,
+    /// What Longhaul itself says to the model, in other words: templates.
+    pub(super) prompts: Prompts,
+    /// What goals are held to, besides what is said when they are set.
+    pub(super) goal: Goal,
+    /// Where sessions are kept, unless the command line or the environment says so.
+    pub(super) store: Option<Store>,
 }
 
-/// Which model answers.
+/// A model, and what it is asked with.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend(
@@ -50,10 +60,17 @@ pub(super) struct Model {
     pub(super) base_url: Option<String>,
     /// Where the key is found. A key itself never stands in a manifest.
     pub(super) key: Option<Key>,
-    /// How many tokens the model can take in all. Without it, 128000 are assumed.
+    /// How many tokens the model can take in all. Without it, what is known of the model counts; of one
+    /// nobody knows, 128000 are assumed.
     pub(super) window_tokens: Option<Tokens>,
     /// The most tokens one answer may have.
     pub(super) max_output_tokens: Option<Tokens>,
+    /// What the model's tokens cost, in place of what is known of the model.
+    pub(super) prices: Option<Prices>,
+    /// How many images the model takes, and how large; what is known of the model unless set.
+    pub(super) images: Option<Images>,
+    /// A file with certificates (PEM) to trust besides the system's, relative to the manifest, or `~/…`.
+    pub(super) ca_file: Option<String>,
     /// How much chance there is in the answers.
     pub(super) temperature: Option<Temperature>,
     /// Whether answers are streamed; true unless set.
@@ -71,6 +88,54 @@ pub(super) struct Model {
     /// Whether the provider makes answers in the background, so that one a worker's death cut off is picked
     /// up again. Only `openai-responses`.
     pub(super) resumable: Option<bool>,
+    /// Whether reasoning is sent back with the answer it belongs to; true unless set. Not for `gemini`.
+    pub(super) replay_reasoning: Option<bool>,
+    /// Whether reasoning is sent back under the id it came with, which a few servers demand. Only
+    /// `openai-responses`.
+    pub(super) item_ids: Option<bool>,
+    /// Whether the usage is asked for at the end of a stream; true unless set. Only for Chat Completions.
+    pub(super) include_usage: Option<bool>,
+    /// Whether the key is sent as a bearer token, as gateways want it. Only `anthropic`.
+    pub(super) bearer: Option<bool>,
+    /// How long the provider keeps what it has read, so that the next request costs less; `5m` unless set. Only
+    /// `anthropic`.
+    pub(super) cache: Option<Cache>,
+}
+
+/// How long a provider keeps what it has read.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub(super) enum Cache {
+    #[serde(rename = "off")]
+    Off,
+    #[serde(rename = "5m")]
+    FiveMinutes,
+    #[serde(rename = "1h")]
+    OneHour,
+}
+
+/// What a model's tokens cost: US dollars for a million tokens.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Prices {
+    /// Of the prompt.
+    pub(super) input: Price,
+    /// Of the prompt, where it is read from a cache; as `input` unless set.
+    pub(super) cached_input: Option<Price>,
+    /// Of the prompt, where it is written to a cache; as `input` unless set.
+    pub(super) cache_write: Option<Price>,
+    /// Of the answer, reasoning included.
+    pub(super) output: Price,
+}
+
+/// How many images a model takes, and how large.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Images {
+    /// The most images of one request.
+    pub(super) max_count: Option<Count>,
+    /// The most bytes of one image.
+    pub(super) max_size: Option<FileSize>,
 }
 
 /// The form of an answer. Exactly one of `schema` and `schema_file`.
@@ -96,13 +161,27 @@ pub(super) struct Key {
     pub(super) file: Option<String>,
 }
 
+/// Where sessions are kept: exactly one of the three.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub(super) struct Store {
+    /// In this file, relative to the manifest, or `~/…`.
+    pub(super) path: Option<String>,
+    /// In the Postgres database at this address, which holds no password.
+    #[schemars(extend("examples" = ["postgres://longhaul@db.example.com/longhaul"]))]
+    pub(super) url: Option<String>,
+    /// In the database that this variable of the environment names.
+    pub(super) env: Option<String>,
+}
+
 /// Who the agent is and where it works.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Agent {
     /// The agent's name; `default` unless set.
     pub(super) name: Option<String>,
-    /// What the agent is told before anything else.
+    /// What the agent is told before anything else: a template.
     pub(super) prompt: Option<String>,
     /// The same in a file, relative to the manifest. Only one of the two.
     pub(super) prompt_file: Option<String>,
@@ -190,4 +269,57 @@ pub(super) struct Compaction {
     /// How large a request may be before the context is compacted: a part of the model's window, or
     /// tokens; 80 % unless set.
     pub(super) threshold: Option<Threshold>,
+    /// The newest turns that are kept whole, as far as they take up half of that at most; 2 unless set.
+    pub(super) retained_turns: Option<Count>,
+    /// How many tokens of the newest steps are kept, a quarter of that at most; 8192 unless set.
+    pub(super) retained_tokens: Option<Tokens>,
+    /// Which model summarises what leaves the context; the one that answers unless set.
+    pub(super) model: Option<Model>,
+}
+
+/// Templates in the place of the built-in ones. Each is a text, or a file, relative to the manifest.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Prompts {
+    /// The whole system prompt.
+    pub(super) system: Option<Template>,
+    /// The goal goes on in a new turn.
+    pub(super) continuation: Option<Template>,
+    /// A budget of the goal is used up.
+    pub(super) budget_spent: Option<Template>,
+    /// The objective was set or changed in the middle of a turn.
+    pub(super) objective_changed: Option<Template>,
+    /// The goal was removed in the middle of a turn.
+    pub(super) goal_removed: Option<Template>,
+    /// The goal is told again, since the context in which it was told may be gone.
+    pub(super) goal_recalled: Option<Template>,
+    /// The history is to be summarised.
+    pub(super) compaction: Option<Template>,
+    /// A check of the goal did not pass.
+    pub(super) check_failed: Option<Template>,
+}
+
+/// What goals are held to, besides what is said when they are set.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Goal {
+    /// Whether sessions can have goals; they can unless it is false, and then the model is told nothing of goals.
+    pub(super) enabled: Option<bool>,
+    /// The most tokens, uncached input and output.
+    pub(super) tokens: Option<TokenBudget>,
+    /// The longest it may be worked on.
+    pub(super) time: Option<WorkTime>,
+    /// The most it may cost, in US dollars.
+    pub(super) cost: Option<Money>,
+    /// How many turns it may take; 100 unless set.
+    pub(super) continuations: Option<Count>,
+    /// Whether nothing is begun that could cross a limit.
+    pub(super) hard: Option<bool>,
+    /// Commands that must pass before a goal is complete.
+    pub(super) checks: Vec<String>,
+    /// How long one of them may take; 10 minutes unless set.
+    pub(super) check_time: Option<TimeLimit>,
+    /// Paths and patterns of files that must stay as they are for a check to count, relative to the working
+    /// directory.
+    pub(super) protected: Vec<String>,
 }

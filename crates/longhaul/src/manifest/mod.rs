@@ -5,7 +5,9 @@
 pub(crate) mod check;
 mod error;
 mod form;
+mod kept;
 mod offer;
+mod prompts;
 mod reader;
 mod resolve;
 mod source;
@@ -21,6 +23,7 @@ use serde_json::Value;
 use toml::de::DeTable;
 
 pub(crate) use error::Error;
+pub(crate) use kept::{Kept, kept};
 
 use crate::environment;
 use error::{Fault, Hidden};
@@ -39,25 +42,58 @@ const MAX_SYNTAX_FAULTS: usize = 3;
 /// # Errors
 /// The file cannot be read, or something in it cannot be used. All that can be found is told at once.
 pub(crate) fn load(path: &Path, tools: &Toolbox) -> Result<Configuration, Error> {
-    let text = text(path)?;
-    let folder = folder(path)?;
-    let (root, mut syntax) = DeTable::parse_recoverable(&text);
-    let mut source = Source::new(root);
-    let hidden = Hidden { spans: source.hidden(), parsed: syntax.is_empty() };
-    let fail = |faults| Error::new(path, &text, faults, &hidden);
-    if !syntax.is_empty() {
-        let line =
-            |error: &toml::de::Error| error.span().map(|span| text[..span.start].matches('\n').count());
-        syntax.sort_by_key(|error| error.span().map(|span| span.start));
-        syntax.dedup_by_key(|error| line(error));
-        return Err(fail(syntax.into_iter().take(MAX_SYNTAX_FAULTS).map(Fault::from).collect()));
+    Document::read(path)?.resolved(|source, folder, faults| {
+        let manifest = reader::read::<Manifest>(source.root(), faults)?;
+        resolve::resolve(manifest, source, folder, tools, faults)
+    })
+}
+
+/// The text of a manifest and where it stands.
+struct Document<'p> {
+    path: &'p Path,
+    text: String,
+    folder: PathBuf,
+    /// The one key that is looked at, if not all are.
+    only: Option<&'static str>,
+}
+
+impl<'p> Document<'p> {
+    fn read(path: &'p Path) -> Result<Self, Error> {
+        Ok(Document { path, text: text(path)?, folder: folder(path)?, only: None })
     }
-    let mut faults = source.refuse();
-    let Some(manifest) = reader::read::<Manifest>(source.root(), &mut faults) else {
-        return Err(fail(faults));
-    };
-    let resolved = resolve::resolve(manifest, &source, folder, tools, &mut faults);
-    resolved.filter(|_| faults.is_empty()).ok_or_else(|| fail(faults))
+
+    /// Leaves all but one key unread.
+    fn only(self, key: &'static str) -> Self {
+        Document { only: Some(key), ..self }
+    }
+
+    /// Parses the text, and makes of it what is wanted, if that has no faults.
+    fn resolved<T>(
+        self,
+        resolve: impl FnOnce(&Source<'_>, PathBuf, &mut Vec<Fault>) -> Option<T>,
+    ) -> Result<T, Error> {
+        let Document { path, text, folder, only } = self;
+        let (root, mut syntax) = DeTable::parse_recoverable(&text);
+        let mut source = Source::new(root);
+        let hidden = Hidden { spans: source.hidden(), parsed: syntax.is_empty() };
+        let fail = |faults| Error::new(path, &text, faults, &hidden);
+        if !syntax.is_empty() {
+            let line =
+                |error: &toml::de::Error| error.span().map(|span| text[..span.start].matches('\n').count());
+            syntax.sort_by_key(|error| error.span().map(|span| span.start));
+            syntax.dedup_by_key(|error| line(error));
+            return Err(fail(syntax.into_iter().take(MAX_SYNTAX_FAULTS).map(Fault::from).collect()));
+        }
+        let mut faults = match only {
+            Some(key) => {
+                source.keep_only(key);
+                Vec::new()
+            }
+            None => source.refuse(),
+        };
+        let resolved = resolve(&source, folder, &mut faults);
+        resolved.filter(|_| faults.is_empty()).ok_or_else(|| fail(faults))
+    }
 }
 
 /// Finds the manifest for work in a directory: there, else the nearest one up the tree, else the

@@ -34,6 +34,7 @@ impl Resolver<'_> {
                 self.wrong_key(&["model", key], what, hint);
             }
         }
+        self.is_spoken(name, wire, model);
         if model.resumable == Some(true) && model.stream == Some(false) {
             let what = "an answer that can be picked up again is always streamed";
             self.wrong(&["model", "stream"], what, "remove it, or remove `resumable`");
@@ -43,6 +44,29 @@ impl Resolver<'_> {
             let hint = "remove them, or choose openai-responses, anthropic or gemini; what a server of Chat \
                         Completions can do besides belongs in `parameters`";
             self.wrong_key(&["model", "provider_tools"], what, hint);
+        }
+    }
+
+    /// Notes what is said of a provider that has no meaning in the format it is spoken to in.
+    fn is_spoken(&mut self, name: &str, wire: Wire, model: &Model) {
+        let only = |of: Wire| wire == of;
+        let settings = [
+            ("replay_reasoning", model.replay_reasoning.is_some(), !only(Wire::Gemini)),
+            ("item_ids", model.item_ids.is_some(), only(Wire::Responses)),
+            ("include_usage", model.include_usage.is_some(), only(Wire::Chat)),
+            ("bearer", model.bearer.is_some(), only(Wire::Anthropic)),
+            ("cache", model.cache.is_some(), only(Wire::Anthropic)),
+        ];
+        for (key, said, has_meaning) in settings {
+            if said && !has_meaning {
+                let hint = match key {
+                    "replay_reasoning" => "remove it; Gemini wants its signatures back in any case",
+                    "item_ids" => "remove it; it is for openai-responses",
+                    "include_usage" => "remove it; it is for servers of Chat Completions",
+                    _ => "remove it; it is for anthropic",
+                };
+                self.wrong_key(&["model", key], format!("`{key}` has no meaning for {name}"), hint);
+            }
         }
     }
 

@@ -4,9 +4,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use longhaul_session::agent::{
-    Configuration, KeySource, Limits, ModelChoice, Permission, ScopeEffect, ScopeRule, ToolPermission,
-    ToolSetting,
+    Configuration, ImageLimits, KeySource, Limits, ModelChoice, Permission, PromptCache, ScopeEffect,
+    ScopeRule, ToolPermission, ToolSetting,
 };
+use longhaul_session::goal::{
+    Budget, MAX_CHECK_BYTES, MAX_CHECKS, MAX_PROTECTED, MAX_PROTECTED_BYTES, Terms,
+};
+use longhaul_session::prices::{Prices, Rates};
+use longhaul_tools::guarded::Guarded;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 use serde_json::Value;
@@ -15,14 +20,11 @@ use super::error::{Fault, one_of, quoted, suggestion};
 use super::form::{Agent, Compaction, Consent, Key, Level, Manifest, Model, Rule};
 use super::source::{Source, is_variable};
 use super::value::Threshold;
-use super::{bytes, form, users_folder};
+use super::{form, users_folder};
 use crate::environment;
-use crate::providers::Provider;
+use crate::facts::{self, ASSUMED_WINDOW_TOKENS, THRESHOLD_PERCENT};
+use crate::providers::{self, Provider};
 
-/// The tokens a model is taken to have room for, if nothing is said.
-const WINDOW_TOKENS: u64 = 128_000;
-/// The part of the window, in hundredths, above which the context is compacted, if nothing is said.
-const THRESHOLD_PERCENT: u64 = 80;
 /// The longest name of an agent, in characters.
 const MAX_NAME: usize = 100;
 /// Headers that hold a key. Headers are kept in the log, and a key never is.
@@ -37,19 +39,44 @@ pub(super) fn resolve(
     tools: &Toolbox,
     faults: &mut Vec<Fault>,
 ) -> Option<Configuration> {
-    let mut resolver = Resolver { source, folder, faults };
-    let Manifest { model, agent, scope, tools: settings, limits, compaction } = manifest;
+    let mut resolver = Resolver::new(source, folder, faults);
+    let Manifest { model, agent, scope, tools: settings, limits, compaction, prompts, goal, store } =
+        manifest;
     resolver.know_tools(tools);
+    store.map(|store| resolver.store(store));
     let compact_above_tokens = resolver.compact_above(model.as_ref(), &compaction);
+    let usual = bounds(&limits);
+    let limits = Limits {
+        compact_above_tokens,
+        check_ms: goal.check_time.map_or(usual.check_ms, |limit| limit.0),
+        retained_turns: compaction.retained_turns.map_or(usual.retained_turns, |count| count.0),
+        retained_tokens: compaction.retained_tokens.map_or(usual.retained_tokens, |tokens| tokens.0),
+        ..usual
+    };
     let model = resolver.model(model);
+    let summariser = resolver.summariser(compaction.model);
     let directory = resolver.directory(&agent);
     let instructions = resolver.instructions(&agent);
     let name = resolver.name(agent.name);
     let scope = resolver.scope(scope, directory.as_deref());
     let tools = settings.into_iter().map(|(name, tool)| setting(name, &tool)).collect();
-    let limits = Limits { compact_above_tokens, ..bounds(&limits) };
+    let prompts = resolver.prompts(prompts);
+    let without_goals = !goal.enabled.unwrap_or(true);
+    let goal = resolver.goal(goal, directory.as_deref());
     let directory = resolver.text(&["agent", "directory"], &directory?)?;
-    Some(Configuration { agent: name, model: model?, directory, instructions, scope, tools, limits })
+    Some(Configuration {
+        agent: name,
+        model: model?,
+        directory,
+        instructions,
+        scope,
+        tools,
+        limits,
+        summariser,
+        prompts,
+        goal,
+        without_goals,
+    })
 }
 
 pub(super) struct Resolver<'a> {
@@ -59,7 +86,11 @@ pub(super) struct Resolver<'a> {
     faults: &'a mut Vec<Fault>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    pub(super) fn new(source: &'a Source<'a>, folder: PathBuf, faults: &'a mut Vec<Fault>) -> Self {
+        Resolver { source, folder, faults }
+    }
+
     pub(super) fn wrong(&mut self, at: &[&str], what: impl Into<String>, hint: impl Into<String>) {
         self.faults.push(Fault { span: self.source.value(at), what: what.into(), hint: hint.into() });
     }
@@ -81,7 +112,7 @@ impl Resolver<'_> {
     }
 
     /// Makes a path absolute: `~/` is the user's home, the rest is relative to the manifest.
-    fn path(&mut self, at: &[&str], written: &str) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, at: &[&str], written: &str) -> Option<PathBuf> {
         if written.is_empty() {
             self.wrong(at, "this path is empty", "name a path, or remove the key");
             return None;
@@ -136,12 +167,23 @@ impl Resolver<'_> {
         }
     }
 
+    /// Resolves the model that summarises: a model like any other, in another table.
+    fn summariser(&mut self, model: Option<Model>) -> Option<Box<ModelChoice>> {
+        let source = self.source.below("compaction")?;
+        let mut resolver =
+            Resolver { source: &source, folder: self.folder.clone(), faults: &mut *self.faults };
+        resolver.model(Some(model?)).map(providers::with_usual_key).map(Box::new)
+    }
+
     fn scripted(&mut self, model: &Model) -> Option<ModelChoice> {
         let served = [
             "name",
             "base_url",
             "key",
             "max_output_tokens",
+            "prices",
+            "images",
+            "ca_file",
             "temperature",
             "stream",
             "headers",
@@ -150,6 +192,11 @@ impl Resolver<'_> {
             "output",
             "chain",
             "resumable",
+            "replay_reasoning",
+            "item_ids",
+            "include_usage",
+            "bearer",
+            "cache",
         ];
         for key in served.into_iter().filter(|key| self.source.node(&["model", key]).is_some()) {
             let hint = match key {
@@ -193,7 +240,8 @@ impl Resolver<'_> {
         self.headers(model.headers.keys());
         let output = model.output.and_then(|output| self.output(output));
         let key = model.key.and_then(|key| self.key(key));
-        Some(ModelChoice {
+        let ca_file = model.ca_file.as_deref().and_then(|file| self.certificates(file));
+        let mut choice = ModelChoice {
             base_url: model.base_url,
             key,
             max_output_tokens: model.max_output_tokens.map(|tokens| tokens.0),
@@ -205,8 +253,32 @@ impl Resolver<'_> {
             output,
             chain: model.chain.unwrap_or_default(),
             resumable: model.resumable.unwrap_or_default(),
+            window_tokens: model.window_tokens.map(|tokens| tokens.0),
+            prices: model.prices.as_ref().map(prices),
+            images: model.images.map(|images| ImageLimits {
+                max_count: images.max_count.map(|count| count.0),
+                max_bytes: images.max_size.map(|size| size.0),
+            }),
+            ca_file,
+            replay_reasoning: model.replay_reasoning,
+            item_ids: model.item_ids.unwrap_or_default(),
+            include_usage: model.include_usage,
+            bearer: model.bearer.unwrap_or_default(),
+            cache: model.cache.map(|cache| match cache {
+                form::Cache::Off => PromptCache::Off,
+                form::Cache::FiveMinutes => PromptCache::FiveMinutes,
+                form::Cache::OneHour => PromptCache::OneHour,
+            }),
             ..ModelChoice::new(provider?.name(), name?)
-        })
+        };
+        facts::complete(&mut choice);
+        Some(choice)
+    }
+
+    fn certificates(&mut self, file: &str) -> Option<String> {
+        let at = ["model", "ca_file"];
+        let path = self.existing(&at, file)?;
+        self.text(&at, &path)
     }
 
     fn outputs_fit(&mut self, model: &Model) {
@@ -290,38 +362,6 @@ impl Resolver<'_> {
             self.wrong(&["agent", "name"], "this cannot be the agent's name", hint);
         }
         name
-    }
-
-    fn instructions(&mut self, agent: &Agent) -> Option<String> {
-        let (at, text) = match (&agent.prompt, &agent.prompt_file) {
-            (Some(_), Some(_)) => {
-                let what = "there are two prompts: `prompt` and `prompt_file`";
-                self.wrong_key(&["agent", "prompt_file"], what, "remove one of them");
-                return None;
-            }
-            (Some(text), None) => (["agent", "prompt"], text.clone()),
-            (None, Some(file)) => {
-                let at = ["agent", "prompt_file"];
-                let path = self.existing(&at, file)?;
-                let read = bytes(&path).and_then(|bytes| {
-                    let not_text = |_| ("it is not UTF-8".to_owned(), "save it as UTF-8");
-                    String::from_utf8(bytes).map_err(not_text)
-                });
-                match read {
-                    Ok(text) => (at, text),
-                    Err((what, hint)) => {
-                        self.wrong(&at, format!("{} cannot be the prompt: {what}", path.display()), hint);
-                        return None;
-                    }
-                }
-            }
-            (None, None) => return None,
-        };
-        if text.trim().is_empty() {
-            let hint = "write what the agent is to know, or remove the key: there is a prompt for all";
-            self.wrong(&at, "the prompt is empty", hint);
-        }
-        Some(text)
     }
 
     /// Returns the working directory: the manifest's folder unless set. The user's own manifest is for
@@ -420,8 +460,10 @@ impl Resolver<'_> {
     }
 
     fn compact_above(&mut self, model: Option<&Model>, compaction: &Compaction) -> u64 {
-        let stated = model.and_then(|model| model.window_tokens).map(|tokens| tokens.0);
-        let window = stated.unwrap_or(WINDOW_TOKENS);
+        // A summary is made of the whole context: the smaller window of the two counts.
+        let models = || [model, compaction.model.as_ref()].into_iter().flatten();
+        let stated = models().filter_map(|model| model.window_tokens).map(|tokens| tokens.0).min();
+        let window = models().map(window_of).min().unwrap_or(ASSUMED_WINDOW_TOKENS);
         let percent = match compaction.threshold {
             Some(Threshold::Tokens(tokens)) => {
                 if stated.is_some_and(|window| tokens >= window) {
@@ -439,6 +481,46 @@ impl Resolver<'_> {
         };
         // A window has at most a thousand million tokens.
         (window * percent / 100).max(1)
+    }
+
+    /// Resolves what goals are held to. Whether the files are there is asked when a goal is set.
+    fn goal(&mut self, goal: form::Goal, directory: Option<&Path>) -> Terms {
+        let form::Goal {
+            enabled: _,
+            tokens,
+            time,
+            cost,
+            continuations,
+            hard,
+            checks,
+            check_time: _,
+            protected,
+        } = goal;
+        let fits = |text: &String, most: usize| !text.trim().is_empty() && text.len() <= most;
+        if checks.len() > MAX_CHECKS || !checks.iter().all(|check| fits(check, MAX_CHECK_BYTES)) {
+            let what = format!("there are at most {MAX_CHECKS} checks, of 1 to {MAX_CHECK_BYTES} bytes each");
+            self.wrong(&["goal", "checks"], what, "put more into a script, and name that");
+        }
+        if protected.len() > MAX_PROTECTED || !protected.iter().all(|path| fits(path, MAX_PROTECTED_BYTES)) {
+            let what = format!(
+                "there are at most {MAX_PROTECTED} protected paths, of 1 to {MAX_PROTECTED_BYTES} bytes each"
+            );
+            self.wrong(
+                &["goal", "protected"],
+                what,
+                "name a directory, or a pattern such as \"tests/**/*.py\"",
+            );
+        } else if let Err(error) = Guarded::new(&protected, directory.unwrap_or(Path::new("/"))) {
+            self.wrong(&["goal", "protected"], error.to_string(), "correct it");
+        }
+        let budget = Budget {
+            tokens: tokens.map(|tokens| tokens.0),
+            active_ms: time.map(|time| time.0),
+            cost_micros: cost.map(|cost| cost.0),
+            continuations: continuations.map(|count| count.0.into()),
+            hard: hard.unwrap_or_default(),
+        };
+        Terms { budget, checks, protected }
     }
 
     fn know_tools(&mut self, tools: &Toolbox) {
@@ -470,6 +552,12 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+fn window_of(model: &Model) -> u64 {
+    let stated = model.window_tokens.map(|tokens| tokens.0);
+    let known = || facts::window_tokens(model.name.as_deref()?);
+    stated.or_else(known).unwrap_or(ASSUMED_WINDOW_TOKENS)
+}
+
 fn setting(name: String, tool: &form::Tool) -> ToolSetting {
     ToolSetting {
         name,
@@ -481,6 +569,16 @@ fn setting(name: String, tool: &form::Tool) -> ToolSetting {
         max_output_bytes: tool.max_output.map(|size| size.0),
         time_limit_ms: tool.time_limit.map(|limit| limit.0),
     }
+}
+
+fn prices(set: &form::Prices) -> Prices {
+    let rates = Rates {
+        input: set.input.0,
+        cached_input: set.cached_input.map(|price| price.0),
+        cache_write: set.cache_write.map(|price| price.0),
+        output: set.output.0,
+    };
+    Prices { rates, tiers: Vec::new() }
 }
 
 fn bounds(set: &form::Limits) -> Limits {

@@ -10,7 +10,7 @@ use super::error::Fault;
 use super::reader::Node;
 
 /// Parts of a manifest that are thought of, and mean nothing yet.
-const NOT_YET: [&[&str]; 5] = [&["hooks"], &["goal"], &["mcp"], &["sandbox"], &["tools", "mcp"]];
+const NOT_YET: [&[&str]; 4] = [&["hooks"], &["mcp"], &["sandbox"], &["tools", "mcp"]];
 
 /// A parsed manifest, where places are looked up.
 pub(super) struct Source<'t> {
@@ -21,6 +21,11 @@ impl<'t> Source<'t> {
     /// Takes a parsed document.
     pub(super) fn new(root: Spanned<DeTable<'t>>) -> Self {
         Source { root: Spanned::new(root.span(), DeValue::Table(root.into_inner())) }
+    }
+
+    /// Returns what stands in a table, as if it were all there is: its places stay what they are.
+    pub(super) fn below(&self, table: &str) -> Option<Self> {
+        self.node(&[table]).map(|node| Source { root: node.clone() })
     }
 
     pub(super) fn root(&self) -> &Node<'t> {
@@ -53,6 +58,15 @@ impl<'t> Source<'t> {
         key.map_or_else(|| self.value(path), |(key, _)| key.span())
     }
 
+    /// Takes out all keys but one.
+    pub(super) fn keep_only(&mut self, key: &str) {
+        if let DeValue::Table(table) = self.root.get_mut() {
+            let kept = table.remove_entry(key);
+            table.clear();
+            table.extend(kept);
+        }
+    }
+
     /// Takes out what is refused as a whole, and says why.
     pub(super) fn refuse(&mut self) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -63,13 +77,15 @@ impl<'t> Source<'t> {
                 hint: "remove it; this version of Longhaul would not do what it says".to_owned(),
             }));
         }
-        let key = self.take_out(&["model", "key"], |value| !value.is_table());
-        faults.extend(key.map(|(_, value)| Fault {
-            span: value,
-            what: "a key does not belong in this file".to_owned(),
-            hint: "say where it is: key = { env = \"OPENAI_API_KEY\" } or key = { file = \"~/.config/model.key\" }"
-                .to_owned(),
-        }));
+        for path in [&["model", "key"][..], &["compaction", "model", "key"]] {
+            let key = self.take_out(path, |value| !value.is_table());
+            faults.extend(key.map(|(_, value)| Fault {
+                span: value,
+                what: "a key does not belong in this file".to_owned(),
+                hint: "say where it is: key = { env = \"OPENAI_API_KEY\" } or key = { file = \"~/.config/model.key\" }"
+                    .to_owned(),
+            }));
+        }
         faults
     }
 
@@ -95,6 +111,12 @@ impl<'t> Source<'t> {
 
     /// Returns the places of what may be a key and is never shown.
     pub(super) fn hidden(&self) -> Vec<Range<usize>> {
+        let mut hidden = self.hidden_in_model();
+        hidden.extend(self.below("compaction").iter().flat_map(Source::hidden_in_model));
+        hidden
+    }
+
+    fn hidden_in_model(&self) -> Vec<Range<usize>> {
         let is_place = |name: &str, node: &Node<'_>| {
             let text = node.get_ref().as_str();
             text.is_some_and(|text| name == "file" || (name == "env" && is_variable(text)))
@@ -105,7 +127,11 @@ impl<'t> Source<'t> {
         let headers = self.table(&["model", "headers"]).into_iter().flat_map(DeTable::values);
         let has_name = |url: &&Node<'_>| url.get_ref().as_str().is_some_and(|url| url.contains('@'));
         let url = self.node(&["model", "base_url"]).filter(has_name);
-        key.into_iter().chain(in_key).chain(headers).chain(url).map(Spanned::span).collect()
+        // An address or what is meant to be a variable's name: either may hold a password.
+        let store = self.table(&["store"]).into_iter().flatten();
+        let store = store.filter(|(name, node)| !is_place(name.get_ref(), node) && name.get_ref() != "path");
+        let store = store.map(|(_, node)| node);
+        key.into_iter().chain(in_key).chain(headers).chain(url).chain(store).map(Spanned::span).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::error::quoted;
+use crate::amount;
 
 const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -23,9 +24,13 @@ const MIB: u64 = 1 << 20;
 const MIN_SIZE_BYTES: u64 = KIB;
 /// The longest one: no more than this is kept of an output anyway.
 const MAX_SIZE_BYTES: u64 = longhaul_tools::limits::MAX_WHOLE_BYTES as u64;
+/// The largest file that may be meant.
+const MAX_FILE_BYTES: u64 = 1024 * MIB;
 
 /// Far more tokens than any model takes.
 const MAX_TOKENS: i64 = 1_000_000_000;
+/// Far more dollars than a million tokens cost anywhere.
+const MAX_PRICE: f64 = 1e6;
 
 /// How long something goes on, in milliseconds; may be nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +52,25 @@ pub(super) struct Count(pub(super) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) struct Tokens(pub(super) u64);
 
+/// How many tokens a goal may use; at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TokenBudget(pub(super) u64);
+
+/// How long a goal may be worked on, in milliseconds; more than nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WorkTime(pub(super) u64);
+
+/// What a goal may cost, in millionths of a US dollar; more than nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Money(pub(super) u64);
+
 /// How much chance there is in answers; not negative.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Temperature(pub(super) f64);
+
+/// What a million tokens cost, in millionths of a US dollar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Price(pub(super) u64);
 
 /// How full a context may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +126,20 @@ macro_rules! scalar_values {
     )*};
 }
 
-scalar_values!(Period, TimeLimit, Size, Count, Tokens, Temperature, Threshold);
+scalar_values!(
+    Period,
+    TimeLimit,
+    Size,
+    FileSize,
+    Count,
+    Tokens,
+    Temperature,
+    Price,
+    Threshold,
+    TokenBudget,
+    WorkTime,
+    Money
+);
 
 impl FromScalar for Period {
     const HINT: &'static str =
@@ -125,6 +159,10 @@ impl FromScalar for Period {
         json_schema!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h|d)$", "examples": ["90s", "15m"] })
     }
 }
+
+/// How large a file may be, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileSize(pub(super) u64);
 
 impl FromScalar for TimeLimit {
     const HINT: &'static str = Period::HINT;
@@ -146,34 +184,52 @@ impl FromScalar for Size {
         "write a size from 1 KiB to 4 MiB: bytes, or a text such as \"64KiB\" (B, kB, KiB, MB, MiB)";
 
     fn from_scalar(scalar: Scalar) -> Result<Self, String> {
-        let units = [("B", 1), ("kB", 1_000), ("KiB", KIB), ("MB", 1_000_000), ("MiB", MIB)];
-        let (bytes, written) = match scalar {
-            Scalar::Text(text) => {
-                let bytes =
-                    with_unit(&text, &units).ok_or_else(|| format!("{} is no size", quoted(&text)))?;
-                (bytes, quoted(&text))
-            }
-            Scalar::Whole(bytes) => (u64::try_from(bytes).unwrap_or(0), bytes.to_string()),
-            Scalar::Number(_) | Scalar::Other(_) => return Err(scalar.is_no("size")),
-        };
-        match bytes {
-            ..MIN_SIZE_BYTES => Err(format!("{written} is too small")),
-            MIN_SIZE_BYTES..=MAX_SIZE_BYTES => {
-                Ok(Size(usize::try_from(bytes).expect("the largest size fits the memory")))
-            }
-            _ => Err(format!("{written} is too large")),
-        }
+        let bytes = bytes(&scalar, MAX_SIZE_BYTES)?;
+        Ok(Size(usize::try_from(bytes).expect("the largest size fits the memory")))
     }
 
     fn schema() -> Schema {
-        json_schema!({
-            "anyOf": [
-                { "type": "integer", "minimum": MIN_SIZE_BYTES, "maximum": MAX_SIZE_BYTES },
-                { "type": "string", "pattern": "^[0-9]+ ?(B|kB|KiB|MB|MiB)$" },
-            ],
-            "examples": [65536, "64KiB"],
-        })
+        bytes_schema(MAX_SIZE_BYTES)
     }
+}
+
+impl FromScalar for FileSize {
+    const HINT: &'static str =
+        "write a size from 1 KiB to 1024 MiB: bytes, or a text such as \"5MB\" (B, kB, KiB, MB, MiB)";
+
+    fn from_scalar(scalar: Scalar) -> Result<Self, String> {
+        bytes(&scalar, MAX_FILE_BYTES).map(FileSize)
+    }
+
+    fn schema() -> Schema {
+        bytes_schema(MAX_FILE_BYTES)
+    }
+}
+
+fn bytes(scalar: &Scalar, most: u64) -> Result<u64, String> {
+    let units = [("B", 1), ("kB", 1_000), ("KiB", KIB), ("MB", 1_000_000), ("MiB", MIB)];
+    let (bytes, written) = match scalar {
+        Scalar::Text(text) => {
+            let bytes = with_unit(text, &units).ok_or_else(|| format!("{} is no size", quoted(text)))?;
+            (bytes, quoted(text))
+        }
+        Scalar::Whole(bytes) => (u64::try_from(*bytes).unwrap_or(0), bytes.to_string()),
+        Scalar::Number(_) | Scalar::Other(_) => return Err(scalar.is_no("size")),
+    };
+    if bytes < MIN_SIZE_BYTES {
+        return Err(format!("{written} is too small"));
+    }
+    if bytes > most { Err(format!("{written} is too large")) } else { Ok(bytes) }
+}
+
+fn bytes_schema(most: u64) -> Schema {
+    json_schema!({
+        "anyOf": [
+            { "type": "integer", "minimum": MIN_SIZE_BYTES, "maximum": most },
+            { "type": "string", "pattern": "^[0-9]+ ?(B|kB|KiB|MB|MiB)$" },
+        ],
+        "examples": [65536, "64KiB"],
+    })
 }
 
 impl FromScalar for Count {
@@ -220,6 +276,96 @@ impl FromScalar for Temperature {
 
     fn schema() -> Schema {
         json_schema!({ "type": "number", "minimum": 0 })
+    }
+}
+
+impl FromScalar for TokenBudget {
+    const HINT: &'static str = "write a number of tokens, such as 50000, \"200k\" or \"1.5M\"";
+
+    fn from_scalar(scalar: Scalar) -> Result<Self, String> {
+        let written = match scalar {
+            Scalar::Text(text) => text,
+            Scalar::Whole(number) => number.to_string(),
+            Scalar::Number(_) | Scalar::Other(_) => return Err(scalar.is_no("number of tokens")),
+        };
+        amount::tokens(&written)
+            .map(TokenBudget)
+            .map_err(|_| format!("{} is no number of tokens", quoted(&written)))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "integer", "minimum": 1 },
+                { "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?[kKmM]?$" },
+            ],
+            "examples": ["200k", 50_000],
+        })
+    }
+}
+
+impl FromScalar for WorkTime {
+    const HINT: &'static str =
+        "write a time with its units, such as \"90s\", \"2h\" or \"1h30m\" (ms, s, m, h, d)";
+
+    fn from_scalar(scalar: Scalar) -> Result<Self, String> {
+        let Scalar::Text(text) = scalar else { return Err(scalar.is_no("time")) };
+        amount::time(&text).map(WorkTime).map_err(|_| format!("{} is no time of work", quoted(&text)))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^([0-9.]+(ms|s|m|min|h|d))+$", "examples": ["2h", "1h30m"] })
+    }
+}
+
+impl FromScalar for Money {
+    const HINT: &'static str = "write an amount of US dollars, such as \"5usd\", \"$5\" or 0.50";
+
+    fn from_scalar(scalar: Scalar) -> Result<Self, String> {
+        let written = match scalar {
+            Scalar::Text(text) => text,
+            Scalar::Whole(number) => number.to_string(),
+            Scalar::Number(number) => number.to_string(),
+            Scalar::Other(_) => return Err(scalar.is_no("amount of money")),
+        };
+        amount::money(&written)
+            .map(Money)
+            .map_err(|_| format!("{} is no amount of US dollars", quoted(&written)))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "number", "exclusiveMinimum": 0 },
+                { "type": "string", "pattern": "^[$]?[0-9]+(\\.[0-9]+)?(usd|USD)?$" },
+            ],
+            "examples": ["5usd", 0.5],
+        })
+    }
+}
+
+impl FromScalar for Price {
+    const HINT: &'static str = "write US dollars for a million tokens, such as 3.00, without quotes";
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be from 0 to a million times a million"
+    )]
+    fn from_scalar(scalar: Scalar) -> Result<Self, String> {
+        let dollars = match scalar {
+            Scalar::Number(number) => number,
+            Scalar::Whole(number) => i32::try_from(number).map_or(f64::INFINITY, f64::from),
+            Scalar::Text(_) | Scalar::Other(_) => return Err(scalar.is_no("price")),
+        };
+        if !(0.0..=MAX_PRICE).contains(&dollars) {
+            return Err("this is out of range".to_owned());
+        }
+        Ok(Price((dollars * 1e6).round() as u64))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "number", "minimum": 0, "maximum": MAX_PRICE })
     }
 }
 

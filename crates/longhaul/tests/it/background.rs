@@ -20,6 +20,8 @@ const WHOLE: &str = "The work is done, all of it.";
 /// The events of an answer that are sent while it is held: it began, and its first piece.
 const HELD_EVENTS: usize = 2;
 
+const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+
 /// A server of Responses that makes answers by itself, whoever listens. It stops when it is dropped.
 struct Provider {
     address: SocketAddr,
@@ -45,6 +47,8 @@ struct State {
     lost: bool,
     /// So many requests for an answer that was made before are cut off.
     cut_off: u32,
+    /// The next answer breaks off behind what is sent while it is held.
+    breaks: bool,
     stopped: bool,
 }
 
@@ -153,14 +157,19 @@ impl Shared {
         // What is made now is known.
         state.lost = false;
         let id = format!("resp_{}", state.created.len());
+        let breaks = std::mem::take(&mut state.breaks);
         drop(state);
+        if breaks {
+            let begun: String =
+                events(&id).iter().take(HELD_EVENTS).map(|event| format!("data: {event}\n\n")).collect();
+            return connection.write_all((STREAM_HEAD.to_owned() + &begun).as_bytes());
+        }
         self.stream(connection, &id, 0)
     }
 
     /// Sends the events of an answer from one on, as they are made.
     fn stream(&self, connection: &mut TcpStream, id: &str, mut from: usize) -> std::io::Result<()> {
-        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
-        connection.write_all(head.as_bytes())?;
+        connection.write_all(STREAM_HEAD.as_bytes())?;
         let events = events(id);
         loop {
             let state = self.lock();
@@ -448,4 +457,21 @@ fn a_conversation_that_is_not_to_be_kept_is_sent_whole() {
     let second = &provider.created()[1];
     assert_eq!((second.get("previous_response_id"), &second["store"]), (None, &json!(false)));
     assert_eq!(second["input"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn an_answer_that_was_picked_up_is_recorded_and_picked_up_again_from_the_recording() {
+    let provider = Provider::start();
+    provider.set(|state| (state.goes_on, state.breaks) = (true, true));
+    let world = provider.world("resumable = true");
+    let args = ["record", "run.jsonl", "--", "--json", "run", "Do the work."];
+    let ran = world.run(&args);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, "2 requests recorded in run.jsonl\n"), "{}", ran.stdout);
+    assert_eq!(provider.asked(), ["GET /resp_1?stream=true&starting_after=1"]);
+    is_answered_once(&world);
+    let ran = world.run(&["replay", "run.jsonl"]);
+    let told = "2 requests answered as recorded in run.jsonl\n";
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, told), "{}", ran.stdout);
+    assert_eq!((provider.created().len(), provider.asked().len()), (1, 1), "nobody was asked again");
+    is_answered_once(&world);
 }

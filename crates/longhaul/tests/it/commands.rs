@@ -82,11 +82,11 @@ fn failures_of_tools_and_retries_are_shown_with_what_was_wrong() {
       ✗ bash echo on its way; echo broken >&2; exit 3  failed, DURATION
         [exit code 3 after DURATION]
       ✗ reed  rejected
-        The call was not run: there is no tool \"reed\". The tools are: bash, edit, glob, grep, read, wr…
+        The call was not run: there is no tool \"reed\". The tools are: bash, create_goal, edit, get_goa…
       ↻ the provider is busy; trying again in DURATION
       ↻ the provider is busy; trying again in DURATION
     It does not work.
-    done · 70 in, 23 out, DURATION of work · session ID
+    done · 79 in, 23 out, DURATION of work · session ID
     ");
 }
 
@@ -109,7 +109,8 @@ fn a_turn_that_fails_says_why_and_what_to_do_and_the_next_message_goes_on() {
     directory  ROOT/work
     log        13 entries, the last AGO, hash HASH
     turn       2: 0 steps, 0 calls
-    spent      70 in, 23 out, DURATION of work
+    context    69 tokens (extrapolated), compacted above 102.4k
+    spent      79 in, 23 out, DURATION of work
     ");
     let again = world.run(&["resume"]);
     assert_eq!((again.code, again.stderr.as_str()), (1, ""));
@@ -178,6 +179,7 @@ fn sessions_are_listed_shown_logged_and_verified() {
     directory  ROOT/work
     log        8 entries, the last AGO, hash HASH
     turn       1: 2 steps, 1 call
+    context    1.3k tokens (extrapolated), compacted above 102.4k
     spent      2.5k in, 39 out, DURATION of work
     ");
     assert_snapshot!(plain(&world, &world.succeed(&["log", "counting"])), @"
@@ -214,8 +216,13 @@ fn programs_get_json_lines() {
     assert_eq!((&last["type"], &last["status"]), (&"result".into(), &"waiting".into()));
     assert_eq!((&last["exit"], &last["error"]), (&0.into(), &Value::Null));
     let session = last["session"].as_str().unwrap();
-    let shown = world.show(session);
+    let mut shown = world.show(session);
     assert_eq!((&shown["head"], &shown["owned"]), (&8.into(), &false.into()));
+    let context = shown.as_object_mut().unwrap().remove("context").unwrap();
+    assert_eq!(
+        (&context["next_request"]["source"], &context["automatic"]),
+        (&"extrapolated".into(), &true.into())
+    );
     assert_eq!(shown["ledger"]["measured"]["input"], 2500);
     let listed: Value = serde_json::from_str(&world.succeed(&["--json", "ls"])).unwrap();
     assert_eq!(listed, shown);

@@ -219,7 +219,7 @@ fn the_doctor_looks_at_the_model_and_its_key() {
     let manifest = "[model]\nprovider = \"openai-chat\"\nname = \"m\"\nkey = { env = \"DOCTORS_KEY\" }\n";
     world.write("longhaul.toml", manifest);
     let look = |code: i32| {
-        let mut command = world.command(&["doctor"]);
+        let mut command = world.command(&["doctor", "--offline"]);
         command.env("DOCTORS_KEY", if code == 0 { "sk-0123456789" } else { "" });
         let ran = Running::start(command).finish();
         assert_eq!((ran.code, ran.stderr.as_str()), (code, ""), "{}", ran.stdout);

@@ -5,7 +5,7 @@ use std::process::Command;
 use longhaul_session::agent::Configuration;
 use longhaul_session::command::{Basis, Command as Ask, First, OwnerAction, Ran, Step};
 use longhaul_session::decide::decide;
-use longhaul_session::entry::{CallFact, Entry, Measured, Place, Timing};
+use longhaul_session::entry::{CallFact, Entry, Measured, Mode, Place, Timing};
 use longhaul_session::id::{CallId, Digest, SessionId, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Item, Outcome, ToolCall, ToolResult};
 use longhaul_session::log::seal;
@@ -57,8 +57,8 @@ fn processor_ms(line: &str) -> u64 {
 fn write_log(world: &World) {
     let mut session = Writer::default();
     let configuration = configuration(world);
-    let first = First::Message("go on for long".to_owned());
-    session.ask(Ask::Create { configuration, ephemeral: false, name: None, first });
+    let first = First::Message("go on for long".into());
+    session.ask(Ask::Create { configuration, ephemeral: false, name: None, mode: Mode::Default, first });
     let worker = WorkerId(Uuid::from_u128(7));
     session.ask(Ask::Acquire { worker, lost: None, estimate: Usage::default() });
     session.own(OwnerAction::Prepare { system: "You are tested.".to_owned(), tools: Vec::new() });
@@ -135,7 +135,7 @@ impl Writer {
             calls: vec![fact],
             finish: "tool_calls".to_owned(),
             response_id: None,
-            measured: Measured { input_tokens: 10, items: 2 * n, bytes: 20 * n },
+            measured: Measured { input_tokens: 10, items: 2 * n, bytes: 20 * n, ..Measured::default() },
             timing: Timing::default(),
         });
         let result = ToolResult {

@@ -6,7 +6,9 @@ use longhaul_engine::{Engine, Models, NewSession, SystemHost};
 use longhaul_model::Model;
 use longhaul_session::agent::{Configuration, Limits, ModelChoice, ToolPermission, ToolSetting};
 use longhaul_session::command::First;
+use longhaul_session::entry::Mode;
 use longhaul_session::failure::{Failure, FailureClass};
+use longhaul_session::prompts::Prompts;
 
 use longhaul_tools::toolbox::Toolbox;
 use rustix::process::Signal;
@@ -364,15 +366,20 @@ fn asking(world: &World) -> String {
         instructions: None,
         scope: Vec::new(),
         tools: vec![setting],
+        prompts: Prompts::default(),
         limits: Limits::default(),
+        summariser: None,
+        goal: longhaul_session::goal::Terms::default(),
+        without_goals: false,
     };
     let new = NewSession {
         configuration,
         place: world.kept.place(),
         ephemeral: false,
+        mode: Mode::Default,
         name: None,
         labels: std::collections::BTreeMap::new(),
-        first: First::Message("go".to_owned()),
+        first: First::Message("go".into()),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let session = runtime.block_on(async {

@@ -21,6 +21,8 @@ fn faults(cases: &[(&str, &str)]) -> String {
     let world = World::new();
     world.write("work/file", "x");
     world.write("work/empty.md", " \n");
+    world.write("work/broken.md", "Summarise.\n{% for file in files %}{{ fil }}\n");
+    world.write("work/unknown.md", "You are {{ agent }}.\nIt is {{ time }}.\n");
     std::os::unix::fs::symlink("gone", world.path("work/dangling")).unwrap();
     let mut said = String::new();
     for (name, manifest) in cases {
@@ -77,7 +79,7 @@ fn a_key_nobody_knows_is_refused_with_a_suggestion() {
 
 #[test]
 fn what_has_no_meaning_yet_is_refused() {
-    let rest = "[goal]\nbudget = 1\n[[hooks]]\n[sandbox]\n[mcp]\n[[tools.mcp]]\nname = \"x\"\n";
+    let rest = "[[hooks]]\n[sandbox]\n[mcp]\n[[tools.mcp]]\nname = \"x\"\n";
     check_all("not_yet", &[("all", with_model(rest))]);
 }
 
@@ -113,6 +115,11 @@ fn a_value_of_the_wrong_type_or_out_of_range_says_what_to_write() {
         ("no percent", with_model("[compaction]\nthreshold = \"most\"\n")),
         ("counts", with_model("[limits]\nmax_steps = \"5\"\nmax_crashes = 0\n")),
         ("tokens", with_model("window_tokens = 0\nmax_output_tokens = 10_000_000_000\ntemperature = -0.1\n")),
+        (
+            "prices",
+            with_model("prices = { input = -1, cached_input = \"0.30\", cache_write = 1e9, output = 1 }\n"),
+        ),
+        ("half of the prices", with_model("prices = { input = 3.00 }\nca_file = \"gone.pem\"\n")),
         ("a number that is too large", with_model("max_output_tokens = 99999999999999999999\n")),
         (
             "no room",
@@ -161,6 +168,15 @@ fn what_a_provider_cannot_do_is_refused() {
     let responses = |rest: &str| of("openai-responses", rest);
     let cases = [
         ("no keeping, no background", of("anthropic", "chain = true\nresumable = true\n")),
+        (
+            "settings of other formats",
+            of(
+                "gemini",
+                "replay_reasoning = true\nitem_ids = false\ninclude_usage = true\nbearer = true\ncache = \"1h\"\n",
+            ),
+        ),
+        ("settings of Chat Completions", of("anthropic", "include_usage = false\ncache = \"off\"\n")),
+        ("a cache that is none", of("anthropic", "cache = \"2h\"\n")),
         ("no tools of the provider", of("groq", "[[model.provider_tools]]\ntype = \"web_search\"\n")),
         ("no usual place", of("azure", "")),
         ("picked up without a stream", responses("resumable = true\nstream = false\n")),
@@ -206,6 +222,29 @@ fn an_agent_that_cannot_work_is_refused() {
 }
 
 #[test]
+fn a_template_that_cannot_be_used_is_told_with_its_place() {
+    let cases = [
+        (
+            "inline",
+            with_model(
+                "[prompts]\ncontinuation = \"\"\"\nGo on: {{ objective }}\nfor {{ objektive }}\"\"\"\n",
+            ),
+        ),
+        ("in a file", with_model("[prompts]\ncompaction = { file = \"work/broken.md\" }\n")),
+        ("instructions", with_model("[agent]\nprompt = \"You are {{ nam }}.\"\n")),
+        ("instructions in a file", with_model("[agent]\nprompt_file = \"work/unknown.md\"\n")),
+        ("without the objective", with_model("[prompts]\ngoal_recalled = \"Go on.\"\n")),
+        ("no such prompt", with_model("[prompts]\ncontinuatoin = \"Go on.\"\n")),
+        ("a file that is not there", with_model("[prompts]\nsystem = { file = \"gone.md\" }\n")),
+        ("an empty file", with_model("[prompts]\nsystem = { file = \"work/empty.md\" }\n")),
+        ("no file", with_model("[prompts]\nsystem = {}\n")),
+        ("another key", with_model("[prompts]\nsystem = { path = \"work/file\" }\n")),
+        ("no text", with_model("[prompts]\nsystem = 1\n")),
+    ];
+    check_all("templates", &cases);
+}
+
+#[test]
 fn a_key_in_a_manifest_is_refused_and_never_shown() {
     let cases = [
         ("plain", with_model("key = \"SECRET\"\n")),
@@ -234,6 +273,25 @@ fn a_key_in_a_manifest_is_refused_and_never_shown() {
     let said = faults(&cases);
     assert!(!said.contains("0123"), "{said}");
     insta::assert_snapshot!("keys", said);
+}
+
+#[test]
+fn a_store_has_one_place_and_its_password_is_neither_kept_nor_shown() {
+    let cases = [
+        ("no place", with_model("[store]\n")),
+        ("an empty path", with_model("[store]\npath = \"\"\n")),
+        ("two places", with_model("[store]\npath = \"a.db\"\nurl = \"postgres://host/SECRET\"\n")),
+        ("no address", with_model("[store]\nurl = \"mysql://SECRET@host/db\"\n")),
+        ("a password", with_model("[store]\nurl = \"postgres://me:SECRET@host/db\"\n")),
+        ("an option", with_model("[store]\nurl = \"postgres://host/db?password=SECRET\"\n")),
+        ("in the place of a name", with_model("[store]\nenv = \"postgres://me:SECRET@host/db\"\n")),
+        ("no text", with_model("[store]\npath = 1\n")),
+        ("another key", with_model("[store]\nurn = \"postgres://me:SECRET@host/db\"\n")),
+    ];
+    let cases = cases.map(|(name, text)| (name, text.replace("SECRET", "hush-0123")));
+    let said = faults(&cases.each_ref().map(|(name, text)| (*name, text.as_str())));
+    assert!(!said.contains("0123"), "{said}");
+    insta::assert_snapshot!("store", said);
 }
 
 #[test]

@@ -43,8 +43,9 @@ fn a_model_alone_is_a_manifest() {
         "tools": [],
         "limits": {
             "max_steps": 200, "max_crashes": 3, "retry_for_ms": 900_000, "retry_for_goal_ms": 86_400_000,
-            "max_compaction_failures": 3, "compact_above_tokens": 102_400, "model_call_ms": 1_800_000,
-            "model_first_part_ms": 300_000, "model_idle_ms": 120_000
+            "max_compaction_failures": 3, "compact_above_tokens": 102_400, "retained_turns": 2,
+            "retained_tokens": 8_192, "model_call_ms": 1_800_000,
+            "model_first_part_ms": 300_000, "model_idle_ms": 120_000, "check_ms": 600_000
         }
     });
     assert_eq!(found["configuration"], configuration);
@@ -86,6 +87,57 @@ fn a_provider_has_its_usual_place_and_the_usual_variable_of_its_key() {
     assert_eq!(azure.as_deref(), Some("AZURE_OPENAI_API_KEY"));
 }
 
+#[test]
+fn templates_are_kept_as_they_were_when_the_session_began() {
+    let world = World::new();
+    world.write("own.md", "Before all else: {{ directory }}, for {{ agent }}.");
+    world.write("script.toml", "[[turn]]\n[[turn.step]]\ntext = \"Done.\"\n");
+    let manifest = "[model]\nprovider = \"scripted\"\nscript = \"script.toml\"\n[agent]\ndirectory = \"work\"\n\
+        [prompts]\nsystem = { file = \"own.md\" }\ngoal_removed = \"Stop: {{ 1 + 1 }}.\"\n";
+    world.write("longhaul.toml", manifest);
+    let kept = found(&world, ".", &[])["configuration"]["prompts"].clone();
+    let own = "Before all else: {{ directory }}, for {{ agent }}.";
+    assert_eq!(kept, json!({ "system": own, "goal_removed": "Stop: {{ 1 + 1 }}." }));
+    let described = check_in(&world, ".", &[], &[]).stdout;
+    assert!(described.contains("\nprompts    system, goal_removed of its own\n"), "{described}");
+    let session = world.succeed(&["run", "--manifest", "longhaul.toml", "--detach", "go"]).trim().to_owned();
+    world.write("own.md", "Changed afterwards.");
+    assert_eq!(world.run(&["resume", &session]).code, 0);
+    let system = world.log(&session).into_iter().find(|entry| entry["record"]["fact"]["kind"] == "prepared");
+    let system = system.unwrap()["content"]["system"].as_str().unwrap().to_owned();
+    assert_eq!(system, format!("Before all else: {}, for default.", world.path("work").display()));
+}
+
+#[test]
+fn agents_files_and_skills_are_shown_to_the_agent_and_on_the_screen() {
+    let world = World::new();
+    world.write("work/AGENTS.md", "Be kind.");
+    std::fs::create_dir_all(world.path(".config/longhaul/skills/tidy")).unwrap();
+    world.write(
+        ".config/longhaul/skills/tidy/SKILL.md",
+        "---\nname: tidy\ndescription: Tidies up.\n---\nSweep.\n",
+    );
+    let skill = world.path(".config/longhaul/skills/tidy/SKILL.md");
+    let script = format!(
+        "[[turn]]\n[[turn.step]]\n[[turn.step.call]]\ntool = \"read\"\narguments = {{ path = \"{}\" }}\n\
+         [[turn.step]]\ntext = \"Done.\"\n",
+        skill.display()
+    );
+    world.write("script.toml", &script);
+    let ran = world.run(&["run", "--script", "script.toml", "--dir", "work", "tidy up"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let shown = format!("the agent was shown {}", world.work("AGENTS.md").display());
+    let screen = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(screen.contains(&shown) && screen.contains("the agent was shown skills"), "{screen}");
+    let log = world.log("@last");
+    let of = |kind: &str| {
+        log.iter().find(|entry| entry["record"]["fact"]["kind"] == kind).unwrap()["content"].clone()
+    };
+    assert_eq!(of("context")["items"][0]["text"], "Be kind.");
+    assert!(of("context")["items"][1]["text"].as_str().unwrap().contains("- tidy: Tidies up."));
+    assert!(of("tool_step")["items"][0]["output"].as_str().unwrap().contains("Sweep."));
+}
+
 const EVERYTHING: &str = r#"
 [model]
 provider = "openai-chat"
@@ -94,6 +146,8 @@ base_url = "http://localhost:8080/v1"
 key = { env = "MY_KEY" }
 window_tokens = 10_000
 max_output_tokens = 512
+prices = { input = 3, cached_input = 0.30, cache_write = 3.75, output = 15.00 }
+ca_file = "prompt.md"
 temperature = 0
 stream = false
 headers = { X-Title = "longhaul" }
@@ -130,6 +184,21 @@ model_first_part = "1500ms"
 model_idle = "1 d"
 [compaction]
 threshold = "75%"
+retained_turns = 3
+retained_tokens = 1000
+[compaction.model]
+provider = "openai-chat"
+name = "small"
+base_url = "http://localhost:8080/v1"
+window_tokens = 8_000
+[goal]
+tokens = "1.5M"
+time = "1h30m"
+cost = 0.5
+continuations = 7
+checks = ["make test"]
+check_time = "90s"
+protected = ["tests/**/*.py"]
 "#;
 
 #[test]
@@ -144,7 +213,12 @@ fn every_setting_reaches_the_configuration() {
             "provider": "openai-chat", "name": "m", "base_url": "http://localhost:8080/v1",
             "key": { "env": "MY_KEY" }, "max_output_tokens": 512, "temperature": 0.0, "stream": false,
             "headers": { "X-Title": "longhaul" },
-            "parameters": { "reasoning": { "effort": "low" }, "stop": ["a", 1, 0.5, true] }
+            "parameters": { "reasoning": { "effort": "low" }, "stop": ["a", 1, 0.5, true] },
+            "window_tokens": 10_000,
+            "prices": { "rates": {
+                "input": 3_000_000, "cached_input": 300_000, "cache_write": 3_750_000, "output": 15_000_000
+            } },
+            "ca_file": "ROOT/prompt.md"
         },
         "directory": "ROOT/work",
         "instructions": "Be brief.\n",
@@ -160,8 +234,21 @@ fn every_setting_reaches_the_configuration() {
         ],
         "limits": {
             "max_steps": 7, "max_crashes": 2, "retry_for_ms": 0, "retry_for_goal_ms": 7_200_000,
-            "max_compaction_failures": 3, "compact_above_tokens": 7_500, "model_call_ms": 600_000,
-            "model_first_part_ms": 1_500, "model_idle_ms": 86_400_000
+            "max_compaction_failures": 3, "compact_above_tokens": 6_000, "retained_turns": 3,
+            "retained_tokens": 1_000, "model_call_ms": 600_000,
+            "model_first_part_ms": 1_500, "model_idle_ms": 86_400_000, "check_ms": 90_000
+        },
+        "summariser": {
+            "provider": "openai-chat", "name": "small", "base_url": "http://localhost:8080/v1", "stream": true,
+            "window_tokens": 8_000
+        },
+        "goal": {
+            "budget": {
+                "tokens": 1_500_000, "active_ms": 5_400_000, "cost_micros": 500_000, "continuations": 7,
+                "hard": false
+            },
+            "checks": ["make test"],
+            "protected": ["tests/**/*.py"]
         }
     });
     assert_eq!(found["configuration"], configuration);
@@ -178,6 +265,55 @@ fn what_a_manifest_comes_to_can_be_read() {
     let ran = check_in(&world, ".", &[("MY_KEY", "0123456789")], &[]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     insta::assert_snapshot!("readable", ran.stdout.replace(&*world.root().to_string_lossy(), "ROOT"));
+}
+
+#[test]
+fn a_model_that_is_known_needs_no_window_and_no_prices() {
+    let world = World::new();
+    let of_model = |name: &str, rest: &str| {
+        world.write(
+            "longhaul.toml",
+            &format!("[model]\nprovider = \"openai-chat\"\nname = \"{name}\"\n{rest}"),
+        );
+        let found = found(&world, ".", &[]);
+        let model = &found["configuration"]["model"];
+        let above = found["configuration"]["limits"]["compact_above_tokens"].clone();
+        (
+            model["window_tokens"].clone(),
+            above,
+            model["prices"]["rates"]["input"].clone(),
+            found["unknown"].clone(),
+        )
+    };
+    let mini = of_model("gpt-5-mini", "");
+    assert_eq!(mini, (json!(400_000), json!(320_000), json!(250_000), Value::Null));
+    let elsewhere = of_model("gpt-5-mini", "base_url = \"http://localhost:8080/v1\"\n");
+    assert_eq!(
+        (&elsewhere.0, &elsewhere.2),
+        (&json!(400_000), &Value::Null),
+        "who serves it asks its own price"
+    );
+    assert!(elsewhere.3.as_str().unwrap().starts_with("what its tokens cost is not known"), "{elsewhere:?}");
+    let stated = of_model("gpt-5-mini", "window_tokens = 1000\nprices = { input = 1, output = 2 }\n");
+    assert_eq!(stated, (json!(1_000), json!(800), json!(1_000_000), Value::Null));
+    let unknown = of_model("nobody-knows-it", "");
+    assert_eq!((&unknown.0, &unknown.1, &unknown.2), (&Value::Null, &json!(102_400), &Value::Null));
+    assert!(unknown.3.as_str().unwrap().contains("128000 tokens are assumed"), "{unknown:?}");
+}
+
+#[test]
+fn a_window_that_nobody_looked_up_is_shown_as_such() {
+    let world = World::new();
+    for (name, rest, shown) in [
+        ("gemini-2.5-pro", "", "1048576 tokens (unverified)\n"),
+        ("gemini-2.5-pro", "window_tokens = 1000\n", "1000 tokens\n"),
+        ("gpt-5-mini", "", "400000 tokens\n"),
+    ] {
+        let model = format!("[model]\nprovider = \"openai-chat\"\nname = \"{name}\"\n{rest}");
+        world.write("longhaul.toml", &model);
+        let ran = check_in(&world, ".", &[], &[]);
+        assert!(ran.stdout.contains(&format!("window     {shown}")), "{}", ran.stdout);
+    }
 }
 
 #[test]
@@ -313,7 +449,9 @@ fn the_schema_takes_what_the_program_takes() {
         &format!("{MODEL}key = \"plain\"\n"),
         &format!("{MODEL}key = {{}}\n"),
         &format!("{MODEL}[agent]\nnmae = \"x\"\n"),
-        &format!("{MODEL}[goal]\n"),
+        &format!("{MODEL}[goal]\ntime = \"soon\"\n"),
+        &format!("{MODEL}[goal]\ntokens = \"lots\"\n"),
+        &format!("{MODEL}[goal]\ncost = 0\n"),
         &format!("{MODEL}[limits]\nretry_for = \"soon\"\n"),
         &format!("{MODEL}[limits]\nmax_steps = 0\n"),
         &format!("{MODEL}[tools.bash]\npermission = \"never\"\n"),

@@ -139,7 +139,10 @@ fn check_frame(body: &Value) {
         assert!(!function["description"].as_str().unwrap().is_empty(), "{tool}");
         names.push(function["name"].as_str().unwrap());
     }
-    assert_eq!(names, ["bash", "edit", "glob", "grep", "read", "write"]);
+    assert_eq!(
+        names,
+        ["bash", "create_goal", "edit", "get_goal", "glob", "grep", "read", "update_goal", "write"]
+    );
 }
 
 #[test]
@@ -203,7 +206,7 @@ fn a_context_that_is_too_large_is_summarised_and_the_turn_goes_on() {
     let asked = endpoint.asked();
     assert_eq!(asked.len(), 4);
     let summary = asked[2].json();
-    assert_eq!(summary.get("tools"), None);
+    assert_eq!(summary["tools"], asked[1].json()["tools"]);
     let last = summary["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap();
     assert!(last.contains("Summarise the conversation"), "{last}");
     let after = asked[3].messages();
@@ -350,4 +353,58 @@ fn a_server_on_this_machine_is_asked_without_a_proxy() {
     }
     let ran = Running::start(command).finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
+}
+
+/// The cost of each model step of the newest session, in millionths of a dollar.
+fn costs(world: &World) -> Vec<Value> {
+    let log = world.log("@last");
+    let steps = log.iter().filter(|it| it["record"]["fact"]["kind"] == "model_step");
+    steps.map(|it| it["record"]["fact"]["charge"]["spend"]["usage"]["cost_micros"].clone()).collect()
+}
+
+#[test]
+fn what_a_call_costs_is_counted_by_the_prices_unless_the_provider_says() {
+    let stated = {
+        let choice = json!({ "index": 0, "message": { "role": "assistant", "content": GOOD }, "finish_reason": "stop" });
+        let usage = json!({ "prompt_tokens": 100, "completion_tokens": 20, "cost": 0.0421 });
+        Act::json("200 OK", "", &json!({ "id": "chatcmpl-1", "choices": [choice], "usage": usage }))
+    };
+    let endpoint =
+        Endpoint::start([Act::call(&[("call_a", "bash", json!({ "command": "echo tick" }))]), stated]);
+    let prices =
+        "prices = { input = 3.00, cached_input = 0.30, cache_write = 3.75, output = 15.00 }\nstream = false";
+    let world = world(&endpoint.url(), prices, "");
+    let out = world.succeed(&["run", "Mend it."]);
+    assert_eq!(costs(&world), [json!(600), json!(42_100)]);
+    assert_eq!(world.show("@last")["ledger"]["measured"]["cost_micros"], 42_700);
+    assert!(out.contains("200 in, 40 out, $0.0427, "), "{out}");
+    assert!(!out.contains("what its tokens cost"), "{out}");
+    let shown = world.succeed(&["show"]);
+    assert!(shown.contains("spent      200 in, 40 out, $0.0427, "), "{shown}");
+    world.succeed(&["verify", "--all"]);
+}
+
+#[test]
+fn a_cost_that_is_not_known_is_not_shown_as_nothing() {
+    let endpoint = Endpoint::start([Act::say(GOOD)]);
+    let world = world(&endpoint.url(), "", "");
+    let out = world.succeed(&["run", "Mend it."]);
+    let said = "128000 tokens are assumed; set window_tokens of [model]; what its tokens cost is not known";
+    assert_eq!(out.matches(said).count(), 1, "{out}");
+    assert_eq!(costs(&world), [Value::Null]);
+    let shown = world.succeed(&["show"]);
+    assert!(shown.contains("spent      100 in, 20 out, cost unknown, "), "{shown}");
+    assert!(!shown.contains('$'), "{shown}");
+}
+
+#[test]
+fn a_failed_attempt_that_is_charged_has_its_cost_too() {
+    let endpoint = Endpoint::start([Act::Hold(half_stream()), Act::say(GOOD)]);
+    let world = world(&endpoint.url(), "prices = { input = 1, output = 10 }", "");
+    let mut running = world.start(&["run", "Mend it."]);
+    running.wait_for(HALF.trim());
+    endpoint.let_go();
+    assert_eq!(running.finish().code, 0);
+    // 40 and 2 tokens of the attempt that was cut off, 100 and 20 of the one that was not.
+    assert_eq!(world.show("@last")["ledger"]["measured"]["cost_micros"], 60 + 300);
 }

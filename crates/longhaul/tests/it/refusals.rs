@@ -69,7 +69,7 @@ fn a_run_that_cannot_begin_leaves_no_session() {
     run(&["--script", "script.toml", " "], "error: there is nothing to do: the message is empty");
     run(
         &["--script", "script.toml", "--deny", "bsh", "x"],
-        "error: --deny names no tool: \"bsh\"; the tools are bash, edit, glob, grep, read, write",
+        "error: --deny names no tool: \"bsh\"; the tools are bash, create_goal, edit, get_goal, glob, grep, read, update_goal, write",
     );
     assert_eq!(world.succeed(&["--json", "ls", "--all"]), "");
 }
@@ -84,7 +84,7 @@ fn what_the_rules_forbid_says_what_is_possible() {
         &world,
         &["interrupt", &session],
         1,
-        "error: Interrupt is not possible while the session is waiting: send it a message or set a goal",
+        "error: Interrupt is not possible while the session is waiting: send it a message with `longhaul send`, or set a goal with `longhaul goal set`",
     );
     let long = "x".repeat(129);
     check(

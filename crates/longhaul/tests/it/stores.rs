@@ -48,6 +48,54 @@ fn what_the_command_line_names_goes_before_the_environment() {
 }
 
 #[test]
+fn a_manifest_names_a_store_for_all_commands_in_its_directory() {
+    let world = World::new();
+    let manifest = |store: &str| format!("model = 5\n[store]\n{store}\n");
+    world.write("longhaul.toml", &manifest("path = \"work/kept.db\""));
+    let kept = create(&world, &[], None);
+    assert_eq!(listed(&world, &["--store", "work/kept.db"], None), [kept.as_str()]);
+    assert_eq!(listed(&world, &[], None), [kept.as_str()]);
+    let mut below = world.bare(&["ls"]);
+    below.current_dir(world.path("work"));
+    assert!(Running::start(below).finish().stdout.contains(&kept[..8]));
+    assert!(listed(&world, &[], Some("other.db")).is_empty(), "the environment goes before");
+    assert!(listed(&world, &["--home", "home"], None).is_empty());
+    let told = run(&world, &["doctor"], None).stdout;
+    assert!(told.contains("1 session in ") && told.contains("kept.db"), "{told}");
+    world.write("longhaul.toml", &manifest("env = \"OUR_SESSIONS\""));
+    let ran = run(&world, &["ls"], None);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("the variable OUR_SESSIONS") && ran.stderr.contains("--store"),
+        "{}",
+        ran.stderr
+    );
+    let mut told = world.bare(&["ls"]);
+    told.env("OUR_SESSIONS", "sqlite:work/kept.db");
+    assert!(Running::start(told).finish().stdout.contains(&kept[..8]));
+    world.write("longhaul.toml", "[store\n");
+    let ran = run(&world, &["ls"], None);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("where sessions are kept is not known"), "{}", ran.stderr);
+    assert!(listed(&world, &["--store", "work/kept.db"], None) == [kept], "what is named needs no manifest");
+}
+
+#[test]
+fn a_named_manifest_names_the_store_of_its_session() {
+    let world = World::new();
+    world.write("script.toml", SCRIPT);
+    let model = "[model]\nprovider = \"scripted\"\nscript = \"script.toml\"\n";
+    world.write("agent.toml", &format!("{model}[store]\npath = \"theirs.db\"\n"));
+    let told = run(&world, &["agent", "check", "agent.toml"], None).stdout;
+    assert!(told.contains("store") && told.contains("theirs.db"), "{told}");
+    let args = ["run", "--manifest", "agent.toml", "--dir", "work", "--detach", "go"];
+    let ran = run(&world, &args, None);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_eq!(listed(&world, &["--store", "theirs.db"], None), [ran.stdout.trim()]);
+    assert!(listed(&world, &[], None).is_empty());
+}
+
+#[test]
 fn an_address_that_names_no_store_is_refused_and_its_password_not_repeated() {
     let world = World::new();
     for (args, environment) in [

@@ -1,22 +1,13 @@
 //! A session with a provider of each wire: tools, two turns, the key where the provider looks for it, and what
 //! the provider marked as its own sent back as it came.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::endpoint::{Act, Asked, Endpoint, GOOD, KEY, KEY_VARIABLE};
+use crate::spoken::{self, Spoken};
 use crate::world::{Running, World};
 
 const COMMAND: &str = "echo tick";
-
-/// Streams events, each under the name that its `type` gives it.
-fn sse(events: &[Value]) -> Act {
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
-    let event = |event: &Value| match event["type"].as_str() {
-        Some(name) => format!("event: {name}\ndata: {event}\n\n"),
-        None => format!("data: {event}\n\n"),
-    };
-    Act::Send((head.to_owned() + &events.iter().map(event).collect::<String>()).into())
-}
 
 /// Lets a session call a tool and answer, thanks it, and returns what the provider was asked.
 fn converse(provider: &str, of_model: &str, acts: [Act; 3]) -> Vec<Asked> {
@@ -51,33 +42,14 @@ fn says(text: &str, wanted: &str) {
 
 #[test]
 fn responses_are_asked_for_with_the_reasoning_so_far() {
-    let answer = |number: u32, output: Value| {
-        let usage = json!({ "input_tokens": 100, "output_tokens": 20, "total_tokens": 120 });
-        let id = format!("resp_{number}");
-        let whole = json!({ "id": id, "status": "completed", "output": output, "usage": usage });
-        let begun = json!({ "id": id, "status": "in_progress", "output": [] });
-        let mut events = vec![json!({ "type": "response.created", "response": begun })];
-        for (index, item) in output.as_array().unwrap().iter().enumerate() {
-            events.push(json!({ "type": "response.output_item.done", "output_index": index, "item": item }));
-        }
-        events.push(json!({ "type": "response.completed", "response": whole }));
-        sse(&events)
-    };
-    let text = |text: &str| {
-        let content = json!([{ "type": "output_text", "text": text }]);
-        json!([{ "type": "message", "id": "msg_1", "role": "assistant", "content": content }])
-    };
-    let arguments = json!({ "command": COMMAND }).to_string();
+    let [_, Spoken { provider, say, .. }, ..] = spoken::ALL;
     let called = json!([
         { "type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "sealed-1" },
-        { "type": "function_call", "id": "fc_1", "call_id": "call_a", "name": "bash", "arguments": arguments },
+        spoken::called_function("bash", &json!({ "command": COMMAND })),
     ]);
-    let rest = "output = { schema = { type = \"object\" } }\nprovider_tools = [{ type = \"web_search\" }]";
-    let asked = converse(
-        "openai-responses",
-        rest,
-        [answer(1, called), answer(2, text(GOOD)), answer(3, text("Bye."))],
-    );
+    let rest = "output = { schema = { type = \"object\" } }\nprovider_tools = [{ type = \"web_search\" }]\n\
+                item_ids = true";
+    let asked = converse(provider, rest, [spoken::response(1, &called), say(GOOD), say("Bye.")]);
     for one in &asked {
         assert_eq!(one.request_line, "POST /v1/responses HTTP/1.1");
         assert_eq!(one.authorization(), Some(format!("Bearer {KEY}").as_str()));
@@ -88,51 +60,63 @@ fn responses_are_asked_for_with_the_reasoning_so_far() {
     }
     let input = asked[2].json()["input"].clone();
     let sealed = input.as_array().unwrap().iter().find(|item| item["type"] == "reasoning").unwrap();
-    assert_eq!(sealed["encrypted_content"], "sealed-1");
+    assert_eq!((&sealed["encrypted_content"], &sealed["id"]), (&json!("sealed-1"), &json!("rs_1")));
     let result =
         input.as_array().unwrap().iter().find(|item| item["type"] == "function_call_output").unwrap();
     assert_eq!(result["call_id"], "call_a");
     says(&result["output"].to_string(), "tick");
 }
 
+/// Returns what a provider is asked that refuses everything.
+fn asked_once(provider: &str, of_model: &str) -> Asked {
+    let refusal = json!({ "error": { "message": "no", "type": "invalid_request_error" } });
+    let endpoint = Endpoint::start([Act::json("400 Bad Request", "", &refusal)]);
+    let world = World::new();
+    let (url, key) = (endpoint.url(), format!("key = {{ env = \"{KEY_VARIABLE}\" }}"));
+    let model = format!("[model]\nprovider = \"{provider}\"\nname = \"test\"\nbase_url = \"{url}\"\n{key}");
+    world.write("longhaul.toml", &format!("{model}\n{of_model}\n[agent]\ndirectory = \"work\"\n"));
+    let mut command = world.command(&["run", "Mend the clock."]);
+    command.env(KEY_VARIABLE, KEY);
+    assert_eq!(Running::start(command).finish().code, 1);
+    endpoint.asked().remove(0)
+}
+
+#[test]
+fn settings_of_a_format_reach_its_requests() {
+    let bearer = Some(format!("Bearer {KEY}"));
+    let plain = asked_once("anthropic", "");
+    assert_eq!((plain.authorization(), plain.headers["x-api-key"].as_str()), (None, KEY));
+    says(&plain.body, "\"cache_control\":{\"type\":\"ephemeral\"}");
+    let hour = asked_once("anthropic", "bearer = true\ncache = \"1h\"");
+    assert_eq!((hour.authorization(), hour.headers.get("x-api-key")), (bearer.as_deref(), None));
+    says(&hour.body, "\"ttl\":\"1h\"");
+    assert!(!asked_once("anthropic", "cache = \"off\"").body.contains("cache_control"));
+    says(&asked_once("openai-chat", "").body, "\"include_usage\":true");
+    assert!(!asked_once("openai-chat", "include_usage = false").body.contains("include_usage"));
+    says(&asked_once("openai-responses", "").body, "reasoning.encrypted_content");
+    assert!(!asked_once("openai-responses", "replay_reasoning = false").body.contains("encrypted_content"));
+}
+
 #[test]
 fn messages_are_sent_with_the_thinking_so_far() {
-    let answer = |blocks: &[(Value, &[Value])], reason: &str| {
-        let usage = json!({ "input_tokens": 100, "output_tokens": 1 });
-        let message = json!({ "id": "msg_1", "role": "assistant", "content": [], "usage": usage });
-        let mut events = vec![json!({ "type": "message_start", "message": message })];
-        for (index, (block, deltas)) in blocks.iter().enumerate() {
-            events.push(json!({ "type": "content_block_start", "index": index, "content_block": block }));
-            for delta in *deltas {
-                events.push(json!({ "type": "content_block_delta", "index": index, "delta": delta }));
-            }
-            events.push(json!({ "type": "content_block_stop", "index": index }));
-        }
-        let delta = json!({ "stop_reason": reason });
-        events.push(json!({ "type": "message_delta", "delta": delta, "usage": { "output_tokens": 20 } }));
-        events.push(json!({ "type": "message_stop" }));
-        sse(&events)
-    };
-    let text = |text: &str| {
-        let delta = json!({ "type": "text_delta", "text": text });
-        answer(&[(json!({ "type": "text", "text": "" }), &[delta])], "end_turn")
-    };
+    let [_, _, Spoken { provider, say, .. }, _] = spoken::ALL;
     let thinks = [
         json!({ "type": "thinking_delta", "thinking": "Hm." }),
         json!({ "type": "signature_delta", "signature": "signed-1" }),
     ];
     let arguments = json!({ "command": COMMAND }).to_string();
     let calls = [json!({ "type": "input_json_delta", "partial_json": arguments })];
-    let called = answer(
+    let called = spoken::message(
         &[
             (json!({ "type": "thinking", "thinking": "", "signature": "" }), &thinks),
             (json!({ "type": "tool_use", "id": "toolu_1", "name": "bash", "input": {} }), &calls),
         ],
         "tool_use",
     );
-    let asked = converse("anthropic", "", [called, text(GOOD), text("Bye.")]);
+    let asked = converse(provider, "", [called, say(GOOD), say("Bye.")]);
     for one in &asked {
         assert_eq!(one.request_line, "POST /v1/messages HTTP/1.1");
+        assert_eq!(one.json()["max_tokens"], 32_000, "what is assumed of a model that nobody knows");
         assert_eq!((one.headers["x-api-key"].as_str(), one.authorization()), (KEY, None));
     }
     let messages = asked[2].messages();
@@ -146,16 +130,10 @@ fn messages_are_sent_with_the_thinking_so_far() {
 
 #[test]
 fn contents_are_generated_with_the_signatures_so_far() {
-    let answer = |part: Value| {
-        let content = json!({ "role": "model", "parts": [part] });
-        let candidate = json!({ "content": content, "finishReason": "STOP" });
-        let usage = json!({ "promptTokenCount": 100, "candidatesTokenCount": 20, "totalTokenCount": 120 });
-        sse(&[json!({ "responseId": "r1", "candidates": [candidate], "usageMetadata": usage })])
-    };
+    let [.., Spoken { provider, say, .. }] = spoken::ALL;
     let call = json!({ "name": "bash", "args": { "command": COMMAND } });
     let called = json!({ "functionCall": call, "thoughtSignature": "c2lnbmVk" });
-    let text = |text: &str| answer(json!({ "text": text }));
-    let asked = converse("gemini", "", [answer(called), text(GOOD), text("Bye.")]);
+    let asked = converse(provider, "", [spoken::content(&called), say(GOOD), say("Bye.")]);
     for one in &asked {
         assert_eq!(one.request_line, "POST /v1/models/test:streamGenerateContent?alt=sse HTTP/1.1");
         assert_eq!((one.headers["x-goog-api-key"].as_str(), one.authorization()), (KEY, None));

@@ -2,7 +2,7 @@
 
 use longhaul_session::command::{Answer, Command};
 use longhaul_session::entry::{Mode, Place};
-use longhaul_session::goal::{Budget, GoalStatus};
+use longhaul_session::goal::{Budget, GoalStatus, Terms};
 use longhaul_session::id::{EntryNo, Timestamp};
 use longhaul_session::item::Outcome;
 use longhaul_session::state::{PendingCall, SessionState, Status};
@@ -318,13 +318,13 @@ fn wished(world: &mut World, wish: Wish, place: usize, raised: Budget) -> Result
 
 fn command(world: &mut World, wish: Wish, place: usize, raised: Budget) -> Option<Command> {
     Some(match wish {
-        Wish::Send => Command::Send { text: world.next_text(), interrupt: false },
-        Wish::SendNow => Command::Send { text: world.next_text(), interrupt: true },
+        Wish::Send => Command::Send { message: world.next_text().into(), interrupt: false },
+        Wish::SendNow => Command::Send { message: world.next_text().into(), interrupt: true },
         Wish::Edit => {
             let target = history(world, place).and_then(|at| world.context.user_message(at))?;
-            Command::Edit { target, text: world.next_text() }
+            Command::Edit { target, message: world.next_text().into() }
         }
-        Wish::LateEdit => Command::Edit { target: world.evidence?, text: world.next_text() },
+        Wish::LateEdit => Command::Edit { target: world.evidence?, message: world.next_text().into() },
         Wish::Unqueue => Command::Unqueue { message: world.state.queue[place] },
         Wish::Promote => Command::Promote { message: world.state.queue[place] },
         Wish::Interrupt => Command::Interrupt { drop_queue: false },
@@ -334,10 +334,11 @@ fn command(world: &mut World, wish: Wish, place: usize, raised: Budget) -> Optio
         Wish::SetGoal(which) => Command::SetGoal {
             id: world.next_goal(),
             objective: OBJECTIVES[which].to_owned(),
-            budget: raised,
-            checks: Vec::new(),
+            terms: Terms { budget: raised, ..Terms::default() },
         },
-        Wish::RaiseBudget => Command::EditGoal { objective: None, budget: Some(raised), checks: None },
+        Wish::RaiseBudget => {
+            Command::EditGoal { objective: None, budget: Some(raised), checks: None, protected: None }
+        }
         Wish::PauseGoal => Command::PauseGoal,
         Wish::ResumeGoal => Command::ResumeGoal,
         Wish::ClearGoal => Command::ClearGoal,

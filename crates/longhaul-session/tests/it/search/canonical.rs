@@ -130,11 +130,13 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
         archived,
         mode,
         ephemeral,
+        without_goals,
         name: _,
         configured_at: _,
         prepared_at,
         boundary,
         context_from: _,
+        kept,
         history_at,
         newest,
         steps_since_boundary,
@@ -155,13 +157,16 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
         compaction_failures,
         pruned_to: _,
         measured: _,
+        measured_at: _,
         response_id: _,
         grants: _,
         last_error: _,
     } = state;
-    (status, archived, mode, ephemeral, *prepared_at > 0, newest, context_digest.is_some()).hash(out);
+    (status, archived, mode, ephemeral, without_goals, newest).hash(out);
+    (*prepared_at > 0, context_digest.is_some()).hash(out);
     (names.entry(*boundary), names.entry(*history_at), *steps_since_boundary > 0, attempt).hash(out);
-    queue.iter().map(|n| names.entry(*n)).collect::<Vec<_>>().hash(out);
+    queue.iter().chain(kept).map(|n| names.entry(*n)).collect::<Vec<_>>().hash(out);
+    kept.len().hash(out);
     for call in pending {
         let place = (call.place, call.effect, call.rejected, call.stop_after);
         let by = call.startable_by.map(|epoch| names.epoch(epoch));
@@ -170,6 +175,7 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
     (pending.len(), owner.map(|owner| names.epoch(owner.epoch)), names.epoch(*epoch)).hash(out);
     (retry.map(|retry| (retry.class, names.to_come(retry.not_before))), *crashes.min(&limits.max_crashes))
         .hash(out);
+    state.works_for().is_some().hash(out);
     put_turn(out, turn, goal.is_some(), limits);
     if let Some(goal) = goal {
         put_goal(out, goal);
@@ -184,7 +190,7 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
 }
 
 fn put_turn(out: &mut Bytes, turn: &Turn, for_goal: bool, limits: &Limits) {
-    let Turn { number: _, origin, steps, tool_calls, digest, stop_after } = turn;
+    let Turn { number: _, origin, steps, tool_calls, digest, stop_after, goal: _ } = turn;
     (origin, *steps.min(&limits.max_steps), *tool_calls > 0, stop_after).hash(out);
     // Only the turns of a goal are compared with each other.
     (for_goal && *origin == Origin::Continuation).then_some(digest).hash(out);
@@ -199,6 +205,8 @@ fn put_goal(out: &mut Bytes, goal: &Goal) {
         budget,
         used,
         checks: _,
+        protected: _,
+        guarded_at: _,
         suppressed,
         recent_turns,
         created: _,

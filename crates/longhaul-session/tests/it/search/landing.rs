@@ -118,6 +118,7 @@ fn of_owner(before: &SessionState, asked: &Command, after: &SessionState) -> Opt
         | OwnerAction::RecordResponse { .. }
         | OwnerAction::CommitContext { .. }
         | OwnerAction::CommitSteering
+        | OwnerAction::GuardFiles { .. }
         | OwnerAction::RecordHook { .. }
         | OwnerAction::Compact { .. }
         | OwnerAction::FailCompaction { .. } => status == Status::Running,

@@ -63,7 +63,8 @@ fn paid(before: &SessionState, after: &SessionState, asked: &Command) -> Result<
     let counts = before.mode == Mode::Default;
     let mine = if spend.goal == Some(old.id) { spend.usage.budget_tokens() } else { 0 };
     // A goal set since the history that the lost attempt began from was not what it worked for.
-    let lost = if before.goal_set_at <= before.history_at { estimate.budget_tokens() } else { 0 };
+    let worked_for = before.works_for() == Some(old.id) && before.goal_set_at <= before.history_at;
+    let lost = if worked_for { estimate.budget_tokens() } else { 0 };
     let tokens = if counts { old.used.tokens + mine + lost } else { old.used.tokens };
     let kept = old.id != new.id || new.used.tokens == tokens;
     hold(kept, "Ledger", || format!("the goal has used {} tokens, not {tokens}", new.used.tokens))
@@ -219,13 +220,13 @@ fn steering(world: &mut World, before: &SessionState, fact: &Fact) {
             let woken = active(goal.as_ref()) && !active(before.goal.as_ref());
             world.untold |= woken || objective(before.goal.as_ref()) != objective(goal.as_ref());
         }
-        Fact::Compacted { .. } | Fact::Cleared => {
-            let pursued = |goal: &&Goal| goal.status == GoalStatus::Active && before.mode == Mode::Default;
-            let active = before.goal.as_ref().filter(pursued);
-            world.untold |= active.is_some_and(|goal| !shows(world, &goal.objective));
+        Fact::Compacted { .. } | Fact::Cleared | Fact::Edited { .. } => {
+            let goal = before.goal.as_ref();
+            world.untold |= goal.is_some_and(|goal| !shows(world, &goal.objective));
         }
         // The model knows the goal that it set itself.
         Fact::Steering { objective_changed: true, .. }
+        | Fact::Steering { goal_recalled: true, .. }
         | Fact::ToolStep { goal: Some(ModelGoal::Created(_)), .. }
         | Fact::TurnFinished { next: Next::Continue, .. }
         | Fact::Interrupted { next: Next::Continue, .. }
@@ -254,8 +255,9 @@ fn messages(
     let mut queue = before.queue.clone();
     let number = world.messages_made;
     let ghosts = &mut world.messages;
-    if let Command::Owned { action: OwnerAction::Compact { keep_from, .. }, .. } = asked {
-        ghosts.retain(|message| message.queued || message.at >= *keep_from);
+    if let Command::Owned { action: OwnerAction::Compact { keep_from, kept, .. }, .. } = asked {
+        let stays = |at: EntryNo| at >= *keep_from || kept.contains(&at);
+        ghosts.retain(|message| message.queued || stays(message.at));
     }
     match asked {
         Command::Create { .. } if number > 0 => ghosts.push(Message { at: last, number, queued: false }),

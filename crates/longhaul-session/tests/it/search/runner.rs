@@ -1,15 +1,14 @@
 //! What a runner does: it asks what is owed, does it, and appends. The machine itself says what is owed;
 //! here stands only what a driver must keep to, which is the engine's part of the bargain.
 
-use longhaul_session::command::{Command, Cut, OwnerAction, Refusal, Step};
-use longhaul_session::context::Context;
-use longhaul_session::entry::{FinishReason, ModelGoal, Place};
+use longhaul_session::command::{Command, Cut, GoalStep, OwnerAction, Refusal, Step};
+use longhaul_session::entry::{FinishReason, Mode, ModelGoal, Place};
 use longhaul_session::failure::{FailureClass, Retry};
 use longhaul_session::goal::{Budget, Goal};
-use longhaul_session::id::{CallId, Digest, EntryNo, Timestamp};
+use longhaul_session::id::{CallId, Digest, Timestamp};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::owed::{View, Work, owed};
-use longhaul_session::state::{Newest, Status};
+use longhaul_session::state::{Newest, SessionState, Status};
 use longhaul_session::usage::Spend;
 
 use super::Scenario;
@@ -47,7 +46,13 @@ pub(super) fn ask(world: &mut World, slot: usize, size: Size, scenario: &Scenari
         Size::Idle => above,
         Size::Over => above + 1,
     };
-    let view = View { epoch: me.epoch, now: world.now, context_digest: scenario.files, next_request_tokens };
+    let view = View {
+        epoch: me.epoch,
+        now: world.now,
+        context_digest: scenario.files,
+        next_request_tokens,
+        ..View::default()
+    };
     let work = owed(&world.state, &view, &scenario.limits);
     match work {
         Work::RunCalls { run, unknown } => {
@@ -56,7 +61,8 @@ pub(super) fn ask(world: &mut World, slot: usize, size: Size, scenario: &Scenari
             begin(world, slot, Task::Tools(planned.chain(lost).collect()));
         }
         Work::CallModel => {
-            let forgotten = world.untold && goal_is_active(&world.state);
+            let pursued = goal_is_active(&world.state) && world.state.mode == Mode::Default;
+            let forgotten = world.untold && pursued;
             let what = || "the model is called before it is told of its objective".to_owned();
             hold(!forgotten, "Steering", what)?;
             let early = world.state.retry.is_some_and(|retry| retry.not_before > world.now);
@@ -83,6 +89,7 @@ pub(super) fn ask(world: &mut World, slot: usize, size: Size, scenario: &Scenari
         | Work::FinishTurn(_)
         | Work::Prepare
         | Work::CommitSteering
+        | Work::GuardFiles
         | Work::CommitContext => {
             let action = at_once(world, work, scenario.files);
             world.accept(owned(&me, action))?;
@@ -92,7 +99,7 @@ pub(super) fn ask(world: &mut World, slot: usize, size: Size, scenario: &Scenari
 }
 
 fn begin(world: &mut World, slot: usize, task: Task) {
-    let (basis, goal) = (world.basis(), world.state.goal.as_ref().map(|goal| goal.id));
+    let (basis, goal) = (world.basis(), world.state.works_for());
     if let Some(runner) = &mut world.runners[slot] {
         *runner = Runner { spoiled: false, basis, goal, task, ..runner.clone() };
     }
@@ -119,6 +126,7 @@ fn at_once(world: &World, work: Work, files: Option<Digest>) -> OwnerAction {
             OwnerAction::CommitContext { items: vec![file], digest }
         }
         Work::CommitSteering => OwnerAction::CommitSteering,
+        Work::GuardFiles => guard(&world.state),
         Work::Prepare
         | Work::RunCalls { .. }
         | Work::CallModel
@@ -127,6 +135,12 @@ fn at_once(world: &World, work: Work, files: Option<Digest>) -> OwnerAction {
         | Work::Leave
         | Work::WaitUntil(_) => OwnerAction::FinishTurn { reason: FinishReason::Complete, spend },
     }
+}
+
+/// There are no files to be found.
+pub(super) fn guard(state: &SessionState) -> OwnerAction {
+    let goal = state.goal.as_ref().expect("it protects files").id;
+    OwnerAction::GuardFiles { goal, files: Vec::new() }
 }
 
 /// Only what a client runs has a deadline.
@@ -176,6 +190,9 @@ pub(super) fn commit(world: &mut World, slot: usize, word: Word) -> Result<bool,
         Word::Complete | Word::Blocked if !world.state.goal.as_ref().is_some_and(Goal::is_unfinished) => {
             return Ok(false);
         }
+        // The tool itself refuses to judge a goal that the model was not told of, and to block one at rest.
+        Word::Complete | Word::Blocked if world.state.steering_due.objective_changed => return Ok(false),
+        Word::Blocked if !goal_is_active(&world.state) => return Ok(false),
         Word::Complete => Some(ModelGoal::Completed),
         Word::Blocked => Some(ModelGoal::Blocked("no way on".to_owned())),
     };
@@ -188,6 +205,8 @@ pub(super) fn commit(world: &mut World, slot: usize, word: Word) -> Result<bool,
             Progress::Unknown => results.push(ran(id, Outcome::Unknown, world.now)),
         }
     }
+    let terms = world.state.goal.as_ref().map(Goal::terms);
+    let goal = goal.map(|change| GoalStep { terms, change });
     let step = Box::new(Step::Tools { results, goal });
     let spend = tool_spend(me.goal);
     let committed =
@@ -229,26 +248,15 @@ pub(super) fn reply(world: &mut World, slot: usize, reply: Reply) -> Result<bool
     Ok(committed || dropped)
 }
 
-/// Messages that the model has not answered are kept; where all is answered, nothing is.
+/// A message that the model has not answered is kept; where all is answered, nothing is.
 pub(super) fn compacted(world: &mut World, slot: usize) -> Result<bool, Broken> {
     let me = runner(world, slot);
     let unanswered = world.context.last_user_message().filter(|_| world.state.newest != Newest::Response);
-    let from = unanswered.map(|message| with_calls(&world.context, message.entry()));
-    let keep_from = from.unwrap_or(world.state.head + 1);
-    let spend = model_spend(me.goal);
+    let kept = unanswered.map(|message| message.entry()).into_iter().collect();
+    let (basis, keep_from, spend) = (me.basis, world.state.head + 1, model_spend(me.goal));
     let summary = "so far".to_owned();
-    append_work(world, slot, OwnerAction::Compact { basis: me.basis, summary, keep_from, spend }, spend)?;
+    append_work(world, slot, OwnerAction::Compact { basis, summary, keep_from, kept, spend }, spend)?;
     Ok(true)
-}
-
-/// An entry that ends an interruption holds results beside the message it promotes: their calls stay too.
-fn with_calls(context: &Context, from: EntryNo) -> EntryNo {
-    let items = || context.items().iter();
-    let answers = |id: &CallId| {
-        items().any(|(at, item)| matches!(&**item, Item::ToolResult(it) if *at == from && it.call == *id))
-    };
-    let first = items().find(|(_, item)| matches!(&**item, Item::ToolCall(call) if answers(&call.id)));
-    first.map_or(from, |(at, _)| from.min(*at))
 }
 
 pub(super) fn compaction_failed(world: &mut World, slot: usize) -> Result<bool, Broken> {
@@ -256,7 +264,8 @@ pub(super) fn compaction_failed(world: &mut World, slot: usize) -> Result<bool, 
     world.left.replies -= 1;
     let spend = model_spend(me.goal);
     let failure = failure(FailureClass::Server);
-    append_work(world, slot, OwnerAction::FailCompaction { basis: me.basis, failure, spend }, spend)?;
+    let action = OwnerAction::FailCompaction { basis: me.basis, failure, spend, automatic_off: false };
+    append_work(world, slot, action, spend)?;
     Ok(true)
 }
 

@@ -137,7 +137,7 @@ fn comes_to_rest(
             state = go_on(&state, command, now)?;
             lives = true;
         }
-        let view = View { epoch: state.epoch, now, context_digest: files, next_request_tokens: 0 };
+        let view = View { epoch: state.epoch, now, context_digest: files, ..View::default() };
         let work = owed(&state, &view, limits);
         if deadly && matches!(&work, Work::RunCalls { run, .. } if !run.is_empty()) {
             lives = false;
@@ -206,10 +206,11 @@ fn alone(
         Work::FinishTurn(reason) => OwnerAction::FinishTurn { reason, spend },
         Work::Compact => {
             let summary = "so far".to_owned();
-            OwnerAction::Compact { basis, summary, keep_from: state.head + 1, spend }
+            OwnerAction::Compact { basis, summary, keep_from: state.head + 1, kept: Vec::new(), spend }
         }
         Work::Prepare => OwnerAction::Prepare { system: String::new(), tools: Vec::new() },
         Work::CommitSteering => OwnerAction::CommitSteering,
+        Work::GuardFiles => super::runner::guard(state),
         Work::CommitContext => {
             let digest = files.unwrap_or_default();
             let file = Item::ContextFile { path: "AGENTS.md".to_owned(), digest, text: "be good".to_owned() };

@@ -6,9 +6,11 @@ use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::{Basis, Command, First, OwnerAction, Refusal};
 use longhaul_session::context::{Context, UserMessage};
 use longhaul_session::decide::decide;
-use longhaul_session::goal::Budget;
+use longhaul_session::entry::Mode;
+use longhaul_session::goal::{Budget, Terms};
 use longhaul_session::id::{CallId, EntryNo, Epoch, GoalId, Timestamp, WorkerId};
 use longhaul_session::item::{EffectClass, Outcome};
+use longhaul_session::prompts::Prompts;
 use longhaul_session::state::SessionState;
 use longhaul_session::usage::Usage;
 
@@ -149,16 +151,21 @@ impl World {
             trace: Vec::new(),
         };
         let first = match start {
-            Start::Message => First::Message(world.next_text()),
+            Start::Message => First::Message(world.next_text().into()),
             Start::Goal => First::Goal {
                 id: world.next_goal(),
                 objective: OBJECTIVES[0].to_owned(),
-                budget,
-                checks: Vec::new(),
+                terms: Terms { budget, ..Terms::default() },
             },
         };
         let configuration = Box::new(configuration());
-        world.accept(Command::Create { configuration, ephemeral: false, name: None, first })?;
+        world.accept(Command::Create {
+            configuration,
+            ephemeral: false,
+            name: None,
+            mode: Mode::Default,
+            first,
+        })?;
         world.accept(Command::Acquire { worker: worker(0), lost: None, estimate: Usage::default() })?;
         let system = "You work.".to_owned();
         let owned = |action| Command::Owned { epoch: 1, action };
@@ -270,6 +277,10 @@ fn configuration() -> Configuration {
         instructions: None,
         scope: Vec::new(),
         tools: Vec::new(),
+        prompts: Prompts::default(),
         limits: Limits::default(),
+        summariser: None,
+        goal: Terms::default(),
+        without_goals: false,
     }
 }

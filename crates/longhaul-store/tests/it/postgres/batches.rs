@@ -7,18 +7,19 @@ use longhaul_store::postgres::Options;
 use longhaul_store::{Append, Appended, Error, RequestId, Row, Store};
 
 use super::proxy::Proxy;
-use super::{create, fresh, looked, open};
+use super::{create, fresh, idle_after, looked, open};
 use crate::{append, row, session};
 
 #[tokio::test]
 async fn one_append_is_one_statement_and_one_round_trip() {
     let (_first, database) = fresh().await;
     let proxy = Proxy::before(&database.url()).await;
-    // Nobody looks for growth meanwhile.
-    let options = Options { poll_every_ms: 3_600_000, ..Options::default() };
+    // Nobody looks for growth meanwhile, or notifies of it more than once.
+    let options = Options { poll_every_ms: 3_600_000, notify_every_ms: 3_600_000, ..Options::default() };
     let store = open(&proxy.url(&database.url()), options).await;
-    create(&store, session(1)).await;
     looked(&database, 2).await;
+    create(&store, session(1)).await;
+    idle_after(&database, "pg_notify", 1).await;
     // Connected and prepared.
     assert_eq!(store.append(append(session(1), 1, b"")).await, Ok(Appended::Done));
     let (statements, round_trips) = (store.counters().statements, proxy.round_trips());
@@ -29,6 +30,33 @@ async fn one_append_is_one_statement_and_one_round_trip() {
     }
     assert_eq!(store.counters().statements - statements, 10);
     assert_eq!(proxy.round_trips() - round_trips, 10);
+}
+
+#[tokio::test]
+async fn an_append_changes_no_index_of_sessions() {
+    const APPENDS: u64 = 50;
+    let (store, database) = fresh().await;
+    create(&store, session(1)).await;
+    for head in 1..=APPENDS {
+        let mut append = append(session(1), head, b"content");
+        append.row.updated.0 += i64::try_from(head).unwrap();
+        assert_eq!(store.append(append).await, Ok(Appended::Done));
+    }
+    // The server counts them when the connection has ended, if not before.
+    store.close().await.unwrap();
+    let counted =
+        "SELECT n_tup_upd::text, n_tup_hot_upd::text FROM pg_stat_user_tables WHERE relname = 'sessions'";
+    let client = database.connect().await.unwrap();
+    for _ in 0..100 {
+        let row = client.query_one(counted, &[]).await.unwrap();
+        let [updated, in_place] = [0, 1].map(|at| row.get::<_, &str>(at).parse::<u64>().unwrap());
+        if updated == APPENDS {
+            assert!(in_place + 2 >= APPENDS, "{in_place} of {APPENDS}: a step may have ended meanwhile");
+            return;
+        }
+        super::pause().await;
+    }
+    panic!("the server does not count");
 }
 
 #[tokio::test]

@@ -8,8 +8,11 @@ use longhaul_test_postgres::Database;
 use super::{fresh, open, pause};
 use crate::{append, entry, row, session, worker};
 
-const SHORT: Options =
-    Options { lease: Lease { lasts_ms: 1_000, renew_every_ms: 300, margin_ms: 200 }, poll_every_ms: 1_000 };
+const SHORT: Options = Options {
+    lease: Lease { lasts_ms: 1_000, renew_every_ms: 300, margin_ms: 200 },
+    poll_every_ms: 1_000,
+    notify_every_ms: 10,
+};
 
 async fn owned(store: &PostgresStore, n: u128, owner: WorkerId) {
     let row = Row { owner: Some(owner), epoch: 1, ..row(session(n), 1) };

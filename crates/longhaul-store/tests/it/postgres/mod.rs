@@ -59,13 +59,18 @@ async fn patiently(store: &PostgresStore, append: &Append) -> Result<Appended, E
 
 /// Waits until so many stores have looked for growth, which is the last that opening one makes it do.
 async fn looked(database: &Database, stores: usize) {
+    idle_after(database, "moment", stores).await;
+}
+
+/// Waits until so many connections have done a statement with a given part, and nothing after it.
+async fn idle_after(database: &Database, part: &str, connections: usize) {
     for _ in 0..200 {
-        if database.idle_after("moment").await.unwrap() == stores {
+        if database.idle_after(part).await.unwrap() == connections {
             return;
         }
         pause().await;
     }
-    panic!("a store that is open does not listen");
+    panic!("not as many as {connections} wait after {part}");
 }
 
 /// Waits a little for something a test polls for.
