@@ -56,8 +56,10 @@ impl Attempt {
 enum End {
     /// It failed.
     Failed(longhaul_model::Error),
-    /// The worker stops, its lease is over, or a hard budget leaves no more time.
+    /// The worker stops, or its lease is over.
     Stopped,
+    /// A hard budget leaves no more time.
+    TimeUp,
     /// Nobody wants its answer any more.
     Obsolete,
 }
@@ -148,7 +150,7 @@ impl Runner {
                 () = self.hinted() => if self.look(basis).await? == News::Obsolete {
                     break End::Obsolete;
                 },
-                () = &mut budget_is_up, if hard_ms.is_some() => break End::Stopped,
+                () = &mut budget_is_up, if hard_ms.is_some() => break End::TimeUp,
                 () = &mut time_is_up => {
                     let message = format!("the model did not finish within {} s", limit_ms / 1_000);
                     break End::Failed(longhaul_model::Error::new(FailureClass::Timeout, message));
@@ -198,7 +200,8 @@ impl Runner {
             }
             // Who picks the answer up again is told what all of it has cost.
             End::Stopped if self.begun_before(equipment).is_some() => self.cut(answer, None),
-            End::Stopped => self.cut(answer, usage),
+            // Nobody picks it up any more.
+            End::Stopped | End::TimeUp => self.cut(answer, usage),
             End::Obsolete => {
                 let response_id = answer.response_id().map(str::to_owned);
                 let cut = self.cut(answer, usage);

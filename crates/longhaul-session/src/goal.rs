@@ -184,16 +184,16 @@ impl Budget {
     }
 
     /// Returns the first limit that leaves no room for a call that may cost so much, after work of so many
-    /// milliseconds that is not in the usage yet.
+    /// milliseconds that is not in the usage yet: time before all, as it also ends what is under way.
     #[must_use]
     pub fn without_room(&self, used: &GoalUsage, most: &Usage, unpaid_ms: u64) -> Option<BudgetKind> {
         let over = |limit: Option<u64>, used: u64, more: u64| {
             limit.is_some_and(|limit| used.saturating_add(more) > limit)
         };
-        if over(self.tokens, used.tokens, most.budget_tokens()) {
-            Some(BudgetKind::Tokens)
-        } else if over(self.active_ms, used.active_ms, unpaid_ms.saturating_add(1)) {
+        if over(self.active_ms, used.active_ms, unpaid_ms.saturating_add(1)) {
             Some(BudgetKind::Time)
+        } else if over(self.tokens, used.tokens, most.budget_tokens()) {
+            Some(BudgetKind::Tokens)
         } else if over(self.cost_micros, used.cost_micros, most.cost_micros) {
             Some(BudgetKind::Cost)
         } else {

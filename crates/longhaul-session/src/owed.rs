@@ -150,11 +150,12 @@ fn for_open_calls(state: &SessionState, epoch: Epoch) -> Option<Work> {
 }
 
 /// Rule 7: what the model must see before it is called. An answer that the log names has been asked for
-/// already: it is picked up first, since a change of history would leave it behind, made and paid for.
+/// already: it is picked up first, since a change of history would leave it behind, made and paid for. Room for
+/// it was there when it began; time may be over since.
 fn to_be_seen_first(state: &SessionState, view: &View) -> Option<Work> {
     if state.prepared_at == 0 {
         Some(Work::Prepare)
-    } else if state.response_id.is_some() {
+    } else if state.response_id.is_some() && view.without_room != Some(BudgetKind::Time) {
         None
     } else if let Some(kind) = view.without_room {
         Some(Work::FinishTurn(FinishReason::HardBudget(kind)))

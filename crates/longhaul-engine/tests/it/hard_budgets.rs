@@ -1,12 +1,18 @@
 //! Hard budgets: nothing is begun that could cross a limit, and what is under way ends in time.
 
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream};
 use longhaul_engine::{Driven, Host as _};
+use longhaul_model::{Error, Identity, Model, ModelCall, Part, PartStream};
 use longhaul_session::agent::ModelChoice;
 use longhaul_session::command::First;
 use longhaul_session::entry::{Fact, FinishReason};
 use longhaul_session::goal::{Budget, BudgetKind, Goal, GoalStatus, Terms};
 use longhaul_session::id::{GoalId, SessionId};
 use longhaul_session::item::{EffectClass, Outcome};
+use longhaul_session::usage::Usage;
 use longhaul_tools::tool::{ToolOutput, function};
 use longhaul_tools::toolbox::Toolbox;
 use uuid::Uuid;
@@ -132,6 +138,45 @@ async fn an_answer_under_way_ends_with_the_time_of_a_hard_budget() {
     let goal = goal(&world, session).await;
     assert_eq!(goal.status, GoalStatus::BudgetLimited);
     assert!((5_000..6_000).contains(&goal.used.active_ms), "{} ms", goal.used.active_ms);
+    world.sound(session).await;
+}
+
+/// Names its answer, says what it has used so far, and never ends. Its provider would go on making it.
+struct Endless(Mutex<Vec<String>>);
+
+#[async_trait]
+impl Model for Endless {
+    fn identity(&self) -> Identity {
+        Identity { provider: "test".to_owned(), model: "endless".to_owned(), scripted: true }
+    }
+
+    async fn call(&self, _: ModelCall) -> Result<PartStream, Error> {
+        let usage = Part::Usage { usage: Usage { input: 7, ..Usage::default() } };
+        let begun = [Part::Started { response_id: Some("r1".to_owned()) }, usage];
+        Ok(Box::pin(stream::iter(begun.map(Ok)).chain(stream::pending())))
+    }
+
+    async fn cancel(&self, response_id: &str) -> Result<(), Error> {
+        self.0.lock().unwrap().push(response_id.to_owned());
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_made_in_the_background_ends_with_the_time_of_a_hard_budget_and_at_its_provider() {
+    let model = Arc::new(Endless(Mutex::default()));
+    let world = World::of(model.clone(), Toolbox::empty());
+    let budget = Budget { active_ms: Some(5_000), hard: true, ..Budget::default() };
+    let terms = Terms { budget, ..Terms::default() };
+    let mut configuration = world.configuration();
+    configuration.model.resumable = true;
+    let (id, objective) = (GoalId(Uuid::new_v4()), "make it work".to_owned());
+    let session = world.create(configuration, First::Goal { id, objective, terms }).await;
+    assert_eq!(bounded(world.run(session)).await, Driven::Waiting);
+    let goal = goal(&world, session).await;
+    assert_eq!((goal.status, goal.used.tokens), (GoalStatus::BudgetLimited, 7), "what is known is paid");
+    assert_eq!(ended_by(&world, session).await, FinishReason::HardBudget(BudgetKind::Time));
+    assert_eq!(*model.0.lock().unwrap(), ["r1"]);
     world.sound(session).await;
 }
 

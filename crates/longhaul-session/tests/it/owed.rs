@@ -229,6 +229,19 @@ fn an_answer_that_is_being_made_is_picked_up_before_the_model_is_told_anything()
 }
 
 #[test]
+fn an_answer_that_is_being_made_is_picked_up_unless_the_time_of_a_hard_budget_is_over() {
+    let mut session = Session::running();
+    let action = OwnerAction::RecordResponse { basis: session.basis(), response_id: "r".to_owned() };
+    session.own(action);
+    let owed = |kind| {
+        let view = View { without_room: Some(kind), ..session.view() };
+        session.owed_with(&view, &LIMITS)
+    };
+    assert_eq!(owed(BudgetKind::Tokens), Work::CallModel, "it had room when it began");
+    assert_eq!(owed(BudgetKind::Time), Work::FinishTurn(FinishReason::HardBudget(BudgetKind::Time)));
+}
+
+#[test]
 fn a_request_over_the_threshold_is_compacted_first_and_not_twice() {
     let mut session = Session::running();
     session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
