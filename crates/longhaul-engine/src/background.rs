@@ -20,13 +20,14 @@ impl Runner {
         equipment: &Equipment,
         basis: Basis,
         response_id: &str,
+        is_summary: bool,
     ) -> Result<News, Error> {
         let known = self.state().response_id.as_deref() == Some(response_id);
         let reconfigured = self.state().configured_at != equipment.configured_at;
         if !equipment.resumable || known || reconfigured {
             return Ok(News::None);
         }
-        let action = OwnerAction::RecordResponse { basis, response_id: response_id.to_owned() };
+        let action = OwnerAction::RecordResponse { basis, response_id: response_id.to_owned(), is_summary };
         match self.commit(action).await? {
             Ok(()) => Ok(News::None),
             Err(Refusal::Invalid(why)) => {

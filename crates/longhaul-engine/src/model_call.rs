@@ -109,6 +109,9 @@ impl Runner {
         basis: Basis,
         opening: Live,
     ) -> Result<Attempt, Error> {
+        if self.tenure.is_over() {
+            return Ok(Attempt::Cut(Leftover::default()));
+        }
         let attempt = self.try_once(equipment, request, basis, opening).await?;
         Ok(attempt.priced(equipment.prices.as_ref()))
     }
@@ -120,16 +123,14 @@ impl Runner {
         basis: Basis,
         opening: Live,
     ) -> Result<Attempt, Error> {
-        if self.tenure.is_over() {
-            return Ok(Attempt::Cut(Leftover::default()));
-        }
         let (cancel, tenure) = (self.tenure.effect_token(), self.tenure.clone());
         let resume = self.begun_before(equipment);
         let call = ModelCall { request, attempt: basis.attempt, cancel: cancel.clone(), resume };
         self.stage.begin(self.episode(), self.state().head);
+        let is_summary = matches!(opening, Live::SummaryStarted);
         self.stage.add(opening);
-        let host = Arc::clone(&self.engine.host);
-        let (started, stop) = (host.monotonic_ms(), self.stop.clone());
+        let (host, stop) = (Arc::clone(&self.engine.host), self.stop.clone());
+        let started = host.monotonic_ms();
         let (epoch, history_at) = (self.epoch, basis.history_at);
         let (mut made, mut first_part_ms, mut named) = (0_u32, None, false);
         let mut answer = Accumulator::new(move || {
@@ -170,7 +171,7 @@ impl Runner {
                     }
                     let taken = self.take(&mut answer, arrived);
                     if let Some(id) = answer.response_id().filter(|_| !std::mem::replace(&mut named, true))
-                        && self.record_response(equipment, basis, id).await? == News::Obsolete
+                        && self.record_response(equipment, basis, id, is_summary).await? == News::Obsolete
                     {
                         break End::Obsolete;
                     }

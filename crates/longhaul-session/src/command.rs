@@ -229,6 +229,8 @@ pub enum OwnerAction {
         basis: Basis,
         /// The provider's id.
         response_id: String,
+        /// It is a summary of the history.
+        is_summary: bool,
     },
     /// Shows the model the workspace's context files.
     CommitContext {

@@ -225,6 +225,9 @@ pub enum Fact {
     ResponseStarted {
         /// Its id.
         response_id: String,
+        /// It is a summary of the history.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_summary: bool,
     },
     /// Work that had become obsolete was paid for.
     Settled {

@@ -67,7 +67,10 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
             state.tool_step(n, results);
             state.model_goal(n, goal.as_ref(), record.at);
         }
-        Fact::ResponseStarted { response_id } => state.response_id = Some(response_id.clone()),
+        Fact::ResponseStarted { response_id, is_summary } => {
+            state.response_id = Some(response_id.clone());
+            state.response_is_summary = *is_summary;
+        }
         Fact::Settled { charge } => state.charge(charge),
         Fact::Retry { retry, attempt, charge, failure } => {
             state.charge(charge);

@@ -77,6 +77,9 @@ pub fn owed(state: &SessionState, view: &View, limits: &Limits) -> Work {
     if let Some(work) = for_open_calls(state, view.epoch) {
         return work;
     }
+    if let Some(work) = for_named_answer(state, view) {
+        return work;
+    }
     if state.turn.stop_after {
         return Work::FinishTurn(FinishReason::StopAfterTool);
     }
@@ -149,14 +152,24 @@ fn for_open_calls(state: &SessionState, epoch: Epoch) -> Option<Work> {
     Some(Work::RunCalls { run: ids(run), unknown: ids(unknown) })
 }
 
-/// Rule 7: what the model must see before it is called. An answer that the log names has been asked for
-/// already: it is picked up first, since a change of history would leave it behind, made and paid for. Room for
-/// it was there when it began; time may be over since.
+/// Rule 3: an answer that the log names has been asked for already. It is picked up before all else, as what it
+/// was asked for, since a change of history would leave it behind, made and paid for. Room for it was there when
+/// it began; time may be over since.
+fn for_named_answer(state: &SessionState, view: &View) -> Option<Work> {
+    state.response_id.as_ref()?;
+    Some(if view.without_room == Some(BudgetKind::Time) {
+        Work::FinishTurn(FinishReason::HardBudget(BudgetKind::Time))
+    } else if state.response_is_summary {
+        Work::Compact
+    } else {
+        Work::CallModel
+    })
+}
+
+/// Rule 7: what the model must see before it is called.
 fn to_be_seen_first(state: &SessionState, view: &View) -> Option<Work> {
     if state.prepared_at == 0 {
         Some(Work::Prepare)
-    } else if state.response_id.is_some() && view.without_room != Some(BudgetKind::Time) {
-        None
     } else if let Some(kind) = view.without_room {
         Some(Work::FinishTurn(FinishReason::HardBudget(kind)))
     } else if state.goal.as_ref().is_some_and(Goal::is_unguarded) {

@@ -99,6 +99,9 @@ pub struct SessionState {
     pub measured_at: EntryNo,
     /// The provider's response that can be picked up again.
     pub response_id: Option<String>,
+    /// It is a summary of the history, where there is one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub response_is_summary: bool,
     /// Tools whose calls need no approval.
     pub grants: Vec<String>,
     /// Why it failed.

@@ -387,7 +387,7 @@ fn check_answers(log: &[Entry], answers: &Answers, lost: usize) {
     let mut named = BTreeSet::new();
     let mut committed = BTreeSet::new();
     for Entry { record, .. } in log {
-        if let Fact::ResponseStarted { response_id } = &record.fact {
+        if let Fact::ResponseStarted { response_id, .. } = &record.fact {
             assert!(named.insert(response_id.clone()));
         } else if let Fact::ModelStep { response_id: Some(id), .. } = &record.fact {
             assert!(committed.insert(id.clone()));

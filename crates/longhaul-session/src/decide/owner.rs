@@ -26,12 +26,12 @@ pub(super) fn apply(draft: &mut Draft, epoch: Epoch, action: OwnerAction) -> Res
         }
         OwnerAction::Release { not_started } => release(draft, epoch, not_started),
         OwnerAction::CommitStep { basis, step, spend } => commit_step(draft, epoch, basis, *step, spend),
-        OwnerAction::RecordResponse { basis, response_id } => {
+        OwnerAction::RecordResponse { basis, response_id, is_summary } => {
             still_valid(draft, basis)?;
             if response_id.len() > MAX_RESPONSE_ID_BYTES {
                 return Err(Refusal::Invalid("the response's id is too long to be kept"));
             }
-            draft.push(Fact::ResponseStarted { response_id }, None)
+            draft.push(Fact::ResponseStarted { response_id, is_summary }, None)
         }
         OwnerAction::CommitContext { items, digest } => {
             nothing_open(draft)?;

@@ -422,7 +422,11 @@ fn paying_for_obsolete_work_moves_neither_history_nor_attempt() {
 fn a_response_to_be_picked_up_is_forgotten_when_the_session_rests() {
     let begun = || {
         let mut session = Session::running();
-        let action = OwnerAction::RecordResponse { basis: session.basis(), response_id: "r".to_owned() };
+        let action = OwnerAction::RecordResponse {
+            basis: session.basis(),
+            response_id: "r".to_owned(),
+            is_summary: false,
+        };
         session.own(action);
         session
     };
@@ -436,6 +440,7 @@ fn a_response_to_be_picked_up_is_forgotten_when_the_session_rests() {
     let named = |chars: usize| OwnerAction::RecordResponse {
         basis: Session::running().basis(),
         response_id: "r".repeat(chars),
+        is_summary: false,
     };
     let session = Session::running();
     session.clone().own(named(MAX_RESPONSE_ID_BYTES));
@@ -450,7 +455,11 @@ fn a_response_to_be_picked_up_is_forgotten_when_the_session_rests() {
 fn a_response_is_picked_up_by_the_attempt_after_a_network_failure_and_by_no_other() {
     let begun = || {
         let mut session = Session::running();
-        let action = OwnerAction::RecordResponse { basis: session.basis(), response_id: "r".to_owned() };
+        let action = OwnerAction::RecordResponse {
+            basis: session.basis(),
+            response_id: "r".to_owned(),
+            is_summary: false,
+        };
         session.own(action);
         session
     };

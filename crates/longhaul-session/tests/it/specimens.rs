@@ -86,7 +86,7 @@ fn work() -> Vec<Specimen> {
     vec![
         (model_step, Some(items(said()))),
         (Fact::ToolStep { results: vec![fact_of_result()], charge: charge(), goal }, results()),
-        (Fact::ResponseStarted { response_id: "response 1".to_owned() }, None),
+        (Fact::ResponseStarted { response_id: "response 1".to_owned(), is_summary: true }, None),
         (Fact::Settled { charge: charge() }, None),
         (
             Fact::Retry {

@@ -226,7 +226,7 @@ fn following_action(action: &OwnerAction, session: &Session) -> Option<OwnerActi
         OwnerAction::Prepare { .. } => OwnerAction::Release { not_started: Vec::new() },
         OwnerAction::Release { .. } => step(),
         OwnerAction::CommitStep { .. } => {
-            OwnerAction::RecordResponse { basis, response_id: "response".to_owned() }
+            OwnerAction::RecordResponse { basis, response_id: "response".to_owned(), is_summary: false }
         }
         OwnerAction::RecordResponse { .. } => {
             OwnerAction::CommitContext { items: vec![Item::Redacted], digest: Digest::of(b"files") }

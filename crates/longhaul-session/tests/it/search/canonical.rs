@@ -159,6 +159,7 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
         measured: _,
         measured_at: _,
         response_id: _,
+        response_is_summary: _,
         grants: _,
         last_error: _,
     } = state;
