@@ -214,11 +214,10 @@ impl SimModel {
         };
         answer.lost |= loses;
         let (lost, asked) = (answer.lost, answer.asked.clone());
-        let runner = self.runner.and_then(|runner| truth.runners.get(&runner));
-        let is_copy = runner.is_some_and(|(session, _)| truth.copies.contains(session));
+        let copied = truth.copied;
         drop(truth);
-        // What the original redacted meanwhile, a copy does not know to be gone at the provider too.
-        let excused = is_copy && request.items.iter().any(|item| is_redacted(item));
+        // What the original redacts, a copy does not know to be gone at the provider too.
+        let excused = copied && request.items.iter().any(|item| is_redacted(item));
         let whole = asked.len() <= previous.items && previous.items <= request.items.len();
         world.hold(excused || whole && request.items.starts_with(&asked), "Answered", || {
             format!("a request goes on from {}, which answered something else", previous.response_id)

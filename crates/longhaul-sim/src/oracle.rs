@@ -87,7 +87,7 @@ impl Oracle {
             known.losses(&entry.record.fact, before);
             known.compactions(world, row.session, &entry.record.fact);
             if matches!(entry.record.fact, Fact::Forked { .. } | Fact::Imported { .. }) {
-                world.truth().copies.insert(row.session);
+                world.truth().copied = true;
                 known.is_detached(world, row.session);
             }
         }

@@ -75,8 +75,8 @@ pub(crate) struct Truth {
     pub(crate) attempts: BTreeMap<u64, Attempt>,
     /// The answers that have begun, by their ids.
     pub(crate) answers: BTreeMap<String, Answer>,
-    /// Sessions that began as others: what is redacted there is not known here.
-    pub(crate) copies: BTreeSet<SessionId>,
+    /// There is a session that began as another.
+    pub(crate) copied: bool,
     /// Workers that could not get ready for a session: they cannot reach its provider.
     pub(crate) unready: BTreeSet<WorkerId>,
     /// Likewise nobody can for a session without its configuration, or for a fork of it.
