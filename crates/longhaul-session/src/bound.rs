@@ -67,7 +67,7 @@ fn dearest(prices: &Prices, most: &Usage) -> u64 {
         .tiers
         .iter()
         .flat_map(|tier| [tier.above_prompt_tokens, tier.above_prompt_tokens.saturating_add(1)]);
-    let sizes = sizes.filter(|size| *size < most.input).chain([most.input]);
+    let sizes = sizes.map(|size| size.min(most.input)).chain([most.input]);
     let costs = sizes.flat_map(|input| {
         let plain = Usage { input, ..*most };
         [prices.cost_micros(&plain), prices.cost_micros(&Usage { cache_write: input, ..plain })]

@@ -100,8 +100,7 @@ impl Needed {
             .collect();
         single.sort_unstable();
         single.dedup();
-        let kept = state.kept.iter().copied().filter(|n| *n < from).collect();
-        Needed { single, kept, range: from..=state.head }
+        Needed { single, kept: state.kept.clone(), range: from..=state.head }
     }
 
     /// Returns the messages that these records, kept ones and those of the range, bring into history from

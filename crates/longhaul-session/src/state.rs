@@ -8,7 +8,7 @@ use crate::goal::{BudgetKind, Goal, GoalStatus};
 use crate::id::{CallId, Digest, EntryNo, Epoch, GoalId, Timestamp, WorkerId};
 use crate::item::EffectClass;
 use crate::steering::SteeringDue;
-use crate::usage::{Ledger, Usage};
+use crate::usage::{Totals, Usage};
 
 /// The most user messages that can wait in a queue.
 pub const MAX_QUEUE: usize = 100;
@@ -83,7 +83,7 @@ pub struct SessionState {
     /// The entry that set this goal, or removed the one before it.
     pub goal_set_at: EntryNo,
     /// What was spent.
-    pub ledger: Ledger,
+    pub ledger: Totals,
     /// What the model must be told before it is called again.
     pub steering_due: SteeringDue,
     /// A person asked for a compaction.
@@ -318,7 +318,6 @@ impl SessionState {
     /// Returns what is wrong with the state, in a sentence; `None` when its invariants hold.
     #[must_use]
     pub fn broken_invariant(&self) -> Option<&'static str> {
-        let open_local = || self.pending.iter().any(|call| call.place == Place::Local);
         let active_goal = self.mode == Mode::Default
             && self.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::Active);
         let checks = [
@@ -346,7 +345,6 @@ impl SessionState {
             ),
             (
                 self.status == Status::RequiresAction
-                    && open_local()
                     && self.pending.iter().any(|call| call.startable_by.is_some()),
                 "a call may be started while the session requires action",
             ),

@@ -203,8 +203,11 @@ fn valid_model_goal(draft: &Draft, step: Option<&GoalStep>) -> Result<(), Refusa
     let unfinished = draft.state.goal.as_ref().filter(|goal| goal.is_unfinished());
     match (change, unfinished) {
         (ModelGoal::Created(_), Some(_)) => Err(Refusal::Invalid("the goal there is is unfinished")),
-        (ModelGoal::Created(_), None) if draft.state.ephemeral || draft.state.without_goals => {
+        (ModelGoal::Created(_), None) if draft.state.ephemeral => {
             Err(Refusal::Invalid("an ephemeral session cannot have a goal"))
+        }
+        (ModelGoal::Created(_), None) if draft.state.without_goals => {
+            Err(Refusal::Invalid("goals are switched off for this agent"))
         }
         (ModelGoal::Created(goal), None) => {
             let sound = valid_objective(&goal.objective).as_ref() == Some(&goal.objective);

@@ -4,15 +4,16 @@
 use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::bound;
 use longhaul_session::command::{Basis, Command, OwnerAction, Step};
-use longhaul_session::entry::{CallFact, Measured, Timing};
-use longhaul_session::goal::{Budget, GoalStatus};
+use longhaul_session::entry::{CallFact, Measured, Mode, Timing};
+use longhaul_session::goal::{Budget, BudgetKind, GoalStatus, GoalUsage};
 use longhaul_session::id::CallId;
 use longhaul_session::item::{Item, Outcome, ToolCall};
 use longhaul_session::owed::{View, Work};
+use longhaul_session::prices::{Prices, Rates, Tier};
 use longhaul_session::usage::{Spend, Usage};
 use proptest::prelude::*;
 
-use crate::driver::{Session, call, configuration, ran, send, set_goal};
+use crate::driver::{Session, call, configuration, ran, send, set_goal, token_budget, tool_spec, with_files};
 
 /// Steps after which a run must have come to rest.
 const MAX_WORK: usize = 2_000;
@@ -89,7 +90,7 @@ impl Run {
             self.dearest = self.dearest.max(usage.budget_tokens());
             self.calls_after += usize::from(self.crossed.is_some());
         }
-        Spend { usage, active_ms: 0, goal }
+        Spend { usage, goal, ..Spend::default() }
     }
 
     /// Does what is owed. Returns whether anything was.
@@ -234,6 +235,82 @@ proptest! {
     }
 }
 
+/// What an item uses besides its bytes as JSON, if it is no file.
+const BESIDES_JSON: u64 = 16;
+
+fn json_bytes(item: &Item) -> u64 {
+    serde_json::to_vec(item).expect("items are JSON").len() as u64
+}
+
+#[test]
+fn before_a_measurement_all_that_is_sent_counts_by_its_bytes() {
+    let mut session = Session::created();
+    session.send("begin").acquire();
+    let (system, tools) = ("You work.".to_owned(), vec![tool_spec()]);
+    let tool_bytes = serde_json::to_vec(&tools).expect("tools are JSON").len();
+    // Besides its items: what a provider may add, the prompt, and the tools.
+    let besides = 2_048 + (system.len() + tool_bytes) as u64;
+    session.own(OwnerAction::Prepare { system, tools }).model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
+    let items: Vec<_> = session.context.items().iter().map(|(_, item)| json_bytes(item)).collect();
+    assert_eq!(items.len(), 3);
+    let most = bound::next_call(&session.state, &session.context);
+    assert_eq!(most.input, besides + items.iter().map(|bytes| BESIDES_JSON + bytes).sum::<u64>());
+    assert_eq!((most.output, most.cost_micros), (bound::MAX_OUTPUT_TOKENS, 0), "nothing is known of prices");
+}
+
+#[test]
+fn a_file_counts_by_a_number_its_names_and_if_it_is_no_picture_its_bytes() {
+    let bare = bound::next_call(&Session::running().state, &Session::running().context).input;
+    let used = |item: &Item| {
+        let mut session = Session::running();
+        let (point, name, decision) = ("pre_model".to_owned(), "hook".to_owned(), "add".to_owned());
+        session.own(OwnerAction::RecordHook { point, name, decision, items: vec![item.clone()] });
+        bound::next_call(&session.state, &session.context).input - bare
+    };
+    let file = |name: Option<&str>, media_type: &str| Item::File {
+        name: name.map(str::to_owned),
+        media_type: media_type.to_owned(),
+        data: "A".repeat(400),
+    };
+    let besides = BESIDES_JSON + bound::FILE_TOKENS;
+    assert_eq!(used(&file(None, "image/png")), besides + 9);
+    assert_eq!(used(&file(Some("a.pdf"), "application/pdf")), besides + 5 + 15 + 400);
+    let given = |media_type: &str| {
+        let mut file = with_files("", &["a"]).files.remove(0);
+        (file.media_type, file.bytes) = (media_type.to_owned(), 100);
+        Item::Attachment(file)
+    };
+    let (picture, document) = (given("image/png"), given("application/pdf"));
+    assert_eq!(used(&picture), besides + json_bytes(&picture));
+    assert_eq!(used(&document), besides + json_bytes(&document) + 136, "100 bytes in base64");
+}
+
+#[test]
+fn a_call_costs_at_most_what_its_dearest_size_does() {
+    let (micros, nothing) = (1_000_000, Rates::default());
+    let base = Rates { input: micros, cache_write: Some(2 * micros), output: 3 * micros, ..nothing };
+    let tier = |above_prompt_tokens, input| Tier { above_prompt_tokens, rates: Rates { input, ..base } };
+    let cheap =
+        Tier { above_prompt_tokens: 1_500, rates: Rates { input: micros / 2, output: micros, ..nothing } };
+    let cost = |tiers: Vec<Tier>| {
+        let mut session = Session::created();
+        let prices = Some(Prices { rates: base, tiers });
+        let model = ModelChoice { max_output_tokens: Some(OUTPUT), prices, ..configuration().model };
+        session.run(Command::Configure(Box::new(Configuration { model, ..configuration() })));
+        session.send("begin").acquire().prepare();
+        let most = bound::next_call(&session.state, &session.context);
+        assert!((2_000..2_500).contains(&most.input), "{most:?}");
+        (most.input, most.cost_micros)
+    };
+    let (input, plain) = cost(vec![]);
+    assert_eq!(plain, 2 * input + 3 * OUTPUT, "written to a cache");
+    assert_eq!(cost(vec![cheap]).1, 2 * 1_500 + 3 * OUTPUT, "a shorter prompt is dearer");
+    assert_eq!(cost(vec![tier(1_000, 9 * micros), cheap]).1, 9 * 1_500 + 3 * OUTPUT, "not written to one");
+    let brief = Tier { above_prompt_tokens: 1_001, ..cheap };
+    assert_eq!(cost(vec![tier(1_000, 9 * micros), brief]).1, 9 * 1_001 + 3 * OUTPUT);
+    assert_eq!(cost(vec![tier(input, 9 * micros)]).1, plain, "no prompt is as long as that");
+}
+
 #[test]
 fn what_was_measured_counts_as_it_was_and_what_came_since_by_its_bytes() {
     let mut session = Session::running();
@@ -297,12 +374,49 @@ fn usage_of_a_turn_that_is_not_for_the_goal_is_the_sessions() {
     let mut session = Session::created();
     let budget = Budget { tokens: Some(100), hard: true, ..Budget::default() };
     session.run(set_goal(1, "All tests pass", budget)).acquire().prepare();
-    let reason =
-        longhaul_session::entry::FinishReason::HardBudget(longhaul_session::goal::BudgetKind::Tokens);
+    let reason = longhaul_session::entry::FinishReason::HardBudget(BudgetKind::Tokens);
     session.own(OwnerAction::FinishTurn { reason, spend: Spend::default() });
     assert_eq!(session.goal().status, GoalStatus::BudgetLimited);
     session.send("what now?").acquire();
     assert_eq!(session.state.works_for(), None);
     let most = Usage { input: 1_000_000, ..Usage::default() };
     assert_eq!(session.state.without_room(&most, 0), None, "a person is answered");
+}
+
+#[test]
+fn a_hard_budget_leaves_room_for_a_call_that_just_fits() {
+    let used = GoalUsage { tokens: 40, active_ms: 40, cost_micros: 40, ..GoalUsage::default() };
+    let tokens = |tokens| Usage { input: tokens, ..Usage::default() };
+    let cost = |cost_micros| Usage { cost_micros, ..Usage::default() };
+    let nothing = Usage::default();
+    for (budget, most, unpaid_ms, expected) in [
+        (token_budget(100), tokens(60), 0, None),
+        (token_budget(100), tokens(61), 0, Some(BudgetKind::Tokens)),
+        (Budget { cost_micros: Some(100), ..Budget::default() }, cost(60), 0, None),
+        (Budget { cost_micros: Some(100), ..Budget::default() }, cost(61), 0, Some(BudgetKind::Cost)),
+        (Budget { active_ms: Some(100), ..Budget::default() }, nothing, 59, None),
+        (Budget { active_ms: Some(100), ..Budget::default() }, nothing, 60, Some(BudgetKind::Time)),
+        (Budget::default(), tokens(u64::MAX), u64::MAX, None),
+    ] {
+        assert_eq!(budget.without_room(&used, &most, unpaid_ms), expected, "{budget:?}");
+    }
+}
+
+#[test]
+fn the_time_that_is_left_is_known_where_a_hard_budget_is_worked_under() {
+    let session = |budget: Budget| {
+        let mut session = Session::created();
+        session.run(set_goal(1, "All tests pass", budget)).acquire().prepare();
+        let spend = Spend { active_ms: 40, ..session.spend(0) };
+        session.own(OwnerAction::Settle { spend });
+        session
+    };
+    let soft = Budget { active_ms: Some(100), ..Budget::default() };
+    let mut hard = session(Budget { hard: true, ..soft });
+    let left = |unpaid_ms| hard.state.hard_time_left_ms(unpaid_ms);
+    assert_eq!((left(0), left(25), left(99)), (Some(60), Some(35), Some(0)));
+    assert_eq!(session(soft).state.hard_time_left_ms(0), None);
+    assert_eq!(session(Budget { hard: true, ..token_budget(100) }).state.hard_time_left_ms(0), None);
+    hard.run(Command::SetMode(Mode::Plan));
+    assert_eq!(hard.state.hard_time_left_ms(0), None, "plans are not on its account");
 }

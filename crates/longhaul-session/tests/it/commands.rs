@@ -3,18 +3,20 @@
 
 use longhaul_session::command::{Answer, Basis, Command, Cut, OwnerAction, Refusal};
 use longhaul_session::decide::decide;
-use longhaul_session::entry::{Actor, CallFact, Fact, Place};
+use longhaul_session::entry::{Actor, CallFact, Fact, Mode, Place};
 use longhaul_session::failure::FailureClass;
+use longhaul_session::goal::Budget;
 use longhaul_session::id::{CallId, EntryNo};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::state::{
-    MAX_CALLS, MAX_FILES, MAX_GRANTS, MAX_NAME_CHARS, MAX_QUEUE, MAX_RESPONSE_ID_BYTES, Origin, Status,
+    MAX_CALLS, MAX_FILES, MAX_GRANTS, MAX_KEPT_MESSAGES, MAX_NAME_CHARS, MAX_QUEUE, MAX_RESPONSE_ID_BYTES,
+    Origin, SessionState, Status,
 };
 use longhaul_session::usage::Spend;
 
 use crate::driver::{
     Session, acquire, call, configuration, failure, finish, ids, model_step, ran, result, retry, send,
-    session_id, with_files, worker,
+    session_id, set_goal, with_files, worker,
 };
 
 fn interrupted(cut: Cut) -> OwnerAction {
@@ -128,8 +130,11 @@ fn a_call_that_an_older_epoch_may_have_begun_is_not_said_to_be_not_run() {
     let pure = CallFact { effect: EffectClass::Pure, ..call("a") };
     session.model(&[pure]).take_over().run(Command::Interrupt { drop_queue: false });
     let cut = Cut { finished: vec![ran("a", Outcome::NotRun)], started: Vec::new() };
+    let mut ran_again = session.clone();
     session.own(interrupted(cut));
     assert_eq!(session.outcomes("a"), [Outcome::Stopped]);
+    ran_again.own(interrupted(Cut { finished: vec![ran("a", Outcome::Ok)], started: Vec::new() }));
+    assert_eq!(ran_again.outcomes("a"), [Outcome::Ok], "this runner has run it to its end");
 }
 
 #[test]
@@ -549,6 +554,25 @@ fn a_compaction_needs_a_summary_and_something_to_compact() {
 }
 
 #[test]
+fn a_compaction_keeps_only_messages_that_are_shown_and_come_before_its_tail() {
+    let mut session = Session::running();
+    session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
+    let (basis, spend) = (session.basis(), Spend::default());
+    let compact = |keep_from, kept| {
+        let summary = "summary".to_owned();
+        OwnerAction::Compact { basis, summary, keep_from, kept, spend }
+    };
+    let (message, step) = (2, session.state.head - 1);
+    for kept in [vec![step], vec![message, step + 1], vec![message; MAX_KEPT_MESSAGES + 1]] {
+        assert!(matches!(session.refusal(session.owned(compact(step, kept))), Refusal::Invalid(_)));
+    }
+    session.own(compact(step, vec![message; MAX_KEPT_MESSAGES]));
+    let (basis, summary) = (session.basis(), "summary".to_owned());
+    let gone = OwnerAction::Compact { basis, summary, keep_from: step, kept: vec![message + 1], spend };
+    assert!(matches!(session.refusal(session.owned(gone)), Refusal::Invalid(_)), "it was summarised");
+}
+
+#[test]
 fn a_name_has_1_to_100_characters_and_no_control_characters() {
     let session = Session::running();
     let rename = |name: &str| Command::Rename { name: Some(name.to_owned()) };
@@ -619,7 +643,7 @@ fn redaction_of_what_is_not_there_is_refused() {
 fn a_state_that_breaks_its_invariants_is_put_right_and_says_what_was_wrong() {
     let mut broken = Session::running();
     broken.model(&[call("a")]).send("queued");
-    let breakages: [fn(&mut longhaul_session::state::SessionState); 6] = [
+    let breakages: [fn(&mut SessionState); 6] = [
         |state| state.status = Status::Waiting,
         |state| state.history_at = state.head + 5,
         |state| state.queue.push(state.head + 5),
@@ -641,6 +665,45 @@ fn a_state_that_breaks_its_invariants_is_put_right_and_says_what_was_wrong() {
         assert_eq!(decision.state.last_error.map(|error| error.message).as_deref(), Some(wrong));
     }
     assert!(matches!(broken.refusal(Command::Reconcile), Refusal::NotNow { .. }));
+}
+
+#[test]
+fn each_invariant_that_breaks_is_named_and_none_that_holds() {
+    let broken = |session: &Session, breakage: &dyn Fn(&mut SessionState)| {
+        let mut state = session.state.clone();
+        breakage(&mut state);
+        state.broken_invariant()
+    };
+    let (running, waiting, failed) = (Session::running(), Session::finished(), Session::failed());
+    let mut tools = running.clone();
+    tools.model(&[call("a")]);
+    let mut pursuing = running.clone();
+    pursuing.run(set_goal(1, "objective", Budget::default()));
+    let open = &tools.state.pending;
+    let goal = &pursuing.state.goal;
+    assert_eq!(broken(&running, &|state| state.boundary = state.head), None);
+    assert_eq!(broken(&running, &|state| state.queue = vec![state.head; MAX_QUEUE]), None);
+    let past = Some("an entry number is past the head");
+    assert_eq!(broken(&running, &|state| state.boundary = state.head + 1), past);
+    let queue = Some("the queue is over its limit");
+    assert_eq!(broken(&running, &|state| state.queue = vec![state.head; MAX_QUEUE + 1]), queue);
+    let owner = tools.state.owner;
+    let owned = |state: &mut SessionState| (state.owner, state.epoch) = (owner, 1);
+    assert_eq!(broken(&waiting, &owned), Some("a resting session has an owner"));
+    let busy = Some("a waiting session has something to do");
+    assert_eq!(broken(&waiting, &|state| state.queue = vec![state.head]), busy);
+    assert_eq!(broken(&waiting, &|state| state.pending.clone_from(open)), busy);
+    assert_eq!(broken(&waiting, &|state| state.goal.clone_from(goal)), busy);
+    let busy = Some("a failed session has an open call or an active goal");
+    assert_eq!(broken(&failed, &|state| state.pending.clone_from(open)), busy);
+    assert_eq!(broken(&failed, &|state| state.goal.clone_from(goal)), busy);
+    let planned = |state: &mut SessionState| (state.mode, state.goal) = (Mode::Plan, goal.clone());
+    assert_eq!((broken(&failed, &planned), broken(&waiting, &planned)), (None, None));
+    let nobody = Some("an owned session has a call that nobody may start");
+    assert_eq!(broken(&tools, &|state| state.pending[0].startable_by = None), nobody);
+    let early = Some("a call may be started while the session requires action");
+    let client = Session::awaiting(Place::Client);
+    assert_eq!(broken(&client, &|state| state.pending.extend(open.clone())), early);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 use longhaul_session::agent::Previous;
 use longhaul_session::command::{Command, Cut, OwnerAction, Step};
 use longhaul_session::context::Needed;
-use longhaul_session::id::{Digest, EntryNo};
+use longhaul_session::entry::Fact;
+use longhaul_session::id::{CallId, Digest, EntryNo};
 use longhaul_session::item::{Attachment, Item, Outcome};
 use longhaul_session::usage::Spend;
 
@@ -187,6 +188,37 @@ fn after_a_compaction_only_what_the_model_sees_is_read_back() {
 }
 
 #[test]
+fn no_entry_is_read_back_twice() {
+    let needed = Needed::of(&Session::created().state);
+    assert_eq!((needed.single, needed.kept, needed.range), (vec![], vec![], 1..=1));
+    let mut cleared = Session::created();
+    cleared.run(Command::ClearContext);
+    assert_eq!(Needed::of(&cleared.state).single, [1], "there is no prompt yet");
+    let mut session = Session::running();
+    session.send("later");
+    let queued = session.state.queue[0];
+    session.model(&[]).compact_from(queued).finish();
+    let needed = Needed::of(&session.state);
+    let records: Vec<_> = session.entries[at(&session, queued)..].iter().map(|entry| &entry.record).collect();
+    assert_eq!((*needed.range.start(), needed.promoted_before(&records)), (queued, vec![]));
+    assert_eq!(read_back(&session.entries, &session.state), session.context);
+}
+
+#[test]
+fn configuration_and_prompt_that_are_redacted_show_nothing() {
+    let mut session = Session::running();
+    session.run(Command::Configure(Box::new(configuration()))).prepare();
+    let items = session.context.items().len();
+    for entry in &mut session.entries {
+        if matches!(entry.record.fact, Fact::Created { .. } | Fact::Configured { .. } | Fact::Prepared) {
+            entry.content = None;
+        }
+    }
+    session.context = context_of(&session.entries);
+    assert_eq!((session.context.items().len(), session.context.request().system.as_str()), (items, ""));
+}
+
+#[test]
 fn a_redaction_makes_it_stale_until_it_is_read_back() {
     let mut session = Session::finished();
     session.run(Command::Redact { entry: 2 });
@@ -219,6 +251,19 @@ fn broken_pairing_is_found_in_every_form() {
     let mut twice = session.context.clone();
     twice.apply(&model);
     assert!(twice.broken_pairing(&open).is_some(), "a call after an unanswered one");
+    let again = |id: &str, n: EntryNo| {
+        let mut again = Session::running();
+        again.model(&[call(id)]);
+        let mut model = again.entries.last().unwrap().clone();
+        model.record.n = n;
+        let mut context = session.context.clone();
+        context.apply(&model);
+        let open: Vec<_> = ["a", id].map(CallId::from).into();
+        context.broken_pairing(&open.iter().collect::<Vec<_>>())
+    };
+    assert!(again("b", session.state.head + 1).is_some(), "a call of another step after an unanswered one");
+    assert!(again("a", session.state.head).is_some(), "two calls of one id");
+    assert_eq!(again("b", session.state.head), None);
     let mut orphan = session.clone();
     orphan.tools(&[("a", Outcome::Ok)]);
     let results = orphan.entries.last().unwrap().clone();

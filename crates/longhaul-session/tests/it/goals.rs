@@ -2,16 +2,18 @@
 
 use longhaul_session::agent::Configuration;
 use longhaul_session::command::{Command, Cut, First, GoalStep, OwnerAction, Refusal, Step};
-use longhaul_session::entry::{Fact, FinishReason, Mode, ModelGoal, Next, Place};
+use longhaul_session::entry::{Fact, FinishReason, Mode, ModelGoal, Next, Place, ResultFact};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::goal::{
-    Budget, BudgetKind, Goal, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, MAX_OBJECTIVE_CHARS, Terms,
-    valid_objective,
+    Budget, BudgetKind, Goal, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, MAX_OBJECTIVE_CHARS, MAX_PROTECTED,
+    MAX_PROTECTED_BYTES, Terms, valid_objective,
 };
-use longhaul_session::item::{Item, Outcome};
+use longhaul_session::id::CallId;
+use longhaul_session::item::{Item, Outcome, ToolResult};
 use longhaul_session::owed::Work;
 use longhaul_session::prompts::Prompts;
 use longhaul_session::state::{Origin, Status};
+use longhaul_session::steering::SteeringReason;
 use longhaul_session::usage::{Spend, Usage};
 
 use crate::driver::{
@@ -74,6 +76,56 @@ fn a_goal_has_a_bounded_number_of_checks_of_bounded_size() {
     }
 }
 
+fn protecting(id: u128, protected: &[String]) -> Command {
+    let terms = Terms { protected: protected.to_vec(), ..Terms::default() };
+    Command::SetGoal { id: goal_id(id), objective: "All tests pass".to_owned(), terms }
+}
+
+fn protect(protected: &[String]) -> Command {
+    Command::EditGoal { objective: None, budget: None, checks: None, protected: Some(protected.to_vec()) }
+}
+
+#[test]
+fn a_goal_protects_a_bounded_number_of_paths_of_bounded_size() {
+    let longest = "x".repeat(MAX_PROTECTED_BYTES);
+    let session = pursuing(Budget::default());
+    for command in [protecting, |_, protected: &[String]| protect(protected)] {
+        let most = vec![longest.clone(); MAX_PROTECTED];
+        let mut session = session.clone();
+        session.run(command(1, &most));
+        assert_eq!(session.goal().protected, most);
+        for wrong in
+            [vec!["x".to_owned(); MAX_PROTECTED + 1], vec![longest.clone() + "x"], vec![String::new()]]
+        {
+            assert!(matches!(session.refusal(command(1, &wrong)), Refusal::Invalid(_)));
+        }
+    }
+}
+
+#[test]
+fn protected_files_are_digested_once_until_they_are_named_anew() {
+    let mut session = Session::created();
+    session.run(protecting(1, &["tests".to_owned()])).acquire().prepare();
+    let guard = |goal: u128| OwnerAction::GuardFiles { goal: goal_id(goal), files: Vec::new() };
+    let again = [protecting(9, &["tests/**".to_owned()]), protect(&["src".to_owned()])];
+    for renewed in again.into_iter().map(Some).chain([None]) {
+        assert_eq!(session.owed(), Work::GuardFiles);
+        assert!(matches!(session.refusal(session.owned(guard(2))), Refusal::Invalid(_)), "of another goal");
+        session.own(guard(1));
+        assert_eq!((session.goal().guarded_at, session.goal().is_unguarded()), (session.state.head, false));
+        assert!(matches!(session.refusal(session.owned(guard(1))), Refusal::Invalid(_)), "digested already");
+        assert_eq!(session.owed(), Work::CallModel);
+        if let Some(command) = renewed {
+            session.run(command);
+        }
+    }
+    let mut complete = pursuing(Budget::default());
+    complete.model(&[call("a")]).run_model_goal(ModelGoal::Completed).run(protect(&["tests".to_owned()]));
+    assert_eq!(complete.owed(), Work::CallModel, "nothing will be checked");
+    let bare = pursuing(Budget::default());
+    assert!(matches!(bare.refusal(bare.owned(guard(1))), Refusal::Invalid(_)), "nothing is protected");
+}
+
 #[test]
 fn what_changes_a_goal_is_refused_where_there_is_none() {
     let session = Session::finished();
@@ -111,7 +163,8 @@ fn where_goals_are_switched_off_there_are_none() {
     assert!(session.refusal(goal_command("objective")).to_string().contains("switched off"));
     session.model(&[call("a")]);
     let goal = Goal::new(goal_id(1), "o".to_owned(), Budget::default(), Vec::new(), session.now);
-    session.refusal(model_goal(&session, ModelGoal::Created(Box::new(goal))));
+    let refusal = session.refusal(model_goal(&session, ModelGoal::Created(Box::new(goal))));
+    assert!(refusal.to_string().contains("switched off"), "{refusal}");
     session.run(Command::Configure(without(false))).run(goal_command("objective"));
     let refusal = session.refusal(Command::Configure(without(true)));
     assert!(refusal.to_string().contains("has a goal"), "nothing is forgotten: {refusal}");
@@ -143,13 +196,7 @@ fn an_ephemeral_session_has_no_goal() {
     let refusal = session.refusal(goal_command("objective"));
     assert!(refusal.to_string().contains("ephemeral"), "{refusal}");
     session.send("begin").acquire().prepare().model(&[call("a")]);
-    let goal = longhaul_session::goal::Goal::new(
-        goal_id(1),
-        "objective".to_owned(),
-        Budget::default(),
-        vec![],
-        session.now,
-    );
+    let goal = Goal::new(goal_id(1), "objective".to_owned(), Budget::default(), vec![], session.now);
     let command = model_goal(&session, ModelGoal::Created(Box::new(goal)));
     assert!(session.refusal(command).to_string().contains("ephemeral"));
 }
@@ -203,7 +250,7 @@ fn tokens_of_a_goal_are_uncached_input_and_output_with_reasoning_once() {
 
 #[test]
 fn each_budget_is_crossed_in_the_entry_that_spends_it_up() {
-    let full = |usage, active_ms| Spend { usage, active_ms, goal: Some(goal_id(1)) };
+    let full = |usage, active_ms| Spend { usage, active_ms, goal: Some(goal_id(1)), ..Spend::default() };
     let cost = Usage { cost_micros: 5, ..Usage::default() };
     for (budget, spend, kind) in [
         (token_budget(10), full(Usage { input: 10, ..Usage::default() }, 0), BudgetKind::Tokens),
@@ -220,6 +267,22 @@ fn each_budget_is_crossed_in_the_entry_that_spends_it_up() {
             (session.goal().status, session.state.status),
             (GoalStatus::BudgetLimited, Status::Running)
         );
+    }
+}
+
+#[test]
+fn terms_that_say_nothing_are_not_written() {
+    let written = |terms: &Terms| serde_json::to_value(terms).expect("terms are JSON");
+    assert!(Terms::default().is_empty());
+    assert_eq!(written(&Terms::default()), serde_json::json!({}));
+    let (one, budget) = (vec!["x".to_owned()], token_budget(1));
+    for (terms, field) in [
+        (Terms { budget, ..Terms::default() }, "budget"),
+        (Terms { checks: one.clone(), ..Terms::default() }, "checks"),
+        (Terms { protected: one, ..Terms::default() }, "protected"),
+    ] {
+        assert!(!terms.is_empty());
+        assert!(written(&terms).get(field).is_some(), "{field}");
     }
 }
 
@@ -354,9 +417,40 @@ fn three_continuations_that_do_the_same_block_the_goal() {
     assert_eq!(session.goal().status, GoalStatus::Active);
     session.working_turn(&["c"]);
     assert_eq!((session.goal().status, session.state.status), (GoalStatus::Blocked, Status::Waiting));
-    assert!(session.goal().reason.as_ref().is_some_and(|reason| reason.contains("same calls")));
+    let reason = "the last 3 turns made the same call with the same result";
+    assert_eq!(session.goal().reason.as_deref(), Some(reason));
     session.run(Command::ResumeGoal).acquire().working_turn(&["d"]);
     assert_eq!((session.goal().status, &session.goal().reason), (GoalStatus::Active, &None));
+}
+
+#[test]
+fn results_that_differ_only_in_how_long_it_took_are_the_same() {
+    let of = |output: &str| {
+        let (call, output) = (CallId("a".to_owned()), output.to_owned());
+        let result = ToolResult { call, outcome: Outcome::Ok, output, files: Vec::new(), artifact: None };
+        ResultFact::of(&result, None).digest
+    };
+    for (one, other) in [
+        ("no such file\n[exit code 1 after 0.1 s]", "no such file\n[exit code 1 after 12.3 s]"),
+        ("4 passed in 0.12s", "4 passed in 1.20s"),
+        ("finished in 980 µs, 3ms", "finished in 1 µs, 20ms"),
+        ("real\t0m0.003s", "real\t1m10.250s"),
+        ("2026-11-20T09:00:01.25Z ok", "2026-11-20T17:30:59.1Z ok"),
+        ("took 2 min 3 seconds", "took 1 min 40 seconds"),
+    ] {
+        assert_eq!(of(one), of(other), "{one:?} and {other:?}");
+    }
+    for (one, other) in [
+        ("4 passed in 0.12s", "5 passed in 0.12s"),
+        ("12 servers", "13 servers"),
+        ("line 12s3", "line 13s3"),
+        ("version 1.2 s", "version v1.3 s"),
+        ("12:30 and 12", "12:31 and 12"),
+        ("0x1s 日本 1", "0x2s 日本 1"),
+        ("1.", "2."),
+    ] {
+        assert_ne!(of(one), of(other), "{one:?} and {other:?}");
+    }
 }
 
 #[test]
@@ -399,6 +493,54 @@ fn a_goal_set_during_a_turn_moves_no_history_and_is_told_before_the_next_call() 
     assert_eq!(session.owed(), Work::CommitSteering);
     session.own(OwnerAction::CommitSteering);
     assert_eq!(session.owed(), Work::CallModel);
+}
+
+/// What the model is told of its goal, which must be due, and why.
+fn told(session: &mut Session) -> (SteeringReason, String) {
+    assert_eq!(session.owed(), Work::CommitSteering);
+    session.own(OwnerAction::CommitSteering);
+    let (_, item) = session.context.items().last().expect("the model is told");
+    let told = |item: &Item| {
+        if let Item::Steering { reason, text } = item { Some((*reason, text.clone())) } else { None }
+    };
+    told(item).expect("nothing else is told")
+}
+
+#[test]
+fn a_goal_set_or_removed_during_a_turn_and_a_spent_budget_are_told_as_what_they_are() {
+    let prompts = Prompts::default();
+    let mut session = Session::running();
+    session.run(goal_command("All tests pass"));
+    assert_eq!(session.state.works_for(), Some(goal_id(1)), "what the turn does from now on is for it");
+    let set = prompts.objective_changed(session.goal()).text;
+    assert_eq!(told(&mut session), (SteeringReason::ObjectiveChanged, set));
+    session.run(Command::ClearGoal);
+    assert_eq!(told(&mut session), (SteeringReason::ObjectiveChanged, prompts.goal_removed().text));
+    let mut spent = pursuing(token_budget(10));
+    spent.model_for(&[call("a")], spent.spend(10)).tools(&[("a", Outcome::Ok)]);
+    let wrap_up = prompts.budget_spent(spent.goal(), BudgetKind::Tokens).text;
+    assert_eq!(told(&mut spent), (SteeringReason::BudgetSpent(BudgetKind::Tokens), wrap_up));
+    let mut resting = Session::finished();
+    resting.run(Command::SetMode(Mode::Plan)).run(goal_command("All tests pass")).run(Command::ClearGoal);
+    resting.send("what now?").acquire();
+    assert_eq!(resting.owed(), Work::CallModel, "it was never told of one");
+}
+
+#[test]
+fn a_goal_that_is_resumed_or_out_of_sight_is_recalled_whatever_else_changes() {
+    let mut blocked = pursuing(Budget::default());
+    blocked.model(&[call("a")]).run_model_goal(ModelGoal::Blocked("no network".to_owned()));
+    assert_eq!(blocked.owed(), Work::CallModel);
+    blocked.run(Command::ResumeGoal);
+    let mut compacted = pursuing(Budget::default());
+    compacted.model(&[call("a")]).tools(&[("a", Outcome::Ok)]).compact().run(edit_budget(token_budget(100)));
+    for session in [&mut blocked, &mut compacted] {
+        let recalled = Prompts::default().goal_recalled(session.goal()).text;
+        assert_eq!(told(session), (SteeringReason::GoalRecalled, recalled));
+    }
+    let mut neither = pursuing(Budget::default());
+    neither.model(&[call("a")]).tools(&[("a", Outcome::Ok)]).run(edit_budget(token_budget(100)));
+    assert_eq!(neither.owed(), Work::CallModel);
 }
 
 #[test]
@@ -545,6 +687,59 @@ fn the_model_may_end_only_an_unfinished_goal_and_set_one_only_where_none_is() {
         (pursuing.goal().status, pursuing.goal().reason.as_deref()),
         (GoalStatus::Blocked, Some("no network"))
     );
+}
+
+#[test]
+fn the_model_sets_only_a_goal_that_a_person_could_set() {
+    let mut session = Session::running();
+    session.model(&[call("a")]);
+    let sound = pursuing(Budget::default()).goal().clone();
+    for wrong in [
+        Goal { objective: " untrimmed".to_owned(), ..sound.clone() },
+        Goal { objective: String::new(), ..sound.clone() },
+        Goal { budget: token_budget(0), ..sound.clone() },
+        Goal { status: GoalStatus::Paused, ..sound.clone() },
+    ] {
+        let command = model_goal(&session, ModelGoal::Created(Box::new(wrong)));
+        assert_eq!(session.refusal(command), Refusal::Invalid("the goal is not one that can be set"));
+    }
+    session.run_model_goal(ModelGoal::Created(Box::new(sound)));
+}
+
+#[test]
+fn what_was_judged_under_other_terms_does_not_end_a_goal() {
+    let mut session = pursuing(Budget::default());
+    session.model(&[call("a")]);
+    let (done, stuck) = (ModelGoal::Completed, ModelGoal::Blocked("no network".to_owned()));
+    let (objective, checks) = (Some("Another".to_owned()), Some(vec!["make check".to_owned()]));
+    let protected = Some(vec!["tests".to_owned()]);
+    let edit =
+        |objective, checks, protected| Command::EditGoal { objective, budget: None, checks, protected };
+    for changed in [
+        edit(objective, None, None),
+        edit(None, checks, None),
+        edit(None, None, protected),
+        set_goal(2, "Another", Budget::default()),
+    ] {
+        for change in [done.clone(), stuck.clone()] {
+            let judged = model_goal(&session, change);
+            let mut session = session.clone();
+            session.run(changed.clone());
+            let refusal = session.refusal(judged);
+            assert_eq!(refusal, Refusal::Invalid("the goal is no longer the one that was judged"));
+        }
+    }
+    // An objective that came back was not told in between, and what was said of it is older.
+    let mut untold = session.clone();
+    untold.run(set_goal(2, "Another", Budget::default()));
+    let refusal = untold.refusal(model_goal(&untold, done.clone()));
+    assert_eq!(refusal, Refusal::Invalid("the goal is no longer the one that was judged"));
+    let mut paused = session.clone();
+    paused.run(Command::PauseGoal);
+    let refusal = paused.refusal(model_goal(&paused, stuck));
+    assert_eq!(refusal, Refusal::Invalid("the goal is not being worked on"));
+    paused.run_model_goal(done);
+    assert_eq!(paused.goal().status, GoalStatus::Complete);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use longhaul_session::command::{Command, OwnerAction};
 use longhaul_session::entry::{CallFact, FinishReason, Place};
 use longhaul_session::failure::{FailureClass, retry_delay_ms};
 use longhaul_session::goal::{Budget, BudgetKind};
-use longhaul_session::id::{CallId, Digest};
+use longhaul_session::id::{CallId, Digest, Timestamp};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::owed::{View, Work};
 use longhaul_session::usage::Spend;
@@ -84,7 +84,7 @@ fn while_others_must_answer_only_a_deadline_is_waited_for() {
     session.acquire();
     assert_eq!(session.owed(), Work::CancelAction);
     session.now = deadline.plus_ms(0);
-    let early = View { now: longhaul_session::id::Timestamp(deadline.0 - 1), ..session.view() };
+    let early = View { now: Timestamp(deadline.0 - 1), ..session.view() };
     assert_eq!(session.owed_with(&early, &LIMITS), Work::WaitUntil(deadline));
 }
 
@@ -304,7 +304,10 @@ fn an_overflow_the_provider_reports_is_compacted_whatever_the_estimate() {
     session.compact();
     assert_eq!(owed_at(&session, 0), Work::CallModel);
     retrying(&mut session, FailureClass::ContextOverflow, 0);
-    assert_eq!(failed_with(owed_at(&session, 0)), Some(FailureClass::ContextStillOverLimit));
+    let Work::Fail(failure) = owed_at(&session, 7) else { panic!("it cannot go on") };
+    assert_eq!(failure.class, FailureClass::ContextStillOverLimit);
+    let told = "the next request has about 7 tokens, more than the model takes, and there is nothing left to summarise";
+    assert_eq!(failure.message, told);
 }
 
 #[test]
@@ -321,6 +324,20 @@ fn compactions_that_keep_failing_are_no_longer_tried_unless_asked_for() {
     assert_eq!(session.owed(), Work::Compact);
     session.compact();
     assert_eq!(session.state.compaction_failures, 0);
+}
+
+#[test]
+fn when_automatic_compaction_ends_the_models_own_troubles_are_counted_anew() {
+    let after = |class, automatic_off| {
+        let mut session = Session::running();
+        session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
+        retrying(&mut session, class, 0);
+        fail_compaction_and(&mut session, automatic_off);
+        session.state.retry.map(|retry| retry.class)
+    };
+    let (overloaded, overflow) = (FailureClass::Overloaded, FailureClass::ContextOverflow);
+    assert_eq!((after(overloaded, true), after(overloaded, false)), (None, Some(overloaded)));
+    assert_eq!((after(overflow, true), after(overflow, false)), (Some(overflow), Some(overflow)));
 }
 
 #[test]
@@ -352,6 +369,30 @@ fn delays_double_from_one_second_to_one_minute_with_full_jitter() {
 }
 
 #[test]
+fn only_what_may_be_otherwise_later_is_tried_again() {
+    use FailureClass::{
+        Auth, ChainBroken, ContentFilter, ContextOverflow, ContextStillOverLimit, Corrupt, CrashLoop,
+        InvalidRequest, Network, Overloaded, Preparation, Quota, RateLimited, Server, Timeout, Unknown,
+    };
+    let later = [Overloaded, RateLimited, Timeout, Network, Server, ContextOverflow, ChainBroken];
+    let never = [
+        Auth,
+        InvalidRequest,
+        ContentFilter,
+        Quota,
+        Unknown,
+        CrashLoop,
+        ContextStillOverLimit,
+        Preparation,
+        Corrupt,
+    ];
+    assert!(later.into_iter().all(FailureClass::is_retryable));
+    assert!(!never.into_iter().any(FailureClass::is_retryable));
+    assert_eq!(Timestamp(70).since_ms(Timestamp(20)), 50, "how long it has been tried");
+    assert_eq!(Timestamp(20).since_ms(Timestamp(70)), 0, "a clock was set back");
+}
+
+#[test]
 fn a_servers_wish_wins_if_it_is_longer() {
     assert_eq!(retry_delay_ms(0, Some(90_000), 1.0), 90_000);
     assert_eq!(retry_delay_ms(4, Some(10), 1.0), 16_000);
@@ -359,6 +400,10 @@ fn a_servers_wish_wins_if_it_is_longer() {
 }
 
 fn fail_compaction(session: &mut Session) {
+    fail_compaction_and(session, false);
+}
+
+fn fail_compaction_and(session: &mut Session, automatic_off: bool) {
     let (basis, failure, spend) = (session.basis(), failure(FailureClass::Network), Spend::default());
-    session.own(OwnerAction::FailCompaction { basis, failure, spend, automatic_off: false });
+    session.own(OwnerAction::FailCompaction { basis, failure, spend, automatic_off });
 }

@@ -1,17 +1,20 @@
 //! The table of commands and states, printed. One representative of every command is tried in several
 //! states of every standing; what they are decided to do is tested by the rules' own tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter::successors;
+use std::sync::Arc;
 
+use longhaul_session::agent::Configuration;
 use longhaul_session::command::{Answer, Command, Cut, First, OwnerAction, Refusal, Standing};
 use longhaul_session::context::UserMessage;
-use longhaul_session::decide::{permit, standing};
+use longhaul_session::decide::{decide_as, may_tell, permit, standing};
 use longhaul_session::entry::{CallFact, FinishReason, Mode, Place};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::goal::{Budget, Terms};
 use longhaul_session::id::{CallId, Digest};
 use longhaul_session::item::{Item, Outcome};
+use longhaul_session::prompts::{Prompt, Prompts};
 use longhaul_session::usage::Spend;
 
 use crate::driver::{
@@ -55,6 +58,28 @@ fn a_command_the_table_forbids_says_what_is_possible_instead() {
             }
         }
     }
+}
+
+#[test]
+fn whether_a_command_may_tell_the_model_something_is_known_before_it_is_decided() {
+    let words: BTreeMap<&str, &str> = Prompt::ALL.map(|prompt| (prompt.name(), "Own words.")).into();
+    let words = serde_json::to_value(words).expect("it has only string keys");
+    let prompts: Prompts = serde_json::from_value(words).expect("what is stored is not checked");
+    let own = Arc::new(Configuration { prompts, ..configuration() });
+    let mut telling = BTreeSet::new();
+    for session in Standing::ALL.into_iter().flat_map(states) {
+        for command in commands(&session) {
+            let decided = |own| decide_as(own, &session.state, command.clone(), session.now.plus_ms(1));
+            let (Ok(built_in), Ok(owns)) = (decided(None), decided(Some(&own))) else { continue };
+            if built_in.entries != owns.entries {
+                assert!(may_tell(&command), "{}", command.name());
+                telling.insert(command.name());
+            }
+        }
+    }
+    assert!(telling.contains("SetGoal") && telling.contains("CommitSteering"), "{telling:?}");
+    let silent = commands(&Session::running()).filter(|command| !may_tell(command)).count();
+    assert!(silent > 30, "{silent} commands need no configuration");
 }
 
 /// Where a command lands from the states of a standing; a dash when all of them refuse it.

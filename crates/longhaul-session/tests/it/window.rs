@@ -1,15 +1,15 @@
-//! What fits into a model's window: how large requests are, what is pruned from them, what a compaction keeps,
-//! and that requests which follow each other begin alike.
+//! What fits into a model's window: how large requests are, what is pruned from them, and that requests which
+//! follow each other begin alike. What a compaction keeps has a module of its own.
 
 use std::sync::Arc;
 
 use longhaul_session::agent::{Limits, Request};
 use longhaul_session::command::{Command, Cut, OwnerAction, Ran, Refusal, Step};
-use longhaul_session::context::{Estimate, Extent, Needed, Scale, Source, UserMessage};
+use longhaul_session::context::{Estimate, Extent, MIN_SAVINGS_TOKENS, Needed, Scale, Source, UserMessage};
 use longhaul_session::entry::{CallFact, Measured};
 use longhaul_session::goal::Budget;
-use longhaul_session::id::{CallId, Digest, EntryNo};
-use longhaul_session::item::{FileSeen, Item, Outcome, ToolResult};
+use longhaul_session::id::{CallId, EntryNo};
+use longhaul_session::item::{Outcome, ToolResult};
 use longhaul_session::owed::{View, Work};
 use longhaul_session::usage::Spend;
 use proptest::prelude::*;
@@ -34,14 +34,14 @@ pub(crate) fn said(id: &CallId, output: String) -> Ran {
     Ran { result: ToolResult { output, ..result(&id.0, Outcome::Ok) }, ran: None }
 }
 
-fn answered(session: &mut Session, calls: &[&str], output: &str) {
+pub(crate) fn answered(session: &mut Session, calls: &[&str], output: &str) {
     let results = calls.iter().map(|id| said(&CallId::from(*id), output.to_owned())).collect();
     let step = Box::new(Step::Tools { results, goal: None });
     session.own(OwnerAction::CommitStep { basis: session.basis(), step, spend: Spend::default() });
 }
 
 /// A turn in which one tool says so much.
-fn turn(session: &mut Session, id: &str, output: &str) {
+pub(crate) fn turn(session: &mut Session, id: &str, output: &str) {
     session.own(measured_step(session, &[call(id)], 1));
     answered(session, &[id], output);
     session.own(measured_step(session, &[], 1)).finish().send("go on").acquire();
@@ -52,7 +52,7 @@ fn outputs(session: &Session) -> Vec<usize> {
     request.items.iter().filter_map(|item| item.tool_result()).map(|result| result.output.len()).collect()
 }
 
-fn limits(compact_above_tokens: u64) -> Limits {
+pub(crate) fn limits(compact_above_tokens: u64) -> Limits {
     Limits { compact_above_tokens, ..Limits::default() }
 }
 
@@ -167,77 +167,123 @@ fn pruning_ends_a_conversation_that_the_provider_keeps() {
 }
 
 #[test]
-fn a_compaction_keeps_the_message_that_a_long_turn_works_on() {
-    let mut session = Session::running();
-    for id in ["a", "b", "c", "d", "e"] {
-        session.own(measured_step(&session, &[call(id)], 1));
-        answered(&mut session, &[id], &"x".repeat(400));
+fn what_is_pruned_of_a_result_is_shorter_and_says_how_it_began() {
+    for bytes in 1..400 {
+        let output = "y".repeat(bytes);
+        let mut session = Session::running();
+        session.model(&[call("a")]);
+        answered(&mut session, &["a"], &output);
+        let pruned = session.context.request_pruned_to(session.state.head);
+        let shown = &pruned.items[2].tool_result().expect("it is the third item").output;
+        assert!(*shown == output || shown.len() < bytes && shown.contains("yyy"), "{bytes}: {shown}");
+        assert!(*shown == output || bytes > 120, "a short one stays as it is");
+        assert!(*shown != output || bytes < 200, "{bytes}: a long one does not");
     }
-    let kept = session.context.kept(&session.state, &limits(2_000));
-    assert_eq!(kept.messages, [2]);
-    assert_eq!(kept.from, session.entries[session.entries.len() - 2].record.n, "the newest step, whole");
-    compact(&mut session, &limits(2_000));
-    let items: Vec<&Item> = session.context.items().iter().map(|(_, item)| &**item).collect();
-    assert!(
-        matches!(items[..], [Item::Summary { .. }, Item::User { text }, Item::ToolCall(_), Item::ToolResult(_)] if text == "begin")
-    );
-    assert_eq!(session.state.kept, [2]);
-    assert_eq!(read_back(&session.entries, &session.state), session.context);
-    // The next compaction keeps it too; once it is answered, none does.
-    session.own(measured_step(&session, &[call("f")], 1));
-    answered(&mut session, &["f"], "done");
-    assert_eq!(session.context.kept(&session.state, &limits(100)).messages, [2]);
-    session.own(measured_step(&session, &[], 1));
-    assert_eq!(session.context.kept(&session.state, &limits(100)).messages, Vec::<EntryNo>::new());
 }
 
 #[test]
-fn a_message_that_was_queued_is_kept_and_read_back() {
-    let mut session = Session::running();
-    session.send("queued");
-    session.own(measured_step(&session, &[], 1)).finish();
-    for id in ["a", "b"] {
-        session.own(measured_step(&session, &[call(id)], 1));
-        answered(&mut session, &[id], &"x".repeat(400));
-    }
-    compact(&mut session, &limits(100));
-    let said = session.context.items().iter().filter(|(_, item)| matches!(**item, Item::User { .. })).count();
-    assert_eq!((said, session.state.kept.len()), (1, 1));
-    assert_eq!(read_back(&session.entries, &session.state), session.context);
-}
-
-#[test]
-fn newest_turns_are_kept_as_far_as_there_is_room() {
-    let mut session = Session::running();
-    for id in ["a", "b", "c"] {
-        turn(&mut session, id, &"x".repeat(300));
-    }
-    let whole = session.context.estimate(session.context.items().len()).tokens;
-    let messages = |limits: Limits| {
-        let kept = session.context.kept(&session.state, &limits);
-        let items = session.context.items().iter().filter(|(n, _)| *n >= kept.from);
-        items.filter(|(_, item)| matches!(**item, Item::User { .. })).count()
+fn pruning_must_save_enough_tokens() {
+    let pruned_when = |output: String| {
+        let mut session = Session::running();
+        turn(&mut session, "a", &output);
+        turn(&mut session, "b", "short");
+        turn(&mut session, "c", "short");
+        session.context.outlook().pruned_to > 0
     };
-    assert_eq!(messages(limits(10 * whole)), 2);
-    assert_eq!(messages(Limits { retained_turns: 1, retained_tokens: 0, ..limits(10 * whole) }), 1);
-    assert_eq!(messages(Limits { retained_turns: 9, ..limits(10 * whole) }), 2, "no more than half");
-    let narrow = session.context.kept(&session.state, &Limits { retained_tokens: 0, ..limits(20) });
-    assert_eq!(narrow.items, session.context.items().len() - 1, "what is not answered stays in any case");
+    let least = (4_000..5_000).find(|bytes| pruned_when("x".repeat(*bytes))).expect("it is worth it then");
+    let line =
+        format!("[{least} bytes of an old result are not shown any more; they began: {}]", "x".repeat(120));
+    // Each byte is a token, but for those of the prompt, which were not measured.
+    let bytes = "begin".len() + "write{}".len() + least + "Done.".len();
+    let saved = bytes * (least - line.len()) / (bytes + "You work.".len());
+    assert_eq!(saved as u64, MIN_SAVINGS_TOKENS);
 }
 
 #[test]
-fn files_touched_last_are_named_first_and_once() {
+fn results_in_the_entry_that_begins_a_protected_turn_are_shown_whole() {
     let mut session = Session::running();
-    for (id, path) in [("a", "/one"), ("b", "/two"), ("c", "/one")] {
-        session.model(&[call(id)]);
-        let seen = FileSeen { path: path.to_owned(), digest: Digest::of(b"") };
-        let mut ran = said(&CallId::from(id), "done".to_owned());
-        ran.result.files.push(seen);
-        let step = Box::new(Step::Tools { results: vec![ran], goal: None });
-        session.own(OwnerAction::CommitStep { basis: session.basis(), step, spend: Spend::default() });
+    session.own(measured_step(&session, &[call("a")], 1));
+    session.run(Command::Send { message: "now".into(), interrupt: true });
+    let finished = vec![said(&CallId::from("a"), "x".repeat(20_000))];
+    let (cut, spend) = (Cut { finished, started: Vec::new() }, Spend::default());
+    session.own(OwnerAction::FinishInterruption { cut, partial: Vec::new(), spend });
+    assert_eq!(session.context.items()[2].0, session.context.items()[3].0, "the result and the message");
+    for _ in 0..2 {
+        session.own(measured_step(&session, &[], 1)).finish().send("go on").acquire();
     }
-    assert_eq!(session.context.recent_files(9), ["/one", "/two"]);
-    assert_eq!(session.context.recent_files(1), ["/one"]);
+    assert_eq!(session.context.outlook().pruned_to, 0, "nothing before it is worth it");
+    session.own(measured_step(&session, &[], 1)).finish().send("go on").acquire();
+    let outlook = session.context.outlook();
+    assert!(outlook.pruned_to >= session.context.items()[3].0, "it is old now");
+    let whole = session.context.estimate(session.context.items().len());
+    assert_eq!((whole.source, outlook.estimate.source), (Source::Extrapolated, Source::Extrapolated));
+    assert!((19_700..20_000).contains(&(whole.tokens - outlook.estimate.tokens)), "{whole:?} {outlook:?}");
+}
+
+#[test]
+fn what_is_pruned_from_a_request_that_was_measured_is_no_longer_measured() {
+    let mut session = Session::running();
+    for id in ["a", "b", "c", "d"] {
+        turn(&mut session, id, &"x".repeat(2_500));
+    }
+    // Another runner's request, whole, and an answer that says nothing.
+    let OwnerAction::CommitStep { basis, mut step, spend } = measured_step(&session, &[], 1) else {
+        panic!("it is a step")
+    };
+    if let Step::Model { items, measured, .. } = &mut *step {
+        items.clear();
+        measured.pruned_to = 0;
+    }
+    session.own(OwnerAction::CommitStep { basis, step, spend });
+    let whole = session.context.estimate(session.context.items().len());
+    let outlook = session.context.outlook();
+    assert!(outlook.pruned_to > 0);
+    assert_eq!((whole.source, outlook.estimate.source), (Source::Measured, Source::Interpolated));
+}
+
+#[test]
+fn between_two_measurements_tokens_follow_the_bytes_up_and_down() {
+    let between = |fewer, more| {
+        let mut scale = Scale::default();
+        scale.measured(Extent { items: 1, bytes: 1_000 }, fewer);
+        scale.measured(Extent { items: 3, bytes: 2_000 }, more);
+        scale.estimate(Extent { items: 2, bytes: 1_250 }).tokens
+    };
+    assert_eq!((between(400, 800), between(800, 400), between(400, 400)), (500, 700, 400));
+}
+
+#[test]
+fn a_source_has_the_name_it_is_stored_by() {
+    for source in [Source::Measured, Source::Interpolated, Source::Extrapolated, Source::Guessed] {
+        assert_eq!(serde_json::json!(source), source.name());
+    }
+}
+
+#[test]
+fn a_scale_learns_nothing_where_nothing_was_counted() {
+    let mut scale = Scale::default();
+    scale.measured(Extent { items: 1, bytes: 10 }, 0);
+    assert!(scale.is_empty());
+    scale.measured(Extent { items: 1, bytes: 10 }, 5);
+    assert!(!scale.is_empty());
+}
+
+#[test]
+fn the_rate_beyond_is_that_of_the_newest_part_where_it_tells_one() {
+    let beyond = |points: &[(usize, u64, u64)]| {
+        let mut scale = Scale::default();
+        points.iter().for_each(|(items, bytes, tokens)| {
+            scale.measured(Extent { items: *items, bytes: *bytes }, *tokens);
+        });
+        let (items, bytes, tokens) = points[points.len() - 1];
+        scale.estimate(Extent { items: items + 1, bytes: bytes + 1_600 }).tokens - tokens
+    };
+    assert_eq!(beyond(&[(1, 1_000, 500)]), 800, "its own");
+    assert_eq!(beyond(&[(1, 1_000, 500), (2, 2_000, 750)]), 400, "a token for four bytes of the newest");
+    assert_eq!(beyond(&[(1, 1_000, 500), (2, 2_000, 500)]), 400, "no more tokens: that of all");
+    assert_eq!(beyond(&[(1, 1_000, 500), (2, 1_000, 750)]), 1_200, "no more bytes: that of all");
+    assert_eq!(beyond(&[(1, 1_000, 500), (2, 2_000, 3_000)]), 1_600, "no more than one for a byte");
+    assert_eq!(beyond(&[(1, 1_000, 500), (2, 2_000, 501)]), 100, "no fewer than one for 16 bytes");
 }
 
 #[test]
@@ -283,10 +329,13 @@ fn a_step_late_in_a_session_finds_no_more_than_an_early_one_with_the_same_contex
     assert!(late.2 <= early.2 + 100, "the state grew from {} to {} bytes", early.2, late.2);
 }
 
-fn compact<'s>(session: &'s mut Session, limits: &Limits) -> &'s mut Session {
+pub(crate) fn compact<'s>(session: &'s mut Session, limits: &Limits) -> &'s mut Session {
     let kept = session.context.kept(&session.state, limits);
     let (basis, summary, spend) = (session.basis(), "What was done.".to_owned(), Spend::default());
-    session.own(OwnerAction::Compact { basis, summary, keep_from: kept.from, kept: kept.messages, spend })
+    let bytes = kept.bytes + summary.len() as u64;
+    session.own(OwnerAction::Compact { basis, summary, keep_from: kept.from, kept: kept.messages, spend });
+    assert_eq!(session.context.bytes(), bytes, "what is kept is as large as was said");
+    session
 }
 
 fn points() -> impl Strategy<Value = Vec<(Extent, u64)>> {
