@@ -89,6 +89,11 @@ fn paid(world: &World, logs: &BTreeMap<SessionId, Log>) {
         if attempt.reported.is_empty() || truth.failed.contains(&runner) {
             continue;
         }
+        // What was named is paid by whoever picks it up, and by nobody where that became impossible.
+        let answer = truth.answers.get(&format!("r{id}")).filter(|answer| answer.named);
+        if answer.is_some_and(|answer| answer.lost || answer.ended || answer.dropped) {
+            continue;
+        }
         let Some((session, epoch)) = truth.runners.get(&runner) else { continue };
         let Some((_, entries)) = logs.get(session) else { continue };
         let lost = entries.iter().any(|entry| {

@@ -80,11 +80,10 @@ fn many(
 }
 
 /// Kinds of entries that no run can have, each for a reason.
-const NEVER: [&str; 4] = [
-    // The engine looks at no context files and asks no hooks yet, and picks no response up again.
+const NEVER: [&str; 3] = [
+    // The engine looks at no context files and asks no hooks yet.
     "context",
     "hook",
-    "response_started",
     // A sound row is never put right.
     "reconciled",
 ];
@@ -97,12 +96,18 @@ pub fn expected() -> impl Iterator<Item = &'static str> {
 }
 
 /// Faults, acts of people and other things that must happen.
-const HAPPENINGS: [&str; 109] = [
+const HAPPENINGS: [&str; 115] = [
+    "answer ended at its provider",
+    "answer lost by its provider",
+    "answer picked up",
+    "answer picked up by another",
     "append conflicted",
     "append fenced",
     "append repeated",
     "call with a used id",
     "call without an id",
+    "conversation gone on from",
+    "conversation lost by its provider",
     "crash after an append",
     "crash before an append",
     "empty answer",

@@ -9,7 +9,7 @@ use futures_util::Stream;
 use longhaul_engine::Models;
 use longhaul_model::files::with_bytes;
 use longhaul_model::{Error, FinishReason, Identity, Model, ModelCall, Part, PartStream};
-use longhaul_session::agent::{Limits, ModelChoice, Request};
+use longhaul_session::agent::{Limits, ModelChoice, Previous, Request};
 use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::id::Digest;
 use longhaul_session::item::{Attachment, Item};
@@ -21,7 +21,7 @@ use crate::oracle::unanswered;
 use crate::process::Process;
 use crate::scenario::cast::Player;
 use crate::tools::NAMES;
-use crate::truth::Attempt;
+use crate::truth::{Answer, Attempt};
 use crate::world::World;
 
 /// The classes of failure that a provider can have.
@@ -47,17 +47,18 @@ pub(crate) struct SimModels {
 }
 
 impl Models for SimModels {
-    fn model(&self, _: &ModelChoice, _: &Limits) -> Result<Arc<dyn Model>, Failure> {
+    fn model(&self, choice: &ModelChoice, _: &Limits) -> Result<Arc<dyn Model>, Failure> {
         if self.world.strikes(|rates| rates.model / 20) {
             self.world.fault(&self.process.name, "preparing failed");
+            self.world.truth().unready.extend(self.process.worker);
             let message = "simulated".to_owned();
             return Err(Failure { class: FailureClass::Preparation, message });
         }
         let (world, process) = (Arc::clone(&self.world), Arc::clone(&self.process));
-        let runner = tokio::task::try_id();
+        let (runner, resumable) = (tokio::task::try_id(), choice.resumable);
         Ok(match world.plan.play {
             Some(play) => Arc::new(Player { world, process, runner, play }),
-            None => Arc::new(SimModel { world, process, runner }),
+            None => Arc::new(SimModel { world, process, runner, resumable }),
         })
     }
 }
@@ -67,6 +68,8 @@ struct SimModel {
     process: Arc<Process>,
     /// The task of the runner it was given to.
     runner: Option<TaskId>,
+    /// Its answers go on without a connection, and are picked up by their ids.
+    resumable: bool,
 }
 
 /// One thing a stream does.
@@ -85,9 +88,15 @@ impl Model for SimModel {
 
     async fn call(&self, call: ModelCall) -> Result<PartStream, Error> {
         let world = &self.world;
-        let id = begin(world, &self.process, self.runner, &call).await;
+        let resumed = call.resume.as_deref().filter(|_| self.resumable);
+        let id = begin(world, &self.process, self.runner, &call, resumed).await;
         for item in &call.request.items {
             self.look_at(item);
+        }
+        match (resumed, &call.request.previous) {
+            (Some(_), _) => self.still_has(id)?,
+            (None, Some(previous)) => self.goes_on_from(previous, &call.request)?,
+            (None, None) => {}
         }
         let trouble = world.strikes(|rates| rates.model);
         let kind = if trouble { world.below(10) } else { 10 };
@@ -107,17 +116,106 @@ impl Model for SimModel {
                 Err(error)
             }
             _ => {
-                let mut acts = self.answer(id, &call.request);
+                let mut acts = match resumed {
+                    Some(_) => self.pick_up(id),
+                    None => self.answer(id, &call.request),
+                };
                 if trouble {
                     self.spoil(id, kind, &mut acts);
                 }
-                Ok(Box::pin(Answer::new(id, Arc::clone(world), Arc::clone(&self.process), acts)))
+                Ok(Box::pin(Stated::new(id, Arc::clone(world), Arc::clone(&self.process), acts)))
             }
         }
     }
+
+    async fn cancel(&self, response_id: &str) -> Result<(), Error> {
+        let world = &self.world;
+        self.process.gate().await;
+        world.step().await;
+        world.fault(&self.process.name, "answer ended at its provider");
+        if let Some(answer) = world.truth().answers.get_mut(response_id) {
+            answer.ended = true;
+        }
+        if !world.strikes(|rates| rates.model) {
+            return Ok(());
+        }
+        if world.happens(500) {
+            std::future::pending::<()>().await;
+        }
+        Err(Error::new(FailureClass::Network, "nobody knows whether it was ended"))
+    }
+}
+
+fn is_redacted(item: &Item) -> bool {
+    matches!(item, Item::Redacted)
+        || matches!(item, Item::ToolResult(result) if result.output == "[redacted]")
+}
+
+/// Names an answer by the number of the attempt that asked for it.
+fn name(id: u64) -> String {
+    format!("r{id}")
+}
+
+fn number(name: &str) -> u64 {
+    name.trim_start_matches('r').parse().expect("an answer's name holds its number")
 }
 
 impl SimModel {
+    /// Sees whether the provider has an answer still.
+    fn still_has(&self, id: u64) -> Result<(), Error> {
+        let world = &self.world;
+        world.count("answer picked up");
+        let loses = world.strikes(|rates| rates.model / 4);
+        let mut truth = world.truth();
+        if truth.attempts.get(&id).is_some_and(|attempt| attempt.process != self.process.name) {
+            world.count("answer picked up by another");
+        }
+        let answer = truth.answers.entry(name(id)).or_default();
+        answer.lost |= loses || answer.ended;
+        if !answer.lost {
+            return Ok(());
+        }
+        drop(truth);
+        world.fault(&self.process.name, "answer lost by its provider");
+        Err(Error::new(FailureClass::ChainBroken, format!("answer {id} is lost")))
+    }
+
+    /// Sees that a request goes on from what the provider has kept, and whether it has it still.
+    fn goes_on_from(&self, previous: &Previous, request: &Request) -> Result<(), Error> {
+        let world = &self.world;
+        world.count("conversation gone on from");
+        let loses = world.strikes(|rates| rates.model / 4);
+        let mut truth = world.truth();
+        let Some(answer) = truth.answers.get_mut(&previous.response_id) else {
+            drop(truth);
+            let what = format!("a request goes on from {}, which was never given", previous.response_id);
+            world.broken("Answered", what);
+            return Ok(());
+        };
+        answer.lost |= loses;
+        let (lost, asked) = (answer.lost, answer.asked.clone());
+        let copied = truth.copied;
+        drop(truth);
+        // What the original redacts, a copy does not know to be gone at the provider too.
+        let excused = copied && request.items.iter().any(|item| is_redacted(item));
+        let whole = asked.len() <= previous.items && previous.items <= request.items.len();
+        world.hold(excused || whole && request.items.starts_with(&asked), "Answered", || {
+            format!("a request goes on from {}, which answered something else", previous.response_id)
+        });
+        if !lost {
+            return Ok(());
+        }
+        world.fault(&self.process.name, "conversation lost by its provider");
+        Err(Error::new(FailureClass::ChainBroken, format!("{} is lost", previous.response_id)))
+    }
+
+    /// Says again what an answer says, from its beginning.
+    fn pick_up(&self, id: u64) -> Vec<Act> {
+        let truth = self.world.truth();
+        let parts = truth.answers.get(&name(id)).map(|answer| answer.parts.clone()).unwrap_or_default();
+        parts.into_iter().flat_map(|part| [Act::Pause(3), Act::Say(part)]).collect()
+    }
+
     /// A file that a person gave holds its own name.
     fn look_at(&self, item: &Item) {
         let Item::File { name: Some(name), media_type, .. } = item else { return };
@@ -132,8 +230,13 @@ impl SimModel {
 
     fn failure(&self, id: u64) -> Error {
         let world = &self.world;
-        let (class, name) = *world.chance().pick(&CLASSES);
-        world.fault(&self.process.name, name);
+        let (class, fault) = *world.chance().pick(&CLASSES);
+        world.fault(&self.process.name, fault);
+        if class == FailureClass::ChainBroken
+            && let Some(answer) = world.truth().answers.get_mut(&name(id))
+        {
+            answer.lost = true;
+        }
         let retry_after_ms = world.happens(300).then(|| world.below(30_000));
         if retry_after_ms.is_some() {
             world.count("retry-after");
@@ -146,7 +249,7 @@ impl SimModel {
     fn answer(&self, id: u64, request: &Request) -> Vec<Act> {
         let world = &self.world;
         let calm = world.is_calm();
-        let mut acts = vec![Act::Say(Part::Started { response_id: Some(format!("r{id}")) })];
+        let mut acts = vec![Act::Say(Part::Started { response_id: Some(name(id)) })];
         let bytes: u64 = request.items.iter().map(|item| item.text_bytes()).sum();
         let (input, output) = (input_tokens(request), 1 + world.below(40));
         let usage = |output| Act::Say(Part::Usage { usage: report(id, input, output) });
@@ -198,6 +301,10 @@ impl SimModel {
             (false, _) => FinishReason::ToolCalls,
         };
         acts.push(Act::Say(Part::Finished { reason, raw: None }));
+        let said = |act: &Act| if let Act::Say(part) = act { Some(part.clone()) } else { None };
+        let parts = acts.iter().filter(|_| self.resumable).filter_map(said).collect();
+        let answer = Answer { asked: request.items.clone(), parts, ..Answer::default() };
+        world.truth().answers.insert(name(id), answer);
         acts
     }
 
@@ -259,8 +366,8 @@ impl SimModel {
     }
 }
 
-/// The parts of one answer while it is made.
-pub(crate) struct Answer {
+/// The parts of one answer as they come over a connection.
+pub(crate) struct Stated {
     id: u64,
     world: Arc<World>,
     process: Arc<Process>,
@@ -269,14 +376,14 @@ pub(crate) struct Answer {
     waits: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl Answer {
+impl Stated {
     pub(crate) fn new(id: u64, world: Arc<World>, process: Arc<Process>, mut acts: Vec<Act>) -> Self {
         acts.reverse();
-        Answer { id, world, process, acts, waits: None }
+        Stated { id, world, process, acts, waits: None }
     }
 }
 
-impl Stream for Answer {
+impl Stream for Stated {
     type Item = Result<Part, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
@@ -310,21 +417,33 @@ impl Stream for Answer {
     }
 }
 
-/// Notes that a model is called, with a sound request. Returns the number of the attempt.
-pub(crate) async fn begin(world: &World, process: &Process, runner: Option<TaskId>, call: &ModelCall) -> u64 {
+/// Notes that a model is called, with a sound request. Returns the number of the attempt, or of the one that asked
+/// for the answer that is picked up.
+pub(crate) async fn begin(
+    world: &World,
+    process: &Process,
+    runner: Option<TaskId>,
+    call: &ModelCall,
+    resumed: Option<&str>,
+) -> u64 {
     process.gate().await;
     world.step().await;
     if let Some(what) = unanswered(&call.request.items) {
         world.broken("Answered", format!("a request reaches the model in which {what}"));
     }
-    let id = {
-        let mut truth = world.truth();
-        let id = truth.attempts.len() as u64 + 1;
-        truth.attempts.insert(id, Attempt { runner, process: process.name.clone(), ..Attempt::default() });
-        id
-    };
-    let items = call.request.items.len();
-    world.note(&process.name, format_args!("model call {id}, {items} items, attempt {}", call.attempt));
+    let id = resumed.map_or_else(
+        || {
+            let mut truth = world.truth();
+            let id = truth.attempts.len() as u64 + 1;
+            let process = process.name.clone();
+            truth.attempts.insert(id, Attempt { runner, process, ..Attempt::default() });
+            id
+        },
+        number,
+    );
+    let (items, again) = (call.request.items.len(), if resumed.is_some() { ", picked up" } else { "" });
+    world
+        .note(&process.name, format_args!("model call {id}, {items} items, attempt {}{again}", call.attempt));
     id
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use longhaul_session::context::Context;
-use longhaul_session::entry::{Entry, Fact, Mode};
+use longhaul_session::entry::{Actor, Entry, Fact, Mode};
 use longhaul_session::evolve::evolve;
 use longhaul_session::goal::GoalStatus;
 use longhaul_session::id::{CallId, Digest, Epoch, SessionId};
@@ -81,11 +81,13 @@ impl Oracle {
             };
             world.count(entry.record.fact.kind());
             known.check(world, row.session, &entry);
-            let before = known.state.status;
+            let (before, named) = (known.state.status, known.state.response_id.clone());
             known.fold(sealed, &entry);
+            known.answers(world, row.session, &entry, named);
             known.losses(&entry.record.fact, before);
             known.compactions(world, row.session, &entry.record.fact);
             if matches!(entry.record.fact, Fact::Forked { .. } | Fact::Imported { .. }) {
+                world.truth().copied = true;
                 known.is_detached(world, row.session);
             }
         }
@@ -183,6 +185,41 @@ impl Known {
             || !state.queue.is_empty()
             || !state.pending.is_empty();
         world.hold(!under_way, "Fork", || format!("{} goes on with its origin's work", short(session)));
+    }
+
+    /// An answer that the log names is committed, or its provider told to end it, before a worker goes on
+    /// without it: none is asked for, and paid, anew while it is held.
+    fn answers(&self, world: &World, session: SessionId, entry: &Entry, named: Option<String>) {
+        let mut truth = world.truth();
+        if let Fact::Redacted { entry } = &entry.record.fact {
+            truth.configuration_redacted |= *entry == self.state.configured_at;
+        }
+        if let Some(answer) = self.state.response_id.as_ref().and_then(|id| truth.answers.get_mut(id)) {
+            answer.named = true;
+        }
+        let Some(named) = named.filter(|named| self.state.response_id.as_ref() != Some(named)) else {
+            return;
+        };
+        let Actor::Worker { worker, .. } = entry.record.by else {
+            truth.answers.entry(named).or_default().dropped = true;
+            return;
+        };
+        let committed = match &entry.record.fact {
+            Fact::ModelStep { response_id, .. } => response_id.as_ref() == Some(&named),
+            // What was said became a summary, or was none.
+            Fact::Compacted { .. } | Fact::CompactionFailed { .. } => true,
+            _ => false,
+        };
+        let out_of_reach = truth.configuration_redacted || truth.unready.contains(&worker);
+        let answer = truth.answers.entry(named.clone()).or_default();
+        answer.dropped |= out_of_reach;
+        let gone = answer.lost || answer.ended;
+        let fair = committed || gone || out_of_reach;
+        drop(truth);
+        world.hold(fair, "Once", || {
+            let (kind, n) = (entry.record.fact.kind(), entry.record.n);
+            format!("{} entry {n}, {kind}: answer {named} is held and forgotten", short(session))
+        });
     }
 
     /// A session does not go on and on summarising: after a compaction, or three that failed, something else

@@ -2,8 +2,11 @@
 //! people sent. The log of a session is compared with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
-use longhaul_session::id::{CallId, EntryNo, Epoch, SessionId};
+use longhaul_model::Part;
+use longhaul_session::id::{CallId, EntryNo, Epoch, SessionId, WorkerId};
+use longhaul_session::item::Item;
 use longhaul_session::usage::Usage;
 use tokio::task::Id as TaskId;
 
@@ -21,6 +24,23 @@ pub(crate) struct Attempt {
     pub(crate) process: String,
     /// The session whose log has paid for it.
     pub(crate) charged: Option<SessionId>,
+}
+
+/// An answer as its provider knows it.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// What it answers.
+    pub(crate) asked: Vec<Arc<Item>>,
+    /// What it says; nothing where it ends with its connection.
+    pub(crate) parts: Vec<Part>,
+    /// The provider has it no more.
+    pub(crate) lost: bool,
+    /// The provider was told to end it.
+    pub(crate) ended: bool,
+    /// A log has named it.
+    pub(crate) named: bool,
+    /// It is named no more, and nobody could have ended it: a person did that, or it was out of reach.
+    pub(crate) dropped: bool,
 }
 
 /// What became of a message that a person sent.
@@ -53,6 +73,14 @@ pub(crate) struct Truth {
     pub(crate) answered: BTreeSet<CallKey>,
     /// Attempts at model calls, by the number that their reported cost carries.
     pub(crate) attempts: BTreeMap<u64, Attempt>,
+    /// The answers that have begun, by their ids.
+    pub(crate) answers: BTreeMap<String, Answer>,
+    /// There is a session that began as another.
+    pub(crate) copied: bool,
+    /// Workers that could not get ready for a session: they cannot reach its provider.
+    pub(crate) unready: BTreeSet<WorkerId>,
+    /// Likewise nobody can for a session without its configuration, or for a fork of it.
+    pub(crate) configuration_redacted: bool,
     /// Which session and epoch a runner's task writes for.
     pub(crate) runners: HashMap<TaskId, (SessionId, Epoch)>,
     /// Tasks that were told of a failure by the store: what they had to commit may be lost.

@@ -342,9 +342,10 @@ pub(crate) fn answer(world: &World, state: &SessionState) -> Option<Command> {
 }
 
 fn configuration(world: &World) -> Configuration {
+    let (resumable, chain) = (world.happens(400), world.happens(400));
     Configuration {
         agent: "sim".to_owned(),
-        model: ModelChoice::new("sim", "sim"),
+        model: ModelChoice { resumable, chain, ..ModelChoice::new("sim", "sim") },
         directory: "/".to_owned(),
         instructions: Some("Simulate.".to_owned()),
         scope: Vec::new(),

@@ -15,7 +15,7 @@ use tokio::task::Id as TaskId;
 
 use super::actor::{Move, Scene};
 use super::{OBJECTIVE, Play};
-use crate::model::{Act, Answer, begin, input_tokens, is_for_summary, report};
+use crate::model::{Act, Stated, begin, input_tokens, is_for_summary, report};
 use crate::process::Process;
 use crate::truth::CallKey;
 use crate::world::World;
@@ -74,7 +74,7 @@ impl Model for Player {
 
     async fn call(&self, call: ModelCall) -> Result<PartStream, Error> {
         let (world, request) = (&self.world, &*call.request);
-        let id = begin(world, &self.process, self.runner, &call).await;
+        let id = begin(world, &self.process, self.runner, &call, None).await;
         let told = |item: &Item| matches!(item, Item::Steering { text, .. } if text.contains(OBJECTIVE));
         world.hold(request.items.iter().any(|item| told(item)), "Goal", || {
             format!("model call {id} is not told the objective")
@@ -90,7 +90,7 @@ impl Model for Player {
             Move::Say(text) => self.answer(id, request, text, None),
             Move::Call(tool, arguments) => self.answer(id, request, String::new(), Some((tool, arguments))),
         };
-        Ok(Box::pin(Answer::new(id, Arc::clone(world), Arc::clone(&self.process), acts)))
+        Ok(Box::pin(Stated::new(id, Arc::clone(world), Arc::clone(&self.process), acts)))
     }
 }
 
