@@ -62,7 +62,7 @@ impl History {
     }
 
     fn spend() -> Spend {
-        Spend { usage: Usage { input: 10, output: 5, ..Usage::default() }, active_ms: 1, goal: None }
+        Spend { usage: Usage { input: 10, output: 5, ..Usage::default() }, active_ms: 1, ..Spend::default() }
     }
 
     /// The n-th call of the model and its result: two entries.

@@ -25,7 +25,16 @@ WIRES = {
     "openai_chat": ("openai-chat", read_openai.chat, read_openai.failure),
     "openai_responses": ("openai-responses", read_openai.responses, read_openai.failure),
 }
-FIELDS = ("text", "reasoning_text", "tool_calls", "other_items", "finish_reason_raw", "response_id", "usage")
+FIELDS = (
+    "text",
+    "refusal",
+    "reasoning_text",
+    "tool_calls",
+    "other_items",
+    "finish_reason_raw",
+    "response_id",
+    "usage",
+)
 READERS = 4
 
 

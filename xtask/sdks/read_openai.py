@@ -32,7 +32,8 @@ def chat_answer(answer):
     reasoning = (getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
     calls = [call.function for call in message.tool_calls or []]
     return {
-        "text": (message.content or "") + (message.refusal or ""),
+        "text": message.content or "",
+        "refusal": message.refusal,
         "reasoning_text": next((text for text in reasoning if text), ""),
         "tool_calls": [
             {"id": call.id, "name": function.name, "arguments": function.arguments}
@@ -86,7 +87,8 @@ def response_answer(answer):
         for part in [*(item.summary or []), *(item.content or [])]
     ]
     return {
-        "text": "".join(getattr(part, "text", None) or getattr(part, "refusal", "") for part in contents),
+        "text": "".join(part.text for part in contents if part.type == "output_text"),
+        "refusal": "".join(part.refusal for part in contents if part.type == "refusal"),
         "reasoning_text": "\n\n".join(thoughts),
         "tool_calls": [response_call(item) for item in answer.output if item.type in CALLS],
         "other_items": [item.type for item in answer.output if item.type not in KNOWN],

@@ -14,6 +14,7 @@ usage: cargo xtask <command>
   search [--large]          the exhaustive search of the session machine, with its output
   sim --seeds N [--from S]  the real engine in N simulated worlds, with what they covered
   sim --seed S [--log]      one of them again, with its log
+  sim --scenario NAME …     the same with a scripted long run; `all` plays each
   sdks [CASE…]              read every wire case with the vendors' own libraries too, and compare
   postgres -- <program…>    run a program with a private Postgres server, for tests, in its environment";
 
@@ -111,8 +112,13 @@ fn sim(words: &[String]) -> Result<Vec<String>, String> {
             "--log" => continue,
             "--seed" | "--seeds" => count += 1,
             "--from" => {}
+            "--scenario" => match words_left.next() {
+                Some(_) => continue,
+                None => return Err("`sim` needs a name after `--scenario`".to_owned()),
+            },
             _ => {
-                return Err(format!("`sim` does not know `{word}`; it takes --seeds, --from, --seed, --log"));
+                let known = "--seeds, --from, --seed, --scenario, --log";
+                return Err(format!("`sim` does not know `{word}`; it takes {known}"));
             }
         }
         if words_left.next().is_none_or(|number| number.parse::<u64>().is_err()) {
@@ -155,6 +161,8 @@ mod tests {
         assert_eq!(parse("--help"), Ok(Command::Help));
         let arguments = ["--seed", "7", "--log"].map(str::to_owned).to_vec();
         assert_eq!(parse("sim --seed 7 --log"), Ok(Command::Sim { arguments }));
+        let arguments = ["--scenario", "all", "--seeds", "7"].map(str::to_owned).to_vec();
+        assert_eq!(parse("sim --scenario all --seeds 7"), Ok(Command::Sim { arguments }));
     }
 
     #[test]
@@ -165,6 +173,7 @@ mod tests {
             ("sim", "--seeds or --seed"),
             ("sim --seeds many", "a number"),
             ("sim --fast", "--seeds"),
+            ("sim --seeds 7 --scenario", "a name"),
             ("verify --fast", "`--full`"),
             ("tidy crates", "no arguments"),
             ("mutants --all", "`--check`"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use longhaul_session::goal::Goal;
 use longhaul_session::item::FileSeen;
 use longhaul_session::prompts::{CheckFailure, Prompts, Rendered};
-use longhaul_tools::check::{self, CheckEnd, Checked};
+use longhaul_tools::check::{CheckEnd, Checked, Checker};
 use longhaul_tools::guarded::{self, Change, ChangeKind, GuardError, Guarded};
 use longhaul_tools::tool::CallContext;
 
@@ -24,6 +24,7 @@ pub(crate) enum Verdict {
 
 /// Runs the checks of a goal. `files` are the protected ones, as they were.
 pub(crate) async fn run(
+    checker: &dyn Checker,
     goal: &Goal,
     files: Option<Vec<FileSeen>>,
     prompts: &Prompts,
@@ -37,7 +38,7 @@ pub(crate) async fn run(
     let mut outputs = Vec::new();
     for (at, command) in goal.checks.iter().enumerate() {
         cx.progress.line(format!("check {} of {count}: {command}", at + 1).as_bytes());
-        let checked = match check::run(command, limit, cx).await {
+        let checked = match checker.run(command, limit, cx).await {
             Ok(checked) => checked,
             Err(error) => {
                 let ended = format!("no result: {error}");

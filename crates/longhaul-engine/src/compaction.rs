@@ -6,7 +6,6 @@ use longhaul_session::agent::Request;
 use longhaul_session::command::{Basis, OwnerAction};
 use longhaul_session::context::Kept;
 use longhaul_session::failure::{Failure, FailureClass};
-use longhaul_session::id::GoalId;
 use longhaul_session::item::Item;
 use longhaul_session::steering::SteeringReason;
 use longhaul_session::usage::Usage;
@@ -15,7 +14,7 @@ use crate::Error;
 use crate::episode::Live;
 use crate::model_call::Attempt;
 use crate::prompt;
-use crate::runner::{Equipment, Leftover, Runner};
+use crate::runner::{Account, Equipment, Leftover, Runner};
 
 /// A summary that was asked for: what it replaces, and what stays.
 struct Asked {
@@ -23,7 +22,7 @@ struct Asked {
     /// The bytes of the context that is to become smaller.
     before_bytes: u64,
     basis: Basis,
-    goal: Option<GoalId>,
+    account: Account,
 }
 
 impl Runner {
@@ -32,14 +31,14 @@ impl Runner {
             Ok(equipment) => equipment,
             Err(failure) => return self.fail(failure, Usage::default()).await,
         };
-        let (basis, goal) = (self.basis(), self.goal());
+        let (basis, account) = (self.basis(), Account { summary: true, ..self.account() });
         let summariser = match self.summariser(&equipment) {
             Ok(summariser) => summariser,
-            Err(failure) => return self.compaction_failed(basis, failure, Usage::default(), goal).await,
+            Err(failure) => return self.compaction_failed(basis, failure, Usage::default(), account).await,
         };
         let (kept, before_bytes) = self.what_stays().await?;
         let request = self.summary_request(&summariser, &kept).await?;
-        let asked = Asked { kept, before_bytes, basis, goal };
+        let asked = Asked { kept, before_bytes, basis, account };
         match self.attempt(&summariser, Arc::new(request), basis, Live::SummaryStarted).await? {
             Attempt::Answered(response, _) => {
                 let summary = text_of(&response.items);
@@ -47,19 +46,16 @@ impl Runner {
             }
             Attempt::Failed(error) => match self.retry_of(&error, basis) {
                 Some(retry) if error.class != FailureClass::ContextOverflow => {
-                    self.begin_retry(error, retry, basis, goal).await
+                    self.begin_retry(error, retry, basis, account).await
                 }
                 Some(_) | None => {
                     let usage = error.usage.unwrap_or_default();
                     let failure = Failure { class: error.class, message: error.message };
-                    self.compaction_failed(basis, failure, usage, goal).await
+                    self.compaction_failed(basis, failure, usage, account).await
                 }
             },
             // Half a summary is no part of the conversation.
-            Attempt::Cut(leftover) => {
-                let Leftover { usage, .. } = leftover;
-                self.abandon(Leftover { usage, ..Leftover::default() }, goal).await
-            }
+            Attempt::Cut(leftover) => self.abandon(Leftover::of(leftover.usage), account).await,
         }
     }
 
@@ -92,7 +88,7 @@ impl Runner {
 
     /// Commits a summary, if there is one and the context becomes smaller by it.
     async fn commit_summary(&mut self, asked: Asked, summary: String, usage: Usage) -> Result<(), Error> {
-        let Asked { kept, before_bytes, basis, goal } = asked;
+        let Asked { kept, before_bytes, basis, account } = asked;
         let after_bytes = kept.bytes + summary.len() as u64;
         let useless = if summary.trim().is_empty() {
             Some("the summary was empty".to_owned())
@@ -106,16 +102,16 @@ impl Runner {
         if let Some(message) = useless {
             self.stage.end(false, self.engine.host.monotonic_ms());
             let failure = Failure { class: FailureClass::Unknown, message };
-            return self.compaction_failed(basis, failure, usage, goal).await;
+            return self.compaction_failed(basis, failure, usage, account).await;
         }
-        let spend = self.spend(usage, goal);
+        let spend = self.spend(usage, account);
         let Kept { from: keep_from, messages, .. } = kept;
         let action = OwnerAction::Compact { basis, summary, keep_from, kept: messages, spend };
         let committed = self.commit(action).await?;
         self.stage.end(committed.is_ok(), self.engine.host.monotonic_ms());
         match committed {
             Ok(()) => Ok(()),
-            Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
+            Err(_) => self.abandon(Leftover::of(usage), account).await,
         }
     }
 
@@ -124,15 +120,15 @@ impl Runner {
         basis: Basis,
         failure: Failure,
         usage: Usage,
-        goal: Option<GoalId>,
+        account: Account,
     ) -> Result<(), Error> {
         self.cancel_recorded().await?;
-        let spend = self.spend(usage, goal);
+        let spend = self.spend(usage, account);
         let automatic_off = self.state().compaction_failures + 1 == self.limits().max_compaction_failures;
         let action = OwnerAction::FailCompaction { basis, failure, spend, automatic_off };
         match self.commit(action).await? {
             Ok(()) => Ok(()),
-            Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
+            Err(_) => self.abandon(Leftover::of(usage), account).await,
         }
     }
 }

@@ -15,9 +15,11 @@ use longhaul_session::evolve::evolve;
 use longhaul_session::failure::Failure;
 use longhaul_session::id::{Digest, EntryNo, SessionId};
 use longhaul_session::item::Message;
-use longhaul_session::log::Verifier;
+use longhaul_session::ledger::{Ledger, is_configuration};
+use longhaul_session::log::{Verifier, open, open_record};
 use longhaul_session::state::SessionState;
 use longhaul_store::{Parent, RequestId, Row, Store};
+use longhaul_tools::check::{Checker, Shell};
 use longhaul_tools::output::Mask;
 use longhaul_tools::toolbox::Toolbox;
 use longhaul_tools::workspace::ArtifactReader;
@@ -50,6 +52,8 @@ pub struct Engine {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) models: Arc<dyn Models>,
     pub(crate) tools: Toolbox,
+    /// Runs the checks of goals.
+    pub(crate) checker: Arc<dyn Checker>,
     pub(crate) episodes: Arc<Episodes>,
     /// Where the user keeps skills.
     pub(crate) skills: Option<Arc<Path>>,
@@ -118,13 +122,20 @@ impl Engine {
     /// Makes an engine.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, host: Arc<dyn Host>, models: Arc<dyn Models>, tools: Toolbox) -> Self {
-        Engine { store, host, models, tools, episodes: Arc::default(), skills: None }
+        let checker = Arc::new(Shell);
+        Engine { store, host, models, tools, checker, episodes: Arc::default(), skills: None }
     }
 
     /// Offers sessions the skills in a folder, besides those of their workspaces.
     #[must_use]
     pub fn with_skills(self, folder: &Path) -> Self {
         Engine { skills: Some(Arc::from(folder)), ..self }
+    }
+
+    /// Has the checks of goals run by something else than a shell.
+    #[must_use]
+    pub fn checked_by(self, checker: Arc<dyn Checker>) -> Self {
+        Engine { checker, ..self }
     }
 
     /// Returns its store.
@@ -299,6 +310,29 @@ impl Engine {
         range: std::ops::RangeInclusive<EntryNo>,
     ) -> Result<Vec<Entry>, Error> {
         open_all(&self.store.entries(session, range).await?)
+    }
+
+    /// Returns what a session has spent, and on what: reads its log.
+    ///
+    /// # Errors
+    /// The store failed, the session is not there, or an entry cannot be read.
+    pub async fn ledger(&self, session: SessionId) -> Result<Ledger, Error> {
+        let (head, mut next) = (self.row(session).await?.head, 1);
+        let mut ledger = Ledger::default();
+        while next <= head {
+            let entries = self.store.entries(session, next..=head.min(next + READ_BATCH - 1)).await?;
+            if entries.is_empty() {
+                break;
+            }
+            for sealed in &entries {
+                let record = open_record(sealed)?;
+                // What was said costs more to read than all else.
+                let content = if is_configuration(&record.fact) { open(sealed)?.content } else { None };
+                ledger.push(&record, content.as_ref().map(|payload| &payload.content));
+            }
+            next += entries.len() as u64;
+        }
+        Ok(ledger)
     }
 
     /// Walks a session's log and returns all that is wrong: chain, fold, ledger, calls and results.

@@ -252,7 +252,11 @@ impl Stage {
 fn size(live: &Live) -> usize {
     let text = match live {
         Live::Model {
-            part: Part::Text { text } | Part::Reasoning { text } | Part::ToolCallArguments { text, .. },
+            part:
+                Part::Text { text }
+                | Part::Refusal { text }
+                | Part::Reasoning { text }
+                | Part::ToolCallArguments { text, .. },
         } => text.len(),
         // What a provider wants back unchanged can be large.
         Live::Model { part } => serde_json::to_vec(part).map_or(0, |bytes| bytes.len()),

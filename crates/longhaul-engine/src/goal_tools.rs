@@ -16,7 +16,7 @@ use longhaul_session::id::{CallId, GoalId};
 use longhaul_session::item::{EffectClass, FileSeen, Outcome};
 use longhaul_session::prompts::Prompts;
 use longhaul_session::state::SessionState;
-use longhaul_tools::check::STOP_GRACE;
+use longhaul_tools::check::{Checker, STOP_GRACE, Shell};
 use longhaul_tools::tool::{CallContext, Tool, ToolOutput};
 use longhaul_tools::toolbox::Toolbox;
 use serde::Deserialize;
@@ -29,6 +29,7 @@ use crate::limits::MAX_NOTE_CHARS;
 /// What a goal's tools know of the session, and what they found that is to be committed.
 pub(crate) struct Desk {
     host: Arc<dyn Host>,
+    checker: Arc<dyn Checker>,
     /// What goals of this session are held to.
     terms: Terms,
     prompts: Prompts,
@@ -52,12 +53,18 @@ struct Known {
 #[must_use]
 pub fn with_goal_tools(tools: Toolbox) -> Toolbox {
     let host: Arc<dyn Host> = Arc::new(crate::host::SystemHost::new());
-    Arc::new(Desk::new(host, Terms::default(), Prompts::default(), 0)).registered_in(tools)
+    Arc::new(Desk::new(host, Arc::new(Shell), Terms::default(), Prompts::default(), 0)).registered_in(tools)
 }
 
 impl Desk {
-    pub(crate) fn new(host: Arc<dyn Host>, terms: Terms, prompts: Prompts, check_ms: u64) -> Self {
-        Desk { host, terms, prompts, check_ms, known: Mutex::default() }
+    pub(crate) fn new(
+        host: Arc<dyn Host>,
+        checker: Arc<dyn Checker>,
+        terms: Terms,
+        prompts: Prompts,
+        check_ms: u64,
+    ) -> Self {
+        Desk { host, checker, terms, prompts, check_ms, known: Mutex::default() }
     }
 
     /// Adds the tools that know what this desk knows.
@@ -235,7 +242,8 @@ impl Tool for UpdateGoal {
                 ToolOutput::ok(text)
             }
             NewStatus::Complete => {
-                match checks::run(&goal, files, &self.0.prompts, self.0.check_ms, cx).await {
+                let Desk { checker, prompts, check_ms, .. } = &*self.0;
+                match checks::run(&**checker, &goal, files, prompts, *check_ms, cx).await {
                     Verdict::Passed(text) => {
                         self.0.find(&cx.key.call, GoalStep { terms, change: ModelGoal::Completed });
                         ToolOutput::ok(text)

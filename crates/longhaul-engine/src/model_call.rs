@@ -9,7 +9,7 @@ use longhaul_session::command::{Basis, Cut, OwnerAction, Refusal, Step};
 use longhaul_session::entry::{CallFact, Measured, Place, Timing};
 use longhaul_session::failure::{Failure, FailureClass, Retry, retry_delay_ms};
 use longhaul_session::goal::GoalStatus;
-use longhaul_session::id::{CallId, Digest, GoalId};
+use longhaul_session::id::{CallId, Digest};
 use longhaul_session::item::{EffectClass, Item};
 use longhaul_session::prices::Prices;
 use longhaul_session::usage::Usage;
@@ -19,7 +19,7 @@ use crate::Error;
 use crate::episode::Live;
 use crate::lease::Tenure;
 use crate::limits::{PARTS_TOGETHER, PARTS_WAITING};
-use crate::runner::{Equipment, Leftover, News, Runner};
+use crate::runner::{Account, Equipment, Leftover, News, Runner};
 
 /// How an attempt ended.
 pub(crate) enum Attempt {
@@ -70,7 +70,7 @@ impl Runner {
             Ok(equipment) => equipment,
             Err(failure) => return self.fail(failure, Usage::default()).await,
         };
-        let (basis, goal) = (self.basis(), self.goal());
+        let (basis, account) = (self.basis(), self.account());
         let request = self.request(&equipment).await?;
         let context = self.journal.context().await?;
         let (items, bytes) = (context.items().len() as u64, context.bytes());
@@ -79,10 +79,10 @@ impl Runner {
             Attempt::Answered(response, timing) => {
                 let input_tokens = response.usage.input;
                 let measured = Measured { input_tokens, items, bytes, pruned_to };
-                self.commit_answer(&equipment, response, measured, timing, basis, goal).await
+                self.commit_answer(&equipment, response, measured, timing, basis, account).await
             }
-            Attempt::Failed(error) => self.retry_or_fail(error, basis, goal).await,
-            Attempt::Cut(leftover) => self.abandon(leftover, goal).await,
+            Attempt::Failed(error) => self.retry_or_fail(error, basis, account).await,
+            Attempt::Cut(leftover) => self.abandon(leftover, account).await,
         }
     }
 
@@ -251,7 +251,7 @@ impl Runner {
         measured: Measured,
         timing: Timing,
         basis: Basis,
-        goal: Option<GoalId>,
+        account: Account,
     ) -> Result<(), Error> {
         let mut items = response.items;
         self.make_ids_unique(&mut items);
@@ -269,7 +269,7 @@ impl Runner {
             timing,
         };
         let usage = response.usage;
-        let spend = self.spend(usage, goal);
+        let spend = self.spend(usage, account);
         let action = OwnerAction::CommitStep { basis, step: Box::new(step), spend };
         let committed = self.commit(action).await?;
         self.stage.end(committed.is_ok(), self.engine.host.monotonic_ms());
@@ -279,10 +279,11 @@ impl Runner {
             Err(Refusal::Invalid(why)) => {
                 let message = format!("the model's answer cannot be used: {why}");
                 let error = longhaul_model::Error::new(FailureClass::Server, message);
-                self.retry_or_fail(longhaul_model::Error { usage: Some(usage), ..error }, basis, goal).await
+                self.retry_or_fail(longhaul_model::Error { usage: Some(usage), ..error }, basis, account)
+                    .await
             }
             // The answer came together with something that made it obsolete: paid is paid.
-            Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
+            Err(_) => self.abandon(Leftover::of(usage), account).await,
         }
     }
 
@@ -320,14 +321,14 @@ impl Runner {
         basis: Basis,
         failure: Failure,
         usage: Usage,
-        goal: Option<GoalId>,
+        account: Account,
     ) -> Result<(), Error> {
         self.cancel_recorded().await?;
-        let spend = self.spend(usage, goal);
+        let spend = self.spend(usage, account);
         let action = OwnerAction::Fail { failure, cut: Cut::default(), spend };
         match self.commit_on(Some(basis), action).await? {
             Ok(()) => Ok(()),
-            Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
+            Err(_) => self.abandon(Leftover::of(usage), account).await,
         }
     }
 
@@ -336,14 +337,14 @@ impl Runner {
         &mut self,
         error: longhaul_model::Error,
         basis: Basis,
-        goal: Option<GoalId>,
+        account: Account,
     ) -> Result<(), Error> {
         if let Some(retry) = self.retry_of(&error, basis) {
-            return self.begin_retry(error, retry, basis, goal).await;
+            return self.begin_retry(error, retry, basis, account).await;
         }
         let usage = self.usage_now(&error);
         let failure = Failure { class: error.class, message: error.message };
-        self.fail_attempt(basis, failure, usage, goal).await
+        self.fail_attempt(basis, failure, usage, account).await
     }
 
     /// Returns when a failed attempt is made again; `None` where its class says that it is not, or it has
@@ -373,17 +374,17 @@ impl Runner {
         error: longhaul_model::Error,
         retry: Retry,
         basis: Basis,
-        goal: Option<GoalId>,
+        account: Account,
     ) -> Result<(), Error> {
         let usage = self.usage_now(&error);
         let failure = Failure { class: error.class, message: error.message };
         if !self.goes_on_at_provider(failure.class) && failure.class != FailureClass::ChainBroken {
             self.cancel_recorded().await?;
         }
-        let spend = self.spend(usage, goal);
+        let spend = self.spend(usage, account);
         match self.commit(OwnerAction::BeginRetry { basis, failure, retry, spend }).await? {
             Ok(()) => Ok(()),
-            Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
+            Err(_) => self.abandon(Leftover::of(usage), account).await,
         }
     }
 

@@ -53,15 +53,15 @@ pub(crate) struct Runner {
     pub(crate) stage: Arc<Stage>,
     /// What an interrupted effect left, for the entry that ends the interruption.
     pub(crate) leftover: Leftover,
-    /// What work has used that lasted longer than the lease, and the goal it was for.
-    unpaid: Option<(Usage, Option<GoalId>)>,
+    /// What work has used that lasted longer than the lease, and on whose account.
+    unpaid: Option<(Usage, Account)>,
     hints: broadcast::Receiver<Hint>,
     equipment: Option<Arc<Equipment>>,
     pub(crate) filled: Filled,
     /// What was last seen of the workspace.
     surroundings: Option<Surroundings>,
     billed_ms: u64,
-    /// Up to when the account made last reaches; it counts once it is committed.
+    /// Up to when the bill made last reaches; it counts once it is committed.
     bill_until_ms: Option<u64>,
     /// Ends when it is time to look without a hint. Kept from one wait to the next: most are short.
     poll: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -99,6 +99,23 @@ pub(crate) struct Leftover {
     pub(crate) cut: Cut,
     pub(crate) partial: Vec<Item>,
     pub(crate) usage: Usage,
+    /// On whose account it was; `None`: whose it is when it is paid for.
+    pub(crate) account: Option<Account>,
+}
+
+impl Leftover {
+    /// What is left of an answer that nobody wants: paid is paid.
+    pub(crate) fn of(usage: Usage) -> Self {
+        Leftover { usage, ..Leftover::default() }
+    }
+}
+
+/// On whose account work is done, and with which configuration, as it was when the work began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) goal: Option<GoalId>,
+    pub(crate) configured_at: EntryNo,
+    pub(crate) summary: bool,
 }
 
 /// What happened while an effect was under way.
@@ -207,7 +224,7 @@ impl Runner {
                 if matches!(reason, FinishReason::HardBudget(_)) {
                     self.cancel_recorded().await?;
                 }
-                let spend = self.spend(Usage::default(), self.goal());
+                let spend = self.spend(Usage::default(), self.account());
                 self.try_commit(OwnerAction::FinishTurn { reason, spend }).await?;
             }
             Work::Compact => self.compact().await?,
@@ -262,9 +279,10 @@ impl Runner {
         Basis { history_at: self.state().history_at, attempt: self.state().attempt }
     }
 
-    /// Returns the goal on whose account work begins now.
-    pub(crate) fn goal(&self) -> Option<GoalId> {
-        self.state().works_for()
+    /// Returns on whose account work begins now.
+    pub(crate) fn account(&self) -> Account {
+        let state = self.state();
+        Account { goal: state.works_for(), configured_at: state.configured_at, summary: false }
     }
 
     /// Returns the time since the last account, in milliseconds.
@@ -296,12 +314,13 @@ impl Runner {
         EpisodeKey { history_at, epoch: self.epoch, attempt }
     }
 
-    /// Makes the account of some work: its usage, and the time since the last account.
-    pub(crate) fn spend(&mut self, usage: Usage, goal: Option<GoalId>) -> Spend {
+    /// Makes the bill of some work: its usage, and the time since the last bill.
+    pub(crate) fn spend(&mut self, usage: Usage, account: Account) -> Spend {
         let now = self.engine.host.monotonic_ms();
         let active_ms = now.saturating_sub(self.billed_ms);
         self.bill_until_ms = Some(now);
-        Spend { usage, active_ms, goal }
+        let Account { goal, configured_at, summary } = account;
+        Spend { usage, active_ms, goal, configured_at, summary }
     }
 
     /// Does what only the owner may. `Err` inside: the rules forbid it now, and the state is the newest.
@@ -398,32 +417,32 @@ impl Runner {
 
     async fn finish_interruption(&mut self) -> Result<(), Error> {
         self.cancel_recorded().await?;
-        let Leftover { cut, partial, usage } = std::mem::take(&mut self.leftover);
-        let goal = self.goal();
-        let spend = self.spend(usage, goal);
+        let Leftover { cut, partial, usage, account } = std::mem::take(&mut self.leftover);
+        let account = account.unwrap_or_else(|| self.account());
+        let spend = self.spend(usage, account);
         match self.commit(OwnerAction::FinishInterruption { cut, partial, spend }).await? {
             Ok(()) => Ok(()),
-            Err(_) => self.abandon(Leftover { usage, ..Leftover::default() }, goal).await,
+            Err(_) => self.abandon(Leftover::of(usage), account).await,
         }
     }
 
     /// Keeps or pays for what obsolete work left.
-    pub(crate) async fn abandon(&mut self, leftover: Leftover, goal: Option<GoalId>) -> Result<(), Error> {
+    pub(crate) async fn abandon(&mut self, leftover: Leftover, account: Account) -> Result<(), Error> {
         if self.owns() && self.state().status == Status::Interrupting {
-            self.leftover = leftover;
+            self.leftover = Leftover { account: Some(account), ..leftover };
         } else if self.owns() && !leftover.usage.is_zero() {
-            let spend = self.spend(leftover.usage, goal);
+            let spend = self.spend(leftover.usage, account);
             self.try_commit(OwnerAction::Settle { spend }).await?;
         } else if self.tenure.is_over() && self.state().response_id.is_none() && !leftover.usage.is_zero() {
             // An answer that the log names is picked up again, and paid by whoever does.
-            self.unpaid = Some((leftover.usage, goal));
+            self.unpaid = Some((leftover.usage, account));
         }
         Ok(())
     }
 
     pub(crate) async fn fail(&mut self, failure: Failure, usage: Usage) -> Result<(), Error> {
         self.cancel_recorded().await?;
-        let spend = self.spend(usage, self.goal());
+        let spend = self.spend(usage, self.account());
         self.try_commit(OwnerAction::Fail { failure, cut: Cut::default(), spend }).await
     }
 
@@ -462,10 +481,11 @@ impl Runner {
         if self.is_owner() {
             let tenure = Tenure::endless(Arc::clone(&self.engine.host));
             self.journal.patience = Patience::Worker { stop: self.stop.clone(), tenure };
-            let kept = (std::mem::take(&mut self.leftover).usage, self.goal());
-            for (usage, goal) in self.unpaid.take().into_iter().chain([kept]) {
+            let Leftover { usage, account, .. } = std::mem::take(&mut self.leftover);
+            let kept = account.map(|account| (usage, account));
+            for (usage, account) in self.unpaid.take().into_iter().chain(kept) {
                 if !usage.is_zero() {
-                    let action = OwnerAction::Settle { spend: self.spend(usage, goal) };
+                    let action = OwnerAction::Settle { spend: self.spend(usage, account) };
                     let settle = |_: &Journal| Ok(Command::Owned { epoch, action: action.clone() });
                     self.journal.command(settle, None).await?;
                 }
@@ -617,7 +637,8 @@ impl Runner {
         let mask = Arc::new(KnownKeys(self.engine.models.clone()));
         let (terms, prompts) = (configuration.goal.clone(), configuration.prompts.clone());
         let check_ms = configuration.limits.check_ms;
-        let desk = Arc::new(Desk::new(Arc::clone(&self.engine.host), terms, prompts, check_ms));
+        let (host, checker) = (Arc::clone(&self.engine.host), Arc::clone(&self.engine.checker));
+        let desk = Arc::new(Desk::new(host, checker, terms, prompts, check_ms));
         let mut toolbox = self.engine.tools.clone();
         // All of them or none for the whole session: tools that came and went would spoil what is cached.
         if !self.state().ephemeral && !configuration.without_goals {

@@ -89,7 +89,7 @@ impl Runner {
                 self.stage.end(false, self.engine.host.monotonic_ms());
                 let started = batch.unfinished();
                 let cut = Cut { finished: batch.without_goal_steps(), started };
-                self.abandon(Leftover { cut, ..Leftover::default() }, None).await?;
+                self.abandon(Leftover { cut, ..Leftover::default() }, self.account()).await?;
                 Ok(None)
             }
             Some(Broken::TimeUp) => {
@@ -252,13 +252,13 @@ impl Runner {
         let goal = batch.goal_step();
         let results = std::mem::take(&mut batch.finished);
         let kept = if goal.is_some() { stopped(results.clone()) } else { results.clone() };
-        let spend = self.spend(Usage::default(), self.goal());
+        let spend = self.spend(Usage::default(), self.account());
         let step = Box::new(Step::Tools { results, goal });
         let committed = self.commit(OwnerAction::CommitStep { basis: batch.basis, step, spend }).await?;
         self.stage.end(committed.is_ok(), self.engine.host.monotonic_ms());
         if committed.is_err() {
             let cut = Cut { finished: kept, started: batch.unfinished() };
-            self.abandon(Leftover { cut, ..Leftover::default() }, None).await?;
+            self.abandon(Leftover { cut, ..Leftover::default() }, self.account()).await?;
         }
         Ok(())
     }
@@ -266,7 +266,7 @@ impl Runner {
     /// Commits the results there are: a hanging neighbour and a crash must not turn them into unknowns.
     async fn commit_part(&mut self, batch: &mut Batch) -> Result<(), Error> {
         let results = batch.finished.clone();
-        let spend = self.spend(Usage::default(), self.goal());
+        let spend = self.spend(Usage::default(), self.account());
         let step = Box::new(Step::Tools { results, goal: None });
         if self.commit(OwnerAction::CommitStep { basis: batch.basis, step, spend }).await?.is_ok() {
             batch.finished.clear();
@@ -325,7 +325,7 @@ impl Runner {
             ran: None,
         };
         let results = calls.into_iter().map(rejected).collect();
-        let (basis, spend) = (self.basis(), self.spend(Usage::default(), self.goal()));
+        let (basis, spend) = (self.basis(), self.spend(Usage::default(), self.account()));
         let step = Box::new(Step::Tools { results, goal: None });
         self.try_commit(OwnerAction::CommitStep { basis, step, spend }).await
     }

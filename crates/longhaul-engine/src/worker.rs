@@ -267,15 +267,17 @@ fn lost_attempt(journal: &Journal, now: Timestamp) -> Usage {
     prices.map_or(estimate, |prices| prices.priced(estimate))
 }
 
-/// Returns what a lost attempt can have cost at most: of an answer, or of a summary where one was due.
+/// Returns what a lost attempt can have cost at most: of an answer, or of a summary where one was due. What there
+/// was no room for was not made.
 fn dearest_loss(state: &SessionState, context: &Context) -> Usage {
-    let call = bound::next_call(state, context);
+    let made = |most: Usage| if state.without_room(&most, 0).is_none() { most } else { Usage::default() };
+    let call = made(bound::next_call(state, context));
     let above = context.configuration().map(|configured| configured.limits.compact_above_tokens);
     let was_near = above.is_some_and(|above| context.outlook().estimate.tokens > above / 8 * 7);
     if !state.compaction_requested && !was_near {
         return call;
     }
-    let summary = prompt::summary_bound(state, context);
+    let summary = made(prompt::summary_bound(state, context));
     Usage {
         input: call.input.max(summary.input),
         output: call.output.max(summary.output),

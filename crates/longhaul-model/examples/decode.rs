@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use exchange::Ask;
 use longhaul_model::Secret;
+use longhaul_model::http::Connections;
 
 const USAGE: &str =
     "usage: decode --url BASE --api openai-chat|openai-responses|anthropic|gemini --model NAME [--no-stream]";
@@ -18,7 +19,7 @@ const USAGE: &str =
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let said = match read(std::env::args().skip(1)) {
-        Ok(ask) => exchange::decode(&ask).await.map_err(|error| error.message),
+        Ok(ask) => exchange::decode(&ask, &Connections::default()).await.map_err(|error| error.message),
         Err(why) => Err(format!("{why}\n{USAGE}")),
     };
     let (written, code) = match said {

@@ -68,6 +68,12 @@ pub trait Decoder: Send {
         None
     }
 
+    /// Tells whether the provider has said that the answer failed, and may still say what it cost: all that
+    /// is left is to read to the end.
+    fn has_failed(&self) -> bool {
+        false
+    }
+
     /// Says that the answer goes on over another connection: behind the cursor, from its beginning, or as
     /// the whole document. What was read before is not read again.
     fn reconnect(&mut self) {}

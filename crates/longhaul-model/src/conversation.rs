@@ -68,6 +68,11 @@ pub(crate) fn is_whole(arguments: &str) -> bool {
     arguments.trim_end().ends_with('}') && serde_json::from_str::<IgnoredAny>(arguments).is_ok()
 }
 
+/// Returns what makes arguments of white space alone an empty object.
+pub(crate) fn rest_of_blank(arguments: &str) -> Option<&'static str> {
+    Some("{}").filter(|_| !arguments.is_empty() && arguments.trim().is_empty())
+}
+
 /// Returns what the model reads of a result.
 pub(crate) fn output(result: &ToolResult) -> &str {
     if result.output.is_empty() { result.outcome.notice() } else { &result.output }

@@ -24,13 +24,15 @@ pub struct Error {
     pub retry_after_ms: Option<u64>,
     /// What the provider charges for the attempt, where it said so.
     pub usage: Option<Usage>,
+    /// The provider's own word for how the answer ended, where it said one.
+    pub finish_raw: Option<Box<str>>,
 }
 
 impl Error {
-    /// Makes an error of a class, without a time to wait and without usage.
+    /// Makes an error of a class, with nothing else known of it.
     #[must_use]
     pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
-        Error { class, message: message.into(), retry_after_ms: None, usage: None }
+        Error { class, message: message.into(), retry_after_ms: None, usage: None, finish_raw: None }
     }
 
     /// Says what to do, behind what happened.

@@ -24,6 +24,11 @@ pub enum Part {
         /// The piece.
         text: String,
     },
+    /// More of what the provider marks as a refusal. A person reads it like text, and it becomes text.
+    Refusal {
+        /// The piece.
+        text: String,
+    },
     /// More of the visible reasoning.
     Reasoning {
         /// The piece.
@@ -52,7 +57,7 @@ pub enum Part {
         /// The piece, of JSON or what the model takes for it.
         text: String,
     },
-    /// A call's arguments are complete.
+    /// A call's arguments are complete. If none came, not even an empty piece, they are an empty object.
     ToolCallEnd {
         /// Which call.
         index: u32,

@@ -31,9 +31,17 @@ pub(crate) trait Wire: Send {
     /// Returns what the provider said the answer cost, so far.
     fn usage(&self) -> Option<Usage>;
 
+    /// Returns the provider's own word for how the answer ended, if it has said one.
+    fn finish_raw(&self) -> Option<&str>;
+
     /// Returns where in the provider's stream it is, if the provider counts.
     fn cursor(&self) -> Option<String> {
         None
+    }
+
+    /// Tells whether the provider has said that the answer failed, and may still say what it cost.
+    fn has_failed(&self) -> bool {
+        false
     }
 
     /// Says that the answer goes on over another connection.
@@ -93,8 +101,10 @@ impl<W: Wire> Reader<W> {
         if self.done { Ok(()) } else { self.wire.end(parts) }
     }
 
-    fn with_usage(&self, error: Error) -> Error {
-        Error { usage: self.wire.usage(), ..error }
+    /// Adds what the provider said of the attempt as a whole.
+    fn with_told(&self, error: Error) -> Error {
+        let finish_raw = self.wire.finish_raw().map(Box::from);
+        Error { usage: self.wire.usage(), finish_raw, ..error }
     }
 }
 
@@ -103,7 +113,7 @@ impl<W: Wire> Decoder for Reader<W> {
         let mut events = Vec::new();
         let framed = self.frames.push(bytes, &mut events);
         let read = events.iter().try_for_each(|event| self.event(event, parts));
-        read.and(framed).map_err(|error| self.with_usage(error))
+        read.and(framed).map_err(|error| self.with_told(error))
     }
 
     fn finish(&mut self, parts: &mut Vec<Part>) -> Result<(), Error> {
@@ -113,11 +123,15 @@ impl<W: Wire> Decoder for Reader<W> {
             Rest::Stream(cut_off) => self.stream(cut_off, parts),
         };
         self.done |= finished.is_ok();
-        finished.map_err(|error| self.with_usage(error))
+        finished.map_err(|error| self.with_told(error))
     }
 
     fn cursor(&self) -> Option<String> {
         self.wire.cursor()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.wire.has_failed()
     }
 
     fn reconnect(&mut self) {

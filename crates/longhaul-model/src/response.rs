@@ -41,9 +41,12 @@ pub struct Accumulator<F> {
 enum Slot {
     Text(String),
     Reasoning { text: String, opaque: Option<Value>, ended: bool },
-    Call { id: Option<String>, name: String, arguments: String, opaque: Option<Value>, ended: bool },
+    Call { id: Option<String>, name: String, arguments: Option<String>, opaque: Option<Value>, ended: bool },
     Whole(Item),
 }
+
+/// The arguments, the opaque value and the ended mark of a call.
+type OpenCall<'a> = (&'a mut Option<String>, &'a mut Option<Value>, &'a mut bool);
 
 impl<F: FnMut() -> CallId> Accumulator<F> {
     /// Starts with nothing. `make_id` names the calls that the provider leaves without an id.
@@ -87,13 +90,13 @@ impl<F: FnMut() -> CallId> Accumulator<F> {
                 self.started = true;
                 self.response_id = response_id;
             }
-            Part::Text { text } => self.text(&text)?,
+            Part::Text { text } | Part::Refusal { text } => self.text(&text)?,
             Part::Reasoning { text } => self.reasoning(&text)?,
             Part::ReasoningEnd { opaque } => self.end_reasoning(opaque)?,
             Part::ToolCallStarted { index, id, name } => self.start_call(index, id, name)?,
             Part::ToolCallArguments { index, text } => {
                 self.grow(text.len())?;
-                self.open_call(index)?.0.push_str(&text);
+                self.open_call(index)?.0.get_or_insert_default().push_str(&text);
             }
             Part::ToolCallEnd { index, opaque } => self.end_call(index, opaque)?,
             Part::Item { item } => {
@@ -130,6 +133,7 @@ impl<F: FnMut() -> CallId> Accumulator<F> {
                 Slot::Call { id, name, arguments, opaque, ended: _ } => {
                     let wanted = id.unwrap_or_else(|| (self.make_id)().0);
                     let id = CallId(unique(wanted, &mut taken));
+                    let arguments = arguments.unwrap_or_else(|| "{}".to_owned());
                     Item::ToolCall(ToolCall { id, name, arguments, opaque })
                 }
                 Slot::Whole(item) => item,
@@ -199,7 +203,7 @@ impl<F: FnMut() -> CallId> Accumulator<F> {
         if self.calls.insert(index, self.slots.len()).is_some() {
             return Err(self.nonsense(&format!("call {index} began twice")));
         }
-        self.slots.push(Slot::Call { id, name, arguments: String::new(), opaque: None, ended: false });
+        self.slots.push(Slot::Call { id, name, arguments: None, opaque: None, ended: false });
         Ok(())
     }
 
@@ -211,8 +215,8 @@ impl<F: FnMut() -> CallId> Accumulator<F> {
         Ok(())
     }
 
-    /// Returns the arguments, the opaque value and the ended mark of a call that is still open.
-    fn open_call(&mut self, index: u32) -> Result<(&mut String, &mut Option<Value>, &mut bool), Error> {
+    /// Returns a call that is still open.
+    fn open_call(&mut self, index: u32) -> Result<OpenCall<'_>, Error> {
         let usage = self.usage;
         let slot = self.calls.get(&index).and_then(|at| self.slots.get_mut(*at));
         match slot {

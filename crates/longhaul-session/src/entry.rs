@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{Configuration, ToolSpec};
 use crate::failure::{Failure, Retry};
+use crate::gist::gist;
 use crate::goal::{BudgetKind, Goal};
-use crate::id::{CallId, Digest, EntryNo, Epoch, SessionId, Timestamp, WorkerId};
+use crate::id::{CallId, Digest, EntryNo, Epoch, GoalId, SessionId, Timestamp, WorkerId};
 use crate::item::{EffectClass, FileSeen, Item, Outcome, ToolResult};
 use crate::usage::{Spend, Usage};
 
@@ -378,7 +379,10 @@ pub enum Fact {
         lost: bool,
         /// What the lost attempt may have cost.
         estimate: Usage,
-        /// The budget of the goal it was for, which that used up.
+        /// The goal that this counts for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        goal: Option<GoalId>,
+        /// The budget of that goal which this used up.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         crossed: Option<BudgetKind>,
     },
@@ -439,7 +443,7 @@ pub struct ResultFact {
     /// When it was started and when it ended, if it ran here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ran: Option<(Timestamp, Timestamp)>,
-    /// The digest of the output.
+    /// The digest of the output without the durations and times of day in it, by which repetition is found.
     pub digest: Digest,
 }
 
@@ -447,12 +451,7 @@ impl ResultFact {
     /// Makes the fact of a result.
     #[must_use]
     pub fn of(result: &ToolResult, ran: Option<(Timestamp, Timestamp)>) -> Self {
-        ResultFact {
-            call: result.call.clone(),
-            outcome: result.outcome,
-            ran,
-            digest: Digest::of(result.output.as_bytes()),
-        }
+        ResultFact { call: result.call.clone(), outcome: result.outcome, ran, digest: gist(&result.output) }
     }
 }
 
@@ -606,15 +605,42 @@ impl Fact {
     /// Returns the queued message that this brings into history, by the entry that queued it.
     #[must_use]
     pub fn promoted(&self) -> Option<EntryNo> {
-        let (Fact::Promoted { message }
-        | Fact::TurnFinished { next: Next::Promote(message), .. }
-        | Fact::Interrupted { next: Next::Promote(message), .. }
-        | Fact::Goal { next: Some(Next::Promote(message)), .. }
-        | Fact::Mode { next: Some(Next::Promote(message)), .. }) = self
+        match (self, self.next()) {
+            (Fact::Promoted { message }, _) => Some(*message),
+            (_, Some(Next::Promote(message))) => Some(message),
+            (_, Some(Next::Continue | Next::Rest) | None) => None,
+        }
+    }
+
+    /// Returns what comes after the turn that this ends, or after the rest.
+    #[must_use]
+    pub fn next(&self) -> Option<Next> {
+        let (Fact::TurnFinished { next, .. }
+        | Fact::Interrupted { next, .. }
+        | Fact::Goal { next: Some(next), .. }
+        | Fact::Mode { next: Some(next), .. }) = self
         else {
             return None;
         };
-        Some(*message)
+        Some(*next)
+    }
+
+    /// Returns what work cost that this commits, ends or pays for.
+    #[must_use]
+    pub fn charge(&self) -> Option<&Charge> {
+        let (Fact::ModelStep { charge, .. }
+        | Fact::ToolStep { charge, .. }
+        | Fact::Settled { charge }
+        | Fact::Retry { charge, .. }
+        | Fact::Compacted { charge, .. }
+        | Fact::CompactionFailed { charge, .. }
+        | Fact::TurnFinished { charge, .. }
+        | Fact::Interrupted { charge, .. }
+        | Fact::Failed { charge, .. }) = self
+        else {
+            return None;
+        };
+        Some(charge)
     }
 
     /// Returns the version of this kind's present form.

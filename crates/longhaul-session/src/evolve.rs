@@ -5,10 +5,10 @@ use crate::entry::{
 };
 use crate::failure::{Failure, FailureClass};
 use crate::goal::{BudgetKind, GET_GOAL, Goal, GoalStatus, SPIN_TURNS};
-use crate::id::{CallId, Digest, EntryNo, Timestamp};
+use crate::id::{CallId, Digest, EntryNo, GoalId, Timestamp};
 use crate::state::{Newest, Origin, Owner, PendingCall, SessionState, Status, Turn};
 use crate::steering::SteeringDue;
-use crate::usage::Usage;
+use crate::usage::{Totals, Usage};
 
 /// Folds one record into the state. It accepts everything `decide` can emit.
 // tidy: long — one exhaustive match over all kinds of entries
@@ -16,6 +16,9 @@ use crate::usage::Usage;
 pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
     let n = record.n;
     state.head = n;
+    if let Some(charge) = record.fact.charge() {
+        state.charge(charge);
+    }
     match &record.fact {
         Fact::Created { ephemeral, without_goals, name } => {
             state.ephemeral = *ephemeral;
@@ -54,16 +57,14 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
             state.newest = Newest::Input;
             state.history_changed(n);
         }
-        Fact::ModelStep { calls, charge, measured, .. } => {
-            state.charge(charge);
+        Fact::ModelStep { calls, measured, .. } => {
             state.measured = Some(*measured);
             state.pruned_to = state.pruned_to.max(measured.pruned_to);
             // A provider that counts nothing has measured nothing.
             state.measured_at = if measured.input_tokens > 0 { n } else { 0 };
             state.model_step(n, calls);
         }
-        Fact::ToolStep { results, charge, goal } => {
-            state.charge(charge);
+        Fact::ToolStep { results, goal, .. } => {
             state.tool_step(n, results);
             state.model_goal(n, goal.as_ref(), record.at);
         }
@@ -71,9 +72,8 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
             state.response_id = Some(response_id.clone());
             state.response_is_summary = *is_summary;
         }
-        Fact::Settled { charge } => state.charge(charge),
-        Fact::Retry { retry, attempt, charge, failure } => {
-            state.charge(charge);
+        Fact::Settled { .. } => {}
+        Fact::Retry { retry, attempt, failure, .. } => {
             state.attempt = *attempt;
             state.retry = Some(*retry);
             // Where only the connection failed, the provider goes on making it.
@@ -85,14 +85,12 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::Awaiting { deadlines } => state.await_action(deadlines),
         Fact::Answered { allowed, results } => state.answered(n, allowed, results),
         Fact::CompactionRequested => state.compaction_requested(),
-        Fact::Compacted { keep_from, kept, charge } => {
-            state.charge(charge);
+        Fact::Compacted { keep_from, kept, .. } => {
             state.start_context(n, *keep_from);
             state.kept.clone_from(kept);
             state.compaction_failures = 0;
         }
-        Fact::CompactionFailed { charge, failure, automatic_off } => {
-            state.charge(charge);
+        Fact::CompactionFailed { failure, automatic_off, .. } => {
             state.compaction_failed(failure, *automatic_off);
         }
         Fact::Cleared => {
@@ -100,8 +98,7 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
             state.newest = Newest::Nothing;
             state.rest(Status::Waiting);
         }
-        Fact::TurnFinished { reason, charge, verdict, limited, next } => {
-            state.charge(charge);
+        Fact::TurnFinished { reason, verdict, limited, next, .. } => {
             state.judge(verdict);
             state.limit(*limited, matches!(reason, FinishReason::HardBudget(_)));
             state.end_turn();
@@ -110,8 +107,7 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::Interrupting { promote, dropped, pause_goal } => {
             state.interrupting(*promote, dropped, *pause_goal);
         }
-        Fact::Interrupted { results, partial, charge, limited, next } => {
-            state.charge(charge);
+        Fact::Interrupted { results, partial, limited, next, .. } => {
             state.limit(*limited, false);
             state.close_calls(n, results);
             if *partial {
@@ -121,8 +117,7 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
             state.end_turn();
             state.go_on(n, *next);
         }
-        Fact::Failed { failure, results, charge } => {
-            state.charge(charge);
+        Fact::Failed { failure, results, .. } => {
             state.close_calls(n, results);
             state.fail(failure);
         }
@@ -145,8 +140,9 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::Redacted { .. } => {}
         Fact::Archived => state.archived = true,
         Fact::Unarchived => state.archived = false,
-        Fact::Acquired { worker, epoch, lost, estimate, crossed } => {
-            state.acquired(Owner { worker: *worker, epoch: *epoch }, *lost, *estimate, *crossed);
+        Fact::Acquired { worker, epoch, lost, estimate, goal, crossed } => {
+            state.lose(*estimate, *goal, *crossed);
+            state.acquired(Owner { worker: *worker, epoch: *epoch }, *lost);
         }
         Fact::Released { not_started } => state.released(not_started),
         Fact::Reconciled { broken } => state.reconciled(n, broken),
@@ -219,8 +215,7 @@ impl SessionState {
     }
 
     pub(crate) fn charge(&mut self, charge: &Charge) {
-        self.ledger.measured += charge.spend.usage;
-        self.ledger.active_ms = self.ledger.active_ms.saturating_add(charge.spend.active_ms);
+        self.ledger += Totals::of(&charge.spend);
         let Some(goal) = self.goal.as_mut().filter(|goal| Some(goal.id) == charge.spend.goal) else {
             return;
         };
@@ -397,11 +392,13 @@ impl SessionState {
                 let surplus = goal.recent_turns.len().saturating_sub(SPIN_TURNS - 1);
                 goal.recent_turns.drain(..surplus);
             }
-            TurnVerdict::Spun(digest) => {
+            TurnVerdict::Spun(_) => {
                 goal.status = GoalStatus::Blocked;
-                goal.reason = Some(format!(
-                    "the last {SPIN_TURNS} turns made the same calls with the same results ({digest:?})"
-                ));
+                let same = match self.turn.tool_calls {
+                    1 => "call with the same result".to_owned(),
+                    calls => format!("{calls} calls with the same results"),
+                };
+                goal.reason = Some(format!("the last {SPIN_TURNS} turns made the same {same}"));
             }
         }
     }
@@ -463,17 +460,20 @@ impl SessionState {
         }
     }
 
-    /// Waiting for a person is not ownership: a loss there is no crash.
-    fn acquired(&mut self, owner: Owner, lost: bool, estimate: Usage, crossed: Option<BudgetKind>) {
-        if lost && self.status != Status::RequiresAction {
-            self.crashes += 1;
-        }
-        self.ledger.estimated += estimate;
-        let paying = self.pays_for_loss();
+    /// Counts what a lost attempt may have cost, which `paying` is charged for.
+    fn lose(&mut self, estimate: Usage, paying: Option<GoalId>, crossed: Option<BudgetKind>) {
+        self.ledger += Totals::of_lost(estimate);
         if let Some(goal) = self.goal.as_mut().filter(|goal| paying == Some(goal.id)) {
             goal.used.add_estimate(&estimate);
         }
         self.crossed(crossed);
+    }
+
+    /// Waiting for a person is not ownership: a loss there is no crash.
+    fn acquired(&mut self, owner: Owner, lost: bool) {
+        if lost && self.status != Status::RequiresAction {
+            self.crashes += 1;
+        }
         self.epoch = owner.epoch;
         self.owner = Some(owner);
         self.adopt_unstarted();

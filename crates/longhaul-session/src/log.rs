@@ -4,8 +4,8 @@ use crate::context::Context;
 use crate::entry::{Entry, Fact, Payload, Record};
 use crate::evolve::evolve;
 use crate::id::{Digest, EntryNo, Timestamp};
+use crate::ledger::Ledger;
 use crate::state::SessionState;
-use crate::usage::Ledger;
 
 /// An entry as a store keeps it: bytes, and the hash that chains it to the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,12 +92,7 @@ pub fn seal(before: Digest, entries: &[Entry]) -> Vec<SealedEntry> {
 /// # Errors
 /// The bytes are not an entry this program can read, or the content is not the record's.
 pub fn open(sealed: &SealedEntry) -> Result<Entry, Error> {
-    let n = sealed.n;
-    let record: Record =
-        serde_json::from_slice(&sealed.record).map_err(|source| Error::Record { n, source })?;
-    if record.n != n {
-        return Err(Error::Number { n, record: record.n });
-    }
+    let (n, record) = (sealed.n, open_record(sealed)?);
     let content = match &sealed.content {
         None => None,
         Some(bytes) => {
@@ -110,6 +105,17 @@ pub fn open(sealed: &SealedEntry) -> Result<Entry, Error> {
         }
     };
     Ok(Entry { record, content })
+}
+
+/// Opens the record of a stored entry, for those who do not ask what was said.
+///
+/// # Errors
+/// The bytes are not a record this program can read.
+pub fn open_record(sealed: &SealedEntry) -> Result<Record, Error> {
+    let n = sealed.n;
+    let record: Record =
+        serde_json::from_slice(&sealed.record).map_err(|source| Error::Record { n, source })?;
+    if record.n == n { Ok(record) } else { Err(Error::Number { n, record: record.n }) }
 }
 
 /// Walks a log from its first entry and says exactly what is wrong with it.
@@ -158,7 +164,7 @@ impl Verifier {
         if let Fact::Redacted { entry } = entry.record.fact {
             self.redacted.push(entry);
         }
-        add_to_ledger(&mut self.ledger, &entry.record.fact);
+        self.ledger.push(&entry.record, entry.content.as_ref().map(|payload| &payload.content));
         self.state = evolve(std::mem::take(&mut self.state), &entry.record);
         self.context.apply(entry);
         if let Some(broken) = self.state.broken_invariant() {
@@ -183,9 +189,7 @@ impl Verifier {
         if self.state != *state {
             self.problems.push("the row's state is not the fold of the log".to_owned());
         }
-        if self.state.ledger != self.ledger {
-            self.problems.push("the totals are not the sum over the entries".to_owned());
-        }
+        self.problems.extend(self.ledger.disagreements(&self.state));
         for n in self.emptied {
             if !self.redacted.contains(&n) {
                 self.problems.push(format!("entry {n}: the content is gone, and no entry redacts it"));
@@ -194,25 +198,5 @@ impl Verifier {
         let open: Vec<_> = self.state.pending.iter().map(|call| &call.id).collect();
         self.problems.extend(self.context.broken_pairing(&open));
         self.problems
-    }
-}
-
-/// Adds what an entry says was spent, apart from the fold: the two must agree to the token.
-fn add_to_ledger(ledger: &mut Ledger, fact: &Fact) {
-    if let Fact::Acquired { estimate, .. } = fact {
-        ledger.estimated += *estimate;
-    }
-    if let Fact::ModelStep { charge, .. }
-    | Fact::ToolStep { charge, .. }
-    | Fact::Settled { charge }
-    | Fact::Retry { charge, .. }
-    | Fact::Compacted { charge, .. }
-    | Fact::CompactionFailed { charge, .. }
-    | Fact::TurnFinished { charge, .. }
-    | Fact::Interrupted { charge, .. }
-    | Fact::Failed { charge, .. } = fact
-    {
-        ledger.measured += charge.spend.usage;
-        ledger.active_ms = ledger.active_ms.saturating_add(charge.spend.active_ms);
     }
 }

@@ -191,10 +191,13 @@ fn for_size(state: &SessionState, view: &View, limits: &Limits) -> Option<Work> 
     }
     let fail = |class, message| Some(Work::Fail(Failure { class, message }));
     if state.steps_since_boundary == 0 {
-        let message = format!(
-            "the next request has about {} tokens, over the limit of {}, and there is nothing left to summarise",
-            view.next_request_tokens, limits.compact_above_tokens
-        );
+        let about = format!("the next request has about {} tokens", view.next_request_tokens);
+        let over = if overflowed {
+            "more than the model takes".to_owned()
+        } else {
+            format!("over the limit of {}", limits.compact_above_tokens)
+        };
+        let message = format!("{about}, {over}, and there is nothing left to summarise");
         fail(FailureClass::ContextStillOverLimit, message)
     } else if state.compaction_failures < limits.max_compaction_failures {
         Some(compact(view))

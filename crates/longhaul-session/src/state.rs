@@ -8,7 +8,7 @@ use crate::goal::{BudgetKind, Goal, GoalStatus};
 use crate::id::{CallId, Digest, EntryNo, Epoch, GoalId, Timestamp, WorkerId};
 use crate::item::EffectClass;
 use crate::steering::SteeringDue;
-use crate::usage::{Ledger, Usage};
+use crate::usage::{Totals, Usage};
 
 /// The most user messages that can wait in a queue.
 pub const MAX_QUEUE: usize = 100;
@@ -83,7 +83,7 @@ pub struct SessionState {
     /// The entry that set this goal, or removed the one before it.
     pub goal_set_at: EntryNo,
     /// What was spent.
-    pub ledger: Ledger,
+    pub ledger: Totals,
     /// What the model must be told before it is called again.
     pub steering_due: SteeringDue,
     /// A person asked for a compaction.

@@ -4,7 +4,7 @@ use std::ops::{Add, AddAssign};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::GoalId;
+use crate::id::{EntryNo, GoalId};
 
 /// Tokens of one or more model calls. The same meaning for all providers:
 /// `input` is the whole prompt, `cached_input` and `cache_write` are parts of it;
@@ -44,10 +44,22 @@ impl Usage {
         *self == Usage::default()
     }
 
+    /// Returns all its tokens: the whole prompt, and everything generated.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+
+    /// Returns the tokens of the prompt that were not read from a cache.
+    #[must_use]
+    pub fn uncached_input(&self) -> u64 {
+        self.input.saturating_sub(self.cached_input)
+    }
+
     /// Returns the tokens that count against a budget: uncached input and output.
     #[must_use]
     pub fn budget_tokens(&self) -> u64 {
-        self.input.saturating_sub(self.cached_input).saturating_add(self.output)
+        self.uncached_input().saturating_add(self.output)
     }
 }
 
@@ -84,15 +96,44 @@ pub struct Spend {
     /// The goal the work began under.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goal: Option<GoalId>,
+    /// The entry of the configuration it was done with, where another came into force meanwhile; 0: the one
+    /// in force.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub configured_at: EntryNo,
+    /// It was for a summary, which another model may make.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub summary: bool,
 }
 
-/// The session's totals: usage is the sum over its entries, to the token.
+/// What was spent in all. What was measured and what is estimated are never mixed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Ledger {
+pub struct Totals {
     /// What providers reported.
     pub measured: Usage,
-    /// What attempts cut by a crash may have cost. Never mixed with the measured.
+    /// What attempts cut by a crash may have cost.
     pub estimated: Usage,
     /// Milliseconds runners worked.
     pub active_ms: u64,
+}
+
+impl Totals {
+    /// Makes the total of some work.
+    #[must_use]
+    pub fn of(spend: &Spend) -> Self {
+        Totals { measured: spend.usage, active_ms: spend.active_ms, ..Totals::default() }
+    }
+
+    /// Makes the total of an attempt that was lost.
+    #[must_use]
+    pub fn of_lost(estimate: Usage) -> Self {
+        Totals { estimated: estimate, ..Totals::default() }
+    }
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Totals) {
+        self.measured += other.measured;
+        self.estimated += other.estimated;
+        self.active_ms = self.active_ms.saturating_add(other.active_ms);
+    }
 }

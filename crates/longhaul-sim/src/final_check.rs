@@ -6,7 +6,10 @@ use longhaul_engine::Engine;
 use longhaul_session::entry::{Entry, Fact};
 use longhaul_session::id::{EntryNo, SessionId};
 use longhaul_session::item::Item;
+use longhaul_session::ledger::Ledger;
+use longhaul_session::usage::Usage;
 
+use crate::oracle::charged;
 use crate::run::Seen;
 use crate::store::{Disk, short};
 use crate::truth::Answered;
@@ -37,7 +40,8 @@ pub(crate) async fn check(world: &World, disk: &Disk, engine: &Engine, readers: 
     }
     messages(world, &logs);
     files(world, &logs, engine).await;
-    ledger(world, &logs);
+    paid(world, &logs);
+    ledgers(world, &logs);
     for seen in readers {
         let Some((session, seen)) = *seen.lock().expect("nobody panics here") else { continue };
         let head = logs.get(&session).map_or(0, |(_, entries)| entries.len() as EntryNo);
@@ -78,7 +82,7 @@ async fn files(world: &World, logs: &BTreeMap<SessionId, Log>, engine: &Engine) 
 }
 
 /// What a model reported is paid for, unless the runner that had asked it was lost or could not write.
-fn ledger(world: &World, logs: &BTreeMap<SessionId, Log>) {
+fn paid(world: &World, logs: &BTreeMap<SessionId, Log>) {
     let truth = world.truth();
     for (id, attempt) in &truth.attempts {
         let Some(runner) = attempt.runner.filter(|_| attempt.charged.is_none()) else { continue };
@@ -97,6 +101,22 @@ fn ledger(world: &World, logs: &BTreeMap<SessionId, Log>) {
                 short(*session),
                 attempt.reported
             )
+        });
+    }
+}
+
+/// What a ledger says was spent is what the entries cost. That its parts and the state say the same was checked
+/// with the log.
+fn ledgers(world: &World, logs: &BTreeMap<SessionId, Log>) {
+    for (session, (_, entries)) in logs {
+        let (mut ledger, mut cost) = (Ledger::default(), Usage::default());
+        for Entry { record, content } in entries {
+            ledger.push(record, content.as_ref().map(|payload| &payload.content));
+            cost += charged(&record.fact).unwrap_or_default();
+        }
+        let measured = ledger.total.totals.measured;
+        world.hold(measured == cost, "Ledger", || {
+            format!("{} spent {cost:?}, its ledger says {measured:?}", short(*session))
         });
     }
 }

@@ -2,7 +2,8 @@
 //! tools that misbehave, workers that crash and stall, and people who do everything at any time.
 //!
 //! One seed is one run, the same each time, byte for byte. While it runs every commit is checked against
-//! the invariants of the session machine; then the troubles end and the run must come to rest. What the
+//! the invariants of the session machine; then the troubles end and the run must come to rest. Scripted long
+//! runs, the scenarios, are played in the same worlds and must end by themselves while the troubles last. What the
 //! store's contract says is left to its conformance suite, which the simulated store passes too.
 
 mod chance;
@@ -15,6 +16,7 @@ mod oracle;
 mod plan;
 mod process;
 mod run;
+mod scenario;
 mod store;
 mod tools;
 mod truth;
@@ -23,8 +25,9 @@ mod watchers;
 mod workers;
 mod world;
 
-pub use many::{Summary, expected, run_many};
+pub use many::{Summary, expected, play_many, run_many};
 pub use plan::Flaw;
-pub use run::{Outcome, run};
+pub use run::{Outcome, play, run};
+pub use scenario::{SCENARIOS, Scenario};
 pub use store::SimStore;
 pub use world::{Broken, Coverage};

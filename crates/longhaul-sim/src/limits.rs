@@ -2,6 +2,10 @@
 
 /// Calls of the store, models and tools in one run.
 pub(crate) const MAX_STEPS: u64 = 60_000;
+/// The same in a scenario, some of which last for hours.
+pub(crate) const MAX_STEPS_OF_SCENARIO: u64 = 2_000_000;
+/// How long a scenario may take to come to rest, in milliseconds of its own time.
+pub(crate) const SCENARIO_WITHIN_MS: u64 = 4 * 60 * 60 * 1_000;
 /// Characters of one line of the log.
 pub(crate) const MAX_LINE_CHARS: usize = 400;
 /// How long a run may take to come to rest once its troubles are over, in milliseconds of its own time.

@@ -4,7 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::plan::Flaw;
-use crate::run::{Outcome, run};
+use crate::run::{Outcome, play, run};
+use crate::scenario::Scenario;
 use crate::world::Coverage;
 
 /// What many runs came to.
@@ -30,6 +31,24 @@ pub fn run_many(
     flaw: Option<Flaw>,
     tell: impl Fn(u64) + Sync,
 ) -> Summary {
+    many(from, seeds, threads, |seed| run(seed, flaw), tell)
+}
+
+/// Plays a scenario with the seeds from `from` on, until one breaks, on so many threads.
+///
+/// # Panics
+/// When the simulator itself panics.
+pub fn play_many(scenario: &'static Scenario, from: u64, seeds: u64, threads: usize) -> Summary {
+    many(from, seeds, threads, |seed| play(scenario, seed), |_| {})
+}
+
+fn many(
+    from: u64,
+    seeds: u64,
+    threads: usize,
+    run: impl Fn(u64) -> Outcome + Sync,
+    tell: impl Fn(u64) + Sync,
+) -> Summary {
     let (next, summary) = (AtomicU64::new(0), Mutex::new(Summary::default()));
     let work = || {
         loop {
@@ -38,7 +57,7 @@ pub fn run_many(
             if at >= seeds || failed {
                 return;
             }
-            let outcome = run(from.wrapping_add(at), flaw);
+            let outcome = run(from.wrapping_add(at));
             let mut summary = summary.lock().expect("no thread panics with it");
             summary.runs += 1;
             for (what, times) in &outcome.coverage {

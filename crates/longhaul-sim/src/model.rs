@@ -19,12 +19,13 @@ use tokio::task::Id as TaskId;
 
 use crate::oracle::unanswered;
 use crate::process::Process;
+use crate::scenario::cast::Player;
 use crate::tools::NAMES;
 use crate::truth::Attempt;
 use crate::world::World;
 
 /// The classes of failure that a provider can have.
-const CLASSES: [(FailureClass, &str); 12] = [
+pub(crate) const CLASSES: [(FailureClass, &str); 12] = [
     (FailureClass::Overloaded, "model overloaded"),
     (FailureClass::RateLimited, "model rate limited"),
     (FailureClass::Timeout, "model timeout"),
@@ -53,7 +54,11 @@ impl Models for SimModels {
             return Err(Failure { class: FailureClass::Preparation, message });
         }
         let (world, process) = (Arc::clone(&self.world), Arc::clone(&self.process));
-        Ok(Arc::new(SimModel { world, process, runner: tokio::task::try_id() }))
+        let runner = tokio::task::try_id();
+        Ok(match world.plan.play {
+            Some(play) => Arc::new(Player { world, process, runner, play }),
+            None => Arc::new(SimModel { world, process, runner }),
+        })
     }
 }
 
@@ -65,7 +70,7 @@ struct SimModel {
 }
 
 /// One thing a stream does.
-enum Act {
+pub(crate) enum Act {
     Pause(u64),
     Say(Part),
     Fail(Error),
@@ -80,25 +85,10 @@ impl Model for SimModel {
 
     async fn call(&self, call: ModelCall) -> Result<PartStream, Error> {
         let world = &self.world;
-        self.process.gate().await;
-        world.step().await;
-        if let Some(what) = unanswered(&call.request.items) {
-            world.broken("Answered", format!("a request reaches the model in which {what}"));
-        }
+        let id = begin(world, &self.process, self.runner, &call).await;
         for item in &call.request.items {
             self.look_at(item);
         }
-        let id = {
-            let mut truth = world.truth();
-            let id = truth.attempts.len() as u64 + 1;
-            let process = self.process.name.clone();
-            truth.attempts.insert(id, Attempt { runner: self.runner, process, ..Attempt::default() });
-            id
-        };
-        world.note(
-            &self.process.name,
-            format_args!("model call {id}, {} items, attempt {}", call.request.items.len(), call.attempt),
-        );
         let trouble = world.strikes(|rates| rates.model);
         let kind = if trouble { world.below(10) } else { 10 };
         match kind {
@@ -121,9 +111,7 @@ impl Model for SimModel {
                 if trouble {
                     self.spoil(id, kind, &mut acts);
                 }
-                acts.reverse();
-                let (world, process) = (Arc::clone(world), Arc::clone(&self.process));
-                Ok(Box::pin(Answer { id, world, process, acts, waits: None }))
+                Ok(Box::pin(Answer::new(id, Arc::clone(world), Arc::clone(&self.process), acts)))
             }
         }
     }
@@ -150,13 +138,8 @@ impl SimModel {
         if retry_after_ms.is_some() {
             world.count("retry-after");
         }
-        let usage = world.happens(200).then(|| self.report(id, 10, world.below(20)));
+        let usage = world.happens(200).then(|| report(id, 10, world.below(20)));
         Error { retry_after_ms, usage, ..Error::new(class, format!("simulated failure {id}")) }
-    }
-
-    fn report(&self, id: u64, input: u64, output: u64) -> Usage {
-        // The cost names the attempt, so that the log can be compared report by report.
-        Usage { input, output, cached_input: input / 3, cost_micros: id, ..Usage::default() }
     }
 
     /// Makes a whole answer.
@@ -165,10 +148,8 @@ impl SimModel {
         let calm = world.is_calm();
         let mut acts = vec![Act::Say(Part::Started { response_id: Some(format!("r{id}")) })];
         let bytes: u64 = request.items.iter().map(|item| item.text_bytes()).sum();
-        let prepared =
-            serde_json::to_vec(&*request.tools).expect("tools are JSON").len() + request.system.len();
-        let (input, output) = (10 + (bytes + prepared as u64) / 4, 1 + world.below(40));
-        let usage = |output| Act::Say(Part::Usage { usage: self.report(id, input, output) });
+        let (input, output) = (input_tokens(request), 1 + world.below(40));
+        let usage = |output| Act::Say(Part::Usage { usage: report(id, input, output) });
         let slow_ms = if calm { 5 } else { *world.chance().pick(&[0, 3, 60, 900]) };
         if world.happens(200) {
             acts.push(Act::Say(Part::Reasoning { text: "thinking ".to_owned() }));
@@ -279,13 +260,20 @@ impl SimModel {
 }
 
 /// The parts of one answer while it is made.
-struct Answer {
+pub(crate) struct Answer {
     id: u64,
     world: Arc<World>,
     process: Arc<Process>,
     /// What is still to come, the next one last.
     acts: Vec<Act>,
     waits: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Answer {
+    pub(crate) fn new(id: u64, world: Arc<World>, process: Arc<Process>, mut acts: Vec<Act>) -> Self {
+        acts.reverse();
+        Answer { id, world, process, acts, waits: None }
+    }
 }
 
 impl Stream for Answer {
@@ -322,8 +310,39 @@ impl Stream for Answer {
     }
 }
 
+/// Notes that a model is called, with a sound request. Returns the number of the attempt.
+pub(crate) async fn begin(world: &World, process: &Process, runner: Option<TaskId>, call: &ModelCall) -> u64 {
+    process.gate().await;
+    world.step().await;
+    if let Some(what) = unanswered(&call.request.items) {
+        world.broken("Answered", format!("a request reaches the model in which {what}"));
+    }
+    let id = {
+        let mut truth = world.truth();
+        let id = truth.attempts.len() as u64 + 1;
+        truth.attempts.insert(id, Attempt { runner, process: process.name.clone(), ..Attempt::default() });
+        id
+    };
+    let items = call.request.items.len();
+    world.note(&process.name, format_args!("model call {id}, {items} items, attempt {}", call.attempt));
+    id
+}
+
+/// Makes a report of what an attempt has used. Its cost names the attempt, so that the log can be compared
+/// report by report.
+pub(crate) fn report(id: u64, input: u64, output: u64) -> Usage {
+    Usage { input, output, cached_input: input / 3, cost_micros: id, ..Usage::default() }
+}
+
+/// Counts the tokens of a request, as the simulated provider does.
+pub(crate) fn input_tokens(request: &Request) -> u64 {
+    let items: u64 = request.items.iter().map(|item| item.text_bytes()).sum();
+    let tools = serde_json::to_vec(&*request.tools).expect("tools are JSON");
+    10 + (items + (tools.len() + request.system.len()) as u64) / 4
+}
+
 /// Tells whether a request is for a summary of the conversation.
-fn is_for_summary(request: &Request) -> bool {
+pub(crate) fn is_for_summary(request: &Request) -> bool {
     let newest = request.items.last().map(|item| &**item);
     matches!(newest, Some(Item::Steering { reason: SteeringReason::Compaction, .. }))
 }

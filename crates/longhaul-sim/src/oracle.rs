@@ -126,7 +126,7 @@ impl Known {
             world.broken("Queue", format!("{} entry {}: {what}", short(session), entry.record.n));
         }
         self.calls.check(world, session, entry);
-        if let Some(usage) = paid(fact).filter(|usage| !usage.is_zero()) {
+        if let Some(usage) = charged(fact).filter(|usage| !usage.is_zero()) {
             pay(world, session, usage);
         }
     }
@@ -231,7 +231,7 @@ impl Known {
 }
 
 /// What an entry says was measured.
-fn paid(fact: &Fact) -> Option<Usage> {
+pub(crate) fn charged(fact: &Fact) -> Option<Usage> {
     if let Fact::ModelStep { charge, .. }
     | Fact::ToolStep { charge, .. }
     | Fact::Settled { charge }

@@ -1,6 +1,8 @@
 //! What a run is made of: how many of what, and how often each fault strikes. All from the seed.
 
 use crate::chance::Chance;
+use crate::limits::{MAX_STEPS, MAX_STEPS_OF_SCENARIO};
+use crate::scenario::{Play, Scenario};
 
 /// A rule of the store that is left out on purpose, to see that the simulator notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,10 @@ pub(crate) struct Plan {
     pub(crate) summariser: bool,
     pub(crate) max_steps: u32,
     pub(crate) rates: Rates,
+    /// What is played, where people do not do as they like.
+    pub(crate) play: Option<Play>,
+    /// Calls of the store, models and tools that the run may take.
+    pub(crate) steps: u64,
 }
 
 impl Plan {
@@ -102,6 +108,21 @@ impl Plan {
             summariser: chance.happens(300),
             max_steps: *chance.pick(&[3, 8, 30]),
             rates,
+            play: None,
+            steps: MAX_STEPS,
+        }
+    }
+
+    /// Draws a plan for a scenario: nobody but its actors acts, and its models and tools do only as they do.
+    pub(crate) fn draw_for(scenario: &'static Scenario, chance: &mut Chance) -> Self {
+        let plan = Plan::draw(chance);
+        Plan {
+            users: 0,
+            watchers: plan.watchers.min(1),
+            rates: Rates { model: 0, tool: 0, killer: 0, ..plan.rates },
+            play: Some(Play { scenario, variant: chance.next() }),
+            steps: MAX_STEPS_OF_SCENARIO,
+            ..plan
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::limits::{PATIENCE_MS, REST_WITHIN_MS};
 use crate::oracle::Oracle;
 use crate::plan::{Flaw, Plan};
 use crate::process::Process;
+use crate::scenario::{Scenario, end, stage};
 use crate::store::{Disk, short};
 use crate::users::{User, answer};
 use crate::watchers::Reader;
@@ -26,12 +27,23 @@ use crate::{final_check, workers::engine};
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
+    /// The name of the scenario, if one was played.
+    pub scenario: Option<&'static str>,
     /// The first invariant that did not hold.
     pub broken: Option<Broken>,
     /// What happened, a line each: virtual time, who, what.
     pub log: Vec<String>,
     /// How often each thing happened.
     pub coverage: Coverage,
+}
+
+impl Outcome {
+    /// Returns the command that runs it again.
+    #[must_use]
+    pub fn replay(&self) -> String {
+        let scenario = self.scenario.map_or_else(String::new, |name| format!(" --scenario {name}"));
+        format!("cargo xtask sim{scenario} --seed {} --log", self.seed)
+    }
 }
 
 /// How far each reader has come, and in which session.
@@ -48,10 +60,26 @@ const QUIET_LOOKS: u32 = 12;
 /// When no runtime can be made.
 #[must_use]
 pub fn run(seed: u64, flaw: Option<Flaw>) -> Outcome {
+    run_planned(seed, flaw, None)
+}
+
+/// Plays a scenario in the world of a seed.
+///
+/// # Panics
+/// When no runtime can be made.
+#[must_use]
+pub fn play(scenario: &'static Scenario, seed: u64) -> Outcome {
+    run_planned(seed, None, Some(scenario))
+}
+
+fn run_planned(seed: u64, flaw: Option<Flaw>, scenario: Option<&'static Scenario>) -> Outcome {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime of one thread is made");
     let mut chance = Chance::new(seed);
-    let plan = Plan::draw(&mut chance);
+    let plan = match scenario {
+        None => Plan::draw(&mut chance),
+        Some(scenario) => Plan::draw_for(scenario, &mut chance),
+    };
     // Outside of its runtime the clock would be the machine's.
     let entered = runtime.enter();
     let world = Arc::new(World::new(plan, chance, flaw));
@@ -66,7 +94,7 @@ pub fn run(seed: u64, flaw: Option<Flaw>) -> Outcome {
     drop(entered);
     drop(runtime);
     let (log, coverage, broken) = world.finish();
-    Outcome { seed, broken, log, coverage }
+    Outcome { seed, scenario: scenario.map(|scenario| scenario.name), broken, log, coverage }
 }
 
 async fn happen(world: &Arc<World>) {
@@ -96,12 +124,21 @@ async fn happen(world: &Arc<World>) {
     }
     let caretaker = surface("peace".to_owned());
     let story = async {
-        world.sleep_ms(world.plan.trouble_ms).await;
+        let played = match world.plan.play {
+            Some(play) => stage::play(world, &disk, &surface("person".to_owned()), play).await,
+            None => {
+                world.sleep_ms(world.plan.trouble_ms).await;
+                None
+            }
+        };
         world.note("world", format_args!("the troubles are over"));
         world.calm_down();
         while users.join_next().await.is_some() {}
         settle(world, &disk, &caretaker).await;
         final_check::check(world, &disk, &caretaker, &readers).await;
+        if let (Some(play), Some(session)) = (world.plan.play, played) {
+            end::check(world, &caretaker, play, session).await;
+        }
     };
     tokio::select! {
         biased;

@@ -11,6 +11,7 @@ use longhaul_tools::toolbox::Toolbox;
 use serde_json::{Value, json};
 
 use crate::process::Process;
+use crate::scenario::cast::{TOOLS, perform};
 use crate::store::short;
 use crate::truth::CallKey;
 use crate::world::World;
@@ -39,7 +40,8 @@ pub(crate) fn settings() -> Vec<ToolSetting> {
 /// Makes the tools of a process.
 pub(crate) fn toolbox(world: &Arc<World>, process: &Arc<Process>) -> Toolbox {
     let tool = |name| SimTool { name, world: Arc::clone(world), process: Arc::clone(process) };
-    NAMES.into_iter().fold(Toolbox::empty(), |toolbox, name| toolbox.with(tool(name)))
+    let names = if world.plan.play.is_some() { &TOOLS[..] } else { &NAMES[..] };
+    names.iter().fold(Toolbox::empty(), |toolbox, name| toolbox.with(tool(name)))
 }
 
 struct SimTool {
@@ -58,8 +60,8 @@ impl Tool for SimTool {
                 "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"]
             }),
             effect: match self.name {
-                "peek" => EffectClass::Pure,
-                "put" => EffectClass::Idempotent,
+                "peek" | "look" => EffectClass::Pure,
+                "put" | "work" => EffectClass::Idempotent,
                 _ => EffectClass::Once,
             },
             exclusive: self.name == "alone",
@@ -73,6 +75,9 @@ impl Tool for SimTool {
         self.begin(&cx.key);
         let text = format!("{} {} of {}", self.name, arguments, cx.key.call);
         let world = &self.world;
+        if let Some(play) = world.plan.play {
+            return perform(world, &self.process, play, self.name, named(&cx.key)).await;
+        }
         let quick_ms = world.below(30);
         if world.strikes(|rates| rates.killer) {
             world.fault(&self.process.name, "tool kills its worker");
@@ -162,7 +167,7 @@ impl SimTool {
         if starts > 1 {
             world.count("tool begins again");
         }
-        let repeatable = matches!(self.name, "peek" | "put");
+        let repeatable = matches!(self.name, "peek" | "put" | "look" | "work");
         world.hold(repeatable || starts == 1, "Effects", || format!("{} began {starts} times", what()));
         world.hold(!not_run, "Effects", || format!("{} began and was said not to be run", what()));
         // A stalled worker may begin too late; where nobody renews, so may one whose lease ran out.

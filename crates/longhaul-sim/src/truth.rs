@@ -60,6 +60,8 @@ pub(crate) struct Truth {
     /// How often a task found the store busy.
     pub(crate) busy: HashMap<TaskId, u32>,
     pub(crate) sent: Vec<Sent>,
+    /// Parts that were built, by the calls that built them.
+    pub(crate) parts: BTreeSet<CallKey>,
     /// Renewals that workers made: where they make none, leases run out under live runners.
     pub(crate) renewals: u64,
 }

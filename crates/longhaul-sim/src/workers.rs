@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::SimModels;
 use crate::process::{Process, SimHost};
+use crate::scenario::cast::Inspector;
 use crate::store::{Disk, SimStore};
 use crate::tools::toolbox;
 use crate::users::PLACE;
@@ -48,7 +49,14 @@ pub(crate) fn engine(world: &Arc<World>, disk: &Arc<Disk>, process: &Arc<Process
     let host = SimHost { world: Arc::clone(world), process: Arc::clone(process) };
     let models = SimModels { world: Arc::clone(world), process: Arc::clone(process) };
     let store = SimStore::connect(world, disk, process);
-    Engine::new(store, Arc::new(host), Arc::new(models), toolbox(world, process))
+    let engine = Engine::new(store, Arc::new(host), Arc::new(models), toolbox(world, process));
+    match world.plan.play {
+        None => engine,
+        Some(play) => {
+            let (world, process) = (Arc::clone(world), Arc::clone(process));
+            engine.checked_by(Arc::new(Inspector { world, process, play }))
+        }
+    }
 }
 
 /// Keeps one worker alive: whenever it ends, it starts again as another.

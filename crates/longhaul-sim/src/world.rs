@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::chance::Chance;
-use crate::limits::{MAX_LINE_CHARS, MAX_STEPS};
+use crate::limits::MAX_LINE_CHARS;
 use crate::plan::{Flaw, Plan, Rates};
 use crate::truth::Truth;
 
@@ -175,8 +175,9 @@ impl World {
 
     /// Counts a step of the world; a run of too many does not come to rest.
     pub(crate) async fn step(&self) {
-        if self.steps.fetch_add(1, Ordering::Relaxed) == MAX_STEPS {
-            self.broken("Liveness", format!("the run took {MAX_STEPS} steps and has not come to rest"));
+        let most = self.plan.steps;
+        if self.steps.fetch_add(1, Ordering::Relaxed) == most {
+            self.broken("Liveness", format!("the run took {most} steps and has not come to rest"));
         }
         if self.is_over() {
             std::future::pending::<()>().await;

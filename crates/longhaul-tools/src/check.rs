@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use longhaul_session::agent::Permission;
 
 use crate::limits::{MAX_CHECK_OUTPUT_BYTES, REAP_GRACE, TERM_GRACE};
@@ -61,12 +62,28 @@ impl Checked {
     }
 }
 
-/// Runs a check in the working directory until it exits, its time is over or the call is cancelled. Whatever
-/// it left running is ended with it.
-///
-/// # Errors
-/// It could not be run.
-pub async fn run(command: &str, limit: Duration, cx: &CallContext) -> Result<Checked, CheckError> {
+/// Runs the commands of checks: on this machine, or as a simulated one would.
+#[async_trait]
+pub trait Checker: Send + Sync + 'static {
+    /// Runs a check until it exits, its time is over or the call is cancelled.
+    ///
+    /// # Errors
+    /// It could not be run.
+    async fn run(&self, command: &str, limit: Duration, cx: &CallContext) -> Result<Checked, CheckError>;
+}
+
+/// Runs checks with `bash` in the working directory. Whatever one left running is ended with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shell;
+
+#[async_trait]
+impl Checker for Shell {
+    async fn run(&self, command: &str, limit: Duration, cx: &CallContext) -> Result<Checked, CheckError> {
+        run(command, limit, cx).await
+    }
+}
+
+async fn run(command: &str, limit: Duration, cx: &CallContext) -> Result<Checked, CheckError> {
     let directory = &cx.workspace.directory;
     cx.workspace.scope.require(directory, Permission::Write)?;
     let finished = process::run(command, limit, cx)

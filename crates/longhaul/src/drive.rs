@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use longhaul_engine::{Driven, Snapshot, Watcher, Worker};
 use longhaul_session::command::Command;
-use longhaul_session::entry::Mode;
+use longhaul_session::entry::{Content, Mode};
 use longhaul_session::goal::{Goal, GoalStatus};
 use longhaul_session::id::{EntryNo, SessionId};
 use longhaul_session::state::{SessionState, Status};
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::line::Line;
 use crate::render::Renderer;
+use crate::spend;
 use crate::start::watch;
 use crate::summary;
 
@@ -87,7 +88,7 @@ pub(crate) async fn drive_to(
     }
     renderer.settle()?;
     let interrupted = keys.interrupted || renderer.saw_interruption() && wanted == Wanted::Rest;
-    conclude(app, &mut renderer, &snapshot, &driven, interrupted)
+    conclude(app, &mut renderer, &snapshot, &driven, interrupted).await
 }
 
 /// Says of what went wrong in this process what it means for the session.
@@ -176,7 +177,7 @@ async fn show(
     }
 }
 
-fn conclude(
+async fn conclude(
     app: &App,
     renderer: &mut Renderer,
     snapshot: &Snapshot,
@@ -202,21 +203,22 @@ fn conclude(
         })?;
         return Ok(ExitCode::from(code));
     }
-    let usage = state.ledger.measured;
-    let cost = match usage.cost_micros {
-        0 => String::new(),
-        micros => format!(", {}", summary::dollars(micros)),
+    let at = state.configured_at;
+    let configured = app.engine.entries(session, at..=at).await?;
+    let content = configured.first().and_then(|entry| entry.content.as_ref()).map(|payload| &payload.content);
+    let model = match content {
+        Some(Content::Configuration { configuration }) => Some(&configuration.model),
+        Some(Content::Items { .. } | Content::Prepared { .. } | Content::Guarded { .. }) | None => None,
     };
-    let spent = format!(
-        "{} in, {} out{cost}, {} of work",
-        summary::tokens(usage.input),
-        summary::tokens(usage.output),
-        summary::duration(state.ledger.active_ms)
-    );
+    let spent = spend::last_phrase(&state.ledger, model);
     let id = summary::short_id(session);
     match (driven, error) {
         (_, Some(failure)) => {
             renderer.say(&format!("failed: {}\n  {}", failure.message, failure.class.advice()))?;
+            if let Some(goal) = ended_by(state, &failure.message) {
+                let status = summary::goal_status(goal.status);
+                renderer.say(&format!("goal {status} · {spent}\n  go on with: longhaul resume {id}"))?;
+            }
         }
         (Driven::Stopped, None) => {
             renderer.say(&format!("stopped · {spent}\n  go on with: longhaul resume {id}"))?;
@@ -256,8 +258,12 @@ fn goal_end(state: &SessionState, goal: &Goal, id: &str, spent: &str) -> String 
 
 /// Returns the exit code of a session that failed: what its goal means, if it was that failure which ended it.
 fn failed_code(state: &SessionState, message: &str) -> u8 {
-    let ended = state.goal.as_ref().filter(|goal| goal.reason.as_deref() == Some(message));
-    if ended.is_some() { goal_code(state) } else { 1 }
+    if ended_by(state, message).is_some() { goal_code(state) } else { 1 }
+}
+
+/// Returns the goal that a failure has ended.
+fn ended_by<'a>(state: &'a SessionState, message: &str) -> Option<&'a Goal> {
+    state.goal.as_ref().filter(|goal| goal.reason.as_deref() == Some(message))
 }
 
 /// Returns the exit code that a resting session's goal means.

@@ -5,9 +5,10 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use longhaul_engine::{Event, Fullness, Snapshot};
-use longhaul_session::entry::{Content, Entry};
+use longhaul_session::entry::Entry;
 use longhaul_session::id::SessionId;
 use longhaul_session::item::Item;
+use longhaul_session::ledger::Ledger;
 use longhaul_store::{Filter, Page};
 use serde_json::json;
 
@@ -15,7 +16,7 @@ use crate::app::App;
 use crate::cli;
 use crate::goal;
 use crate::line::Line;
-use crate::providers::Provider;
+use crate::spend;
 use crate::summary;
 
 /// Entries read at once.
@@ -81,6 +82,7 @@ pub(crate) async fn show(app: &App, args: cli::Show) -> anyhow::Result<ExitCode>
     let snapshot = app.engine.snapshot(session).await?;
     let owned = app.is_owned(&snapshot.row).await?;
     let fullness = app.engine.fullness(session).await?;
+    let ledger = app.engine.ledger(session).await?;
     let mut out = anstream::stdout();
     if app.options.json {
         let mut shown = overview(&snapshot, owned);
@@ -89,35 +91,14 @@ pub(crate) async fn show(app: &App, args: cli::Show) -> anyhow::Result<ExitCode>
             "compact_above_tokens": fullness.compact_above_tokens,
             "automatic": fullness.automatic,
         });
+        shown["spent"] = serde_json::to_value(&ledger)?;
         writeln!(out, "{shown}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let cost = cost(app, &snapshot).await?;
     let files = newest_files(app, &snapshot).await?;
-    let shown = Shown { snapshot: &snapshot, fullness, owned, cost, files };
+    let shown = Shown { snapshot: &snapshot, fullness, owned, ledger, files };
     out.write_all(described(app, &shown).as_bytes())?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Says what a session has cost; `None` for one that plays a script.
-async fn cost(app: &App, snapshot: &Snapshot) -> anyhow::Result<Option<String>> {
-    let (session, at) = (snapshot.row.session, snapshot.state.configured_at);
-    let micros = snapshot.state.ledger.measured.cost_micros;
-    let entries = if at == 0 { Vec::new() } else { app.engine.entries(session, at..=at).await? };
-    let content = entries.first().and_then(|entry| entry.content.as_ref());
-    let (scripted, priced) = match content.map(|payload| &payload.content) {
-        Some(Content::Configuration { configuration }) => {
-            (configuration.model.provider == Provider::Scripted.name(), configuration.model.prices.is_some())
-        }
-        Some(Content::Items { .. } | Content::Prepared { .. } | Content::Guarded { .. }) | None => {
-            (false, false)
-        }
-    };
-    Ok(match (micros, scripted, priced) {
-        (0, true, _) => None,
-        (0, false, false) => Some("cost unknown".to_owned()),
-        (micros, _, _) => Some(summary::dollars(micros)),
-    })
 }
 
 /// Names the files of the newest message, if it is not far back.
@@ -136,12 +117,12 @@ struct Shown<'a> {
     snapshot: &'a Snapshot,
     fullness: Fullness,
     owned: bool,
-    cost: Option<String>,
+    ledger: Ledger,
     files: Vec<String>,
 }
 
 fn described(app: &App, shown: &Shown<'_>) -> String {
-    let Shown { snapshot, fullness, owned, cost, files } = shown;
+    let Shown { snapshot, fullness, owned, ledger, files } = shown;
     let (row, state) = (&snapshot.row, &snapshot.state);
     let now = app.engine.host().now();
     let mut text = String::new();
@@ -183,18 +164,9 @@ fn described(app: &App, shown: &Shown<'_>) -> String {
     if !state.queue.is_empty() {
         line("queue", summary::count(state.queue.len() as u64, "message"));
     }
-    let ledger = &state.ledger;
-    let (input, output) = (ledger.measured.input, ledger.measured.output);
-    let work = summary::duration(ledger.active_ms);
-    let cost = cost.as_ref().map(|cost| format!(", {cost}")).unwrap_or_default();
-    let (input, output) = (summary::tokens(input), summary::tokens(output));
-    line("spent", format!("{input} in, {output} out{cost}, {work} of work"));
-    let lost = ledger.estimated.input + ledger.estimated.output;
-    if lost > 0 {
-        line(
-            "lost",
-            format!("about {} tokens in attempts cut by a crash (estimated)", summary::tokens(lost)),
-        );
+    line("spent", spend::phrase(ledger));
+    for row in spend::table(ledger) {
+        line("", row);
     }
     if let Some(goal) = &state.goal {
         text.push_str(&goal::described(goal, state));

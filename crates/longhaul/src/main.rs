@@ -20,6 +20,7 @@ mod models;
 mod providers;
 mod recording;
 mod render;
+mod spend;
 mod start;
 mod store;
 mod summary;

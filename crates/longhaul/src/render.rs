@@ -48,7 +48,6 @@ pub(crate) struct Renderer {
     queued: HashMap<EntryNo, Vec<Item>>,
     /// The last turn was ended by an interrupt.
     interrupted: bool,
-    tokens: u64,
     /// The session as of the newest entry shown, where that is known.
     state: Option<SessionState>,
 }
@@ -68,7 +67,6 @@ impl Renderer {
             calls: HashMap::new(),
             queued: HashMap::new(),
             interrupted: false,
-            tokens: 0,
             state: None,
         }
     }
@@ -82,6 +80,10 @@ impl Renderer {
         if let Some(state) = self.state.take_if(|state| state.head + 1 == record.n) {
             self.state = Some(evolve(state, record));
         }
+    }
+
+    fn tokens(&self) -> Option<u64> {
+        Some(self.state.as_ref()?.ledger.measured.tokens())
     }
 
     fn goal(&self) -> Option<&Goal> {
@@ -170,7 +172,7 @@ impl Renderer {
                 self.summarising = true;
                 self.wait("summarising earlier history");
             }
-            Live::Model { part: Part::Text { text } } if !self.summarising => {
+            Live::Model { part: Part::Text { text } | Part::Refusal { text } } if !self.summarising => {
                 self.streamed.push_str(text);
                 self.text(text)?;
             }
@@ -234,10 +236,7 @@ impl Renderer {
                 self.queued.insert(record.n, items.to_vec());
                 self.message(items, " (queued)")?;
             }
-            Fact::ModelStep { charge, .. } => {
-                self.tokens += charge.spend.usage.input + charge.spend.usage.output;
-                self.answer(items)?;
-            }
+            Fact::ModelStep { .. } => self.answer(items)?,
             Fact::ToolStep { results, .. } | Fact::Answered { results, .. } => {
                 self.results(results, items)?;
                 if let Fact::ToolStep { goal: Some(change), .. } = &record.fact {
@@ -408,8 +407,8 @@ impl Renderer {
         if let Some(goal) = self.goal().filter(|goal| goal.status == GoalStatus::Active) {
             let meter = summary::goal_meter(goal, columns());
             self.waits_for.push_str(&format!(" · {meter}"));
-        } else if self.tokens > 0 {
-            self.waits_for.push_str(&format!(" · {} tokens", summary::tokens(self.tokens)));
+        } else if let Some(tokens) = self.tokens().filter(|tokens| *tokens > 0) {
+            self.waits_for.push_str(&format!(" · {} tokens", summary::tokens(tokens)));
         }
         let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{spinner} {wide_msg}  {elapsed}");

@@ -126,7 +126,7 @@ fn drawn(picture: &Picture, columns: usize) -> Vec<String> {
     let mut lines =
         vec![format!("{} busy · {} alive", summary::count(busy, "session"), summary::count(alive, "worker"))];
     for (row, state) in &picture.busy {
-        let used = state.ledger.measured.input + state.ledger.measured.output;
+        let used = state.ledger.measured.tokens();
         let goal = state.goal.as_ref().map(|goal| format!("goal {}  ", summary::goal_meter(goal, columns)));
         let goal = goal.unwrap_or_default();
         lines.push(format!(

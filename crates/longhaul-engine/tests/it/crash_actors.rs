@@ -2,6 +2,7 @@
 //! they were asked. What is played with them stands in `crash_matrix`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -24,7 +25,23 @@ pub(crate) struct Memory {
     pub(crate) effects: Effects,
     pub(crate) answers: Arc<Mutex<Answers>>,
     pub(crate) gate: Gate,
+    /// What work is measured by, in milliseconds, where it takes as long as the actors say.
+    pub(crate) clock: Option<Arc<AtomicU64>>,
+    /// How often a model that is metered was asked.
+    pub(crate) asked: Arc<AtomicU64>,
 }
+
+impl Memory {
+    /// Lets time pass.
+    pub(crate) fn take_ms(&self, ms: u64) {
+        if let Some(clock) = &self.clock {
+            clock.fetch_add(ms, Ordering::SeqCst);
+        }
+    }
+}
+
+/// How long a call of a tool takes, in milliseconds, by the actors' clock.
+pub(crate) const TOOL_MS: u64 = 10;
 
 /// Open: no effect waits any more.
 pub(crate) type Gate = Arc<watch::Sender<bool>>;
@@ -55,11 +72,12 @@ pub(crate) fn tools(memory: &Memory, held: &watch::Sender<usize>) -> Toolbox {
         move || effects.lock().unwrap().entry(key).or_default().ended += 1
     };
     let note = |name: &str, effect: EffectClass| {
-        let effects = Arc::clone(effects);
+        let (effects, memory) = (Arc::clone(effects), memory.clone());
         function(spec(name, effect), move |_, cx: CallContext| {
-            let end = begin(&effects, &cx);
+            let (end, memory) = (begin(&effects, &cx), memory.clone());
             async move {
                 tokio::task::yield_now().await;
+                memory.take_ms(TOOL_MS);
                 end();
                 ToolOutput::ok("done")
             }

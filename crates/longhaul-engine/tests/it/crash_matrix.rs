@@ -31,7 +31,7 @@ use crate::crash_stage::{Backend, Lapse, Plan, Process, Side, Stage};
 use crate::world::ModelsBy;
 
 /// Scenarios that are played at the same time: mostly they wait.
-const TOGETHER: usize = 16;
+pub(crate) const TOGETHER: usize = 16;
 
 /// Kinds that no session gets here.
 const NEVER: [&str; 2] = ["hook", "reconciled"];
@@ -123,11 +123,11 @@ fn send(text: &str) -> Command {
     Command::Send { message: text.into(), interrupt: false }
 }
 
-async fn waits(stage: &mut Stage) {
+pub(crate) async fn waits(stage: &mut Stage) {
     assert_eq!(stage.rest().await, Driven::Waiting);
 }
 
-fn configuration(directory: String) -> Configuration {
+pub(crate) fn configuration(directory: String) -> Configuration {
     let asks = |name: &str| ToolSetting {
         name: name.to_owned(),
         permission: ToolPermission::Ask,
@@ -153,7 +153,7 @@ async fn begin(stage: &mut Stage, first: First) {
     begin_as(stage, first, configuration(stage.directory())).await;
 }
 
-async fn begin_as(stage: &mut Stage, first: First, configuration: Configuration) {
+pub(crate) async fn begin_as(stage: &mut Stage, first: First, configuration: Configuration) {
     let new = NewSession {
         configuration,
         place: "here".to_owned(),
@@ -491,7 +491,7 @@ async fn matrix(backend: Backend, deaths_a_kind: usize) {
 }
 
 /// Returns a database of the server, whose workers' leases run out when they are told to.
-async fn on_a_server(database: &Database) -> Backend {
+pub(crate) async fn on_a_server(database: &Database) -> Backend {
     let client = database.connect().await.unwrap();
     let (lapses, mut asked) = mpsc::channel::<Lapse>(1);
     tokio::spawn(async move {

@@ -27,6 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::crash_actors::{self, Memory};
+use crate::ledger;
 use crate::world::ModelsBy;
 
 /// Anything takes far less, on a machine that has much else to do.
@@ -78,21 +79,26 @@ impl Backend {
     }
 }
 
-/// The machine, but for chance: a retry does not wait longer than it must.
-struct Unhurried(SystemHost);
+/// The machine, but for chance: a retry does not wait longer than it must. Where the actors say how long things
+/// take, work is measured by their clock.
+struct Unhurried {
+    machine: SystemHost,
+    clock: Option<Arc<AtomicU64>>,
+}
 
 #[async_trait]
 impl Host for Unhurried {
     fn now(&self) -> Timestamp {
-        self.0.now()
+        self.machine.now()
     }
 
     fn monotonic_ms(&self) -> u64 {
-        self.0.monotonic_ms()
+        let machine = || self.machine.monotonic_ms();
+        self.clock.as_ref().map_or_else(machine, |clock| clock.load(Ordering::SeqCst))
     }
 
     async fn sleep_ms(&self, delay_ms: u64) {
-        self.0.sleep_ms(delay_ms).await;
+        self.machine.sleep_ms(delay_ms).await;
     }
 
     fn jitter(&self) -> f64 {
@@ -100,7 +106,7 @@ impl Host for Unhurried {
     }
 
     fn fresh_id(&self) -> Uuid {
-        self.0.fresh_id()
+        self.machine.fresh_id()
     }
 }
 
@@ -301,7 +307,17 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn set_up(backend: Backend, directory: PathBuf, plan: Option<Plan>) -> Self {
-        let (met, memory, facts) = Default::default();
+        Stage::set_up_with(backend, directory, plan, Memory::default()).await
+    }
+
+    /// Sets it up for actors who remember something already.
+    pub(crate) async fn set_up_with(
+        backend: Backend,
+        directory: PathBuf,
+        plan: Option<Plan>,
+        memory: Memory,
+    ) -> Self {
+        let (met, facts) = Default::default();
         let process = start(&backend, plan, &met, &memory, &facts).await;
         let observer = Engine::new(
             backend.open_to_look().await,
@@ -564,9 +580,11 @@ async fn start(
     });
     let held = watch::Sender::new(0);
     let tools = crash_actors::tools(memory, &held);
-    let model = crash_actors::model(memory, &held);
-    let models: Arc<dyn Models> = Arc::new(ModelsBy(move |_: &ModelChoice| Ok(model.clone())));
-    let host = Arc::new(Unhurried(SystemHost::new()));
+    let (obedient, metered) = (crash_actors::model(memory, &held), ledger::model(memory));
+    let models: Arc<dyn Models> = Arc::new(ModelsBy(move |choice: &ModelChoice| {
+        Ok(Arc::clone(if choice.provider == ledger::PROVIDER { &metered } else { &obedient }))
+    }));
+    let host = Arc::new(Unhurried { machine: SystemHost::new(), clock: memory.clock.clone() });
     let engine = Engine::new(store.clone(), host, models, tools);
     let info = WorkerInfo {
         worker: WorkerId(Uuid::new_v4()),

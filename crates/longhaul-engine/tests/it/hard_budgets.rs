@@ -17,7 +17,7 @@ use longhaul_tools::tool::{ToolOutput, function};
 use longhaul_tools::toolbox::Toolbox;
 use uuid::Uuid;
 
-use crate::world::{Probe, World, bounded, calling, spec};
+use crate::world::{Probe, World, bounded, calling, is_kind, spec, until};
 
 /// The most tokens of one answer.
 const OUTPUT: u64 = 50;
@@ -97,6 +97,25 @@ async fn a_lost_attempt_counts_for_all_it_can_have_cost_under_a_hard_budget() {
     let used = goal(&world, session).await.used;
     assert!(used.estimated_tokens >= OUTPUT + 2_048, "{used:?}");
     assert_eq!(used.tokens, used.estimated_tokens);
+}
+
+/// A worker that dies where there was no room for a call was not making one.
+#[tokio::test(start_paused = true)]
+async fn what_there_was_no_room_for_is_not_estimated_when_its_worker_is_lost() {
+    let (limit, probe) = (20_000, Probe::open());
+    let world = world(&working(15_000, OUTPUT), &probe);
+    let session = pursuing(&world, Budget { tokens: Some(limit), ..Budget::default() }).await;
+    let (stall, mut watcher) = (world.store.stall_at("turn_finished"), world.engine.watch(session, 0));
+    let driving = world.spawn(session).await;
+    until(&mut watcher, is_kind("tool_step")).await;
+    driving.abort();
+    drop(driving.await);
+    stall.cancel();
+    assert_eq!(bounded(world.run(session)).await, Driven::Waiting);
+    let goal = goal(&world, session).await;
+    assert_eq!((goal.used.tokens, goal.used.estimated_tokens), (15_000 + OUTPUT, 0));
+    assert_eq!(goal.reason.as_deref(), Some("the token budget leaves no room for another call"));
+    world.sound(session).await;
 }
 
 #[tokio::test(start_paused = true)]

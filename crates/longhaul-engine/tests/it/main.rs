@@ -17,6 +17,7 @@ mod hard_budgets;
 mod interrupts;
 mod kept;
 mod leases;
+mod ledger;
 mod long;
 mod masking;
 mod parallel;

@@ -63,8 +63,8 @@ struct Faults {
     fail: Option<(u32, Error)>,
     /// So many of the next looks for work fail like this.
     fail_looks: Option<(u32, Error)>,
-    /// Appends wait for this.
-    stall: Option<CancellationToken>,
+    /// Appends wait for this; if a kind is named, only those that hold such an entry.
+    stall: Option<(CancellationToken, Option<&'static str>)>,
 }
 
 impl Wire {
@@ -96,8 +96,17 @@ impl Wire {
 
     /// Stalls appends until the returned token is cancelled.
     pub(crate) fn stall(&self) -> CancellationToken {
+        self.stall_appends(None)
+    }
+
+    /// Stalls appends of entries of a kind until the returned token is cancelled.
+    pub(crate) fn stall_at(&self, kind: &'static str) -> CancellationToken {
+        self.stall_appends(Some(kind))
+    }
+
+    fn stall_appends(&self, kind: Option<&'static str>) -> CancellationToken {
         let token = CancellationToken::new();
-        self.faults.lock().unwrap().stall = Some(token.clone());
+        self.faults.lock().unwrap().stall = Some((token.clone(), kind));
         token
     }
 
@@ -194,7 +203,8 @@ impl Store for Wire {
 
     async fn append(&self, append: Append) -> Result<Appended, Error> {
         let stall = self.faults.lock().unwrap().stall.clone();
-        if let Some(stall) = stall {
+        let is = |kind| append.entries.iter().any(|entry| entry.kind == kind);
+        if let Some((stall, _)) = stall.filter(|(_, kind)| kind.is_none_or(is)) {
             stall.cancelled().await;
         }
         self.up()?;

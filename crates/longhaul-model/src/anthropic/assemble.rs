@@ -84,9 +84,9 @@ impl Assembler {
         self.usage
     }
 
-    /// Tells whether the provider has said why the model stopped.
-    pub(super) fn has_reason(&self) -> bool {
-        self.reason.is_some()
+    /// Returns the provider's own word for why the model stopped, if it has said one.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
     }
 
     /// Takes an event of a stream. `name` is what its frame calls it. Unknown events and fields mean nothing.

@@ -5,7 +5,7 @@ use longhaul_session::failure::FailureClass;
 use serde_json::{Map, Value};
 
 use super::opaque;
-use crate::conversation::is_whole;
+use crate::conversation::{is_whole, rest_of_blank};
 use crate::limits::MAX_CALLS;
 use crate::reader::nonsense;
 use crate::{Error, Part};
@@ -88,10 +88,9 @@ impl Calls {
                 continue;
             }
             let index = index(at);
-            if silent {
-                let text = call.input.take().unwrap_or_else(|| "{}".to_owned());
-                parts.push(Part::ToolCallArguments { index, text });
-            }
+            let input = call.input.take().filter(|_| silent);
+            let rest = input.or_else(|| rest_of_blank(&call.arguments).map(str::to_owned));
+            parts.extend(rest.map(|text| Part::ToolCallArguments { index, text }));
             let fields = std::mem::take(&mut call.fields);
             let opaque = (!fields.is_empty()).then(|| opaque::fields(host, fields));
             parts.push(Part::ToolCallEnd { index, opaque });

@@ -27,7 +27,7 @@ impl Wire for Assembler {
 
     /// No event of this wire, but gateways that also speak others send it.
     fn marked_end(&mut self, parts: &mut Vec<Part>) -> Result<bool, Error> {
-        let whole = self.has_reason();
+        let whole = self.reason().is_some();
         if whole {
             self.finish(parts);
         }
@@ -36,7 +36,7 @@ impl Wire for Assembler {
 
     /// A stream without its last event is whole if it has said why the model stopped.
     fn end(&mut self, parts: &mut Vec<Part>) -> Result<(), Error> {
-        if !self.has_reason() {
+        if self.reason().is_none() {
             return Err(unfinished("the stream ended before the answer was complete"));
         }
         self.finish(parts);
@@ -45,5 +45,9 @@ impl Wire for Assembler {
 
     fn usage(&self) -> Option<Usage> {
         self.counted()
+    }
+
+    fn finish_raw(&self) -> Option<&str> {
+        self.reason()
     }
 }

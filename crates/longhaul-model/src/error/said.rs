@@ -47,6 +47,10 @@ impl Said {
         }
         let held = PLACES.iter().find_map(|place| value.pointer(place).filter(|error| says_failure(error)));
         said.read(held.unwrap_or(value));
+        // Beside an error that is only a text stands what kind it is of.
+        if held.is_some_and(|error| !error.is_object()) {
+            said.read_codes(value);
+        }
         if said.message.is_none() {
             said.message = text_of(value).and_then(|text| sentence(&text));
         }
@@ -55,15 +59,7 @@ impl Said {
 
     fn read(&mut self, error: &Value) {
         let mut texts: Vec<String> = text_of(error).into_iter().collect();
-        for key in ["code", "type", "status", "reason"] {
-            match error.get(key) {
-                Some(Value::String(code)) => self.codes.push(code.to_lowercase()),
-                Some(Value::Number(code)) => self.status = self.status.or(http_status(code.as_u64())),
-                Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => {}
-            }
-        }
-        let numbers: Vec<u16> = self.codes.iter().filter_map(|code| http_status(code.parse().ok())).collect();
-        self.status = self.status.or(numbers.first().copied());
+        self.read_codes(error);
         for detail in error.get("details").and_then(Value::as_array).into_iter().flatten() {
             if let Some(reason) = detail.get("reason").and_then(Value::as_str) {
                 self.codes.push(reason.to_lowercase());
@@ -89,6 +85,18 @@ impl Said {
         }
         self.message = sentence(&texts.join(": "));
     }
+
+    fn read_codes(&mut self, error: &Value) {
+        for key in ["code", "type", "status", "status_code", "statusCode", "reason"] {
+            match error.get(key) {
+                Some(Value::String(code)) => self.codes.push(code.to_lowercase()),
+                Some(Value::Number(code)) => self.status = self.status.or(http_status(code.as_u64())),
+                Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => {}
+            }
+        }
+        let numbers: Vec<u16> = self.codes.iter().filter_map(|code| http_status(code.parse().ok())).collect();
+        self.status = self.status.or(numbers.first().copied());
+    }
 }
 
 /// Tells whether what stands in the place of an error is one: some servers fill it in where all is well, with a
@@ -104,8 +112,20 @@ pub(crate) fn says_failure(error: &Value) -> bool {
     }
 }
 
+/// Reads a number as an HTTP status. MiniMax has numbers of its own, under a status that says success.
 fn http_status(number: Option<u64>) -> Option<u16> {
-    number.and_then(|number| u16::try_from(number).ok()).filter(|status| (400..600).contains(status))
+    match number? {
+        status @ 400..600 => u16::try_from(status).ok(),
+        1_000 | 1_013 | 1_024 | 1_033 => Some(500),
+        1_001 => Some(408),
+        1_002 | 1_041 => Some(429),
+        1_004 | 2_049 => Some(401),
+        1_008 => Some(402),
+        1_026 | 1_027 => Some(451),
+        1_039 => Some(413),
+        2_013 => Some(400),
+        _ => None,
+    }
 }
 
 fn text_of(value: &Value) -> Option<String> {

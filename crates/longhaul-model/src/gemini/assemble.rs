@@ -55,6 +55,11 @@ impl Assembler {
         self.usage
     }
 
+    /// Returns the provider's own word for how the answer ended, if it has said one.
+    pub(crate) fn finish_raw(&self) -> Option<&str> {
+        self.reason.as_deref().or(self.blocked.as_deref())
+    }
+
     /// Takes a chunk of a stream, or a whole answer. Unknown fields mean nothing.
     pub(crate) fn take(&mut self, chunk: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
         // Code Assist puts each chunk into an envelope.
@@ -110,7 +115,7 @@ impl Assembler {
         if !metadata.is_empty() {
             self.keep(opaque::of_metadata(&self.host, metadata), parts);
         }
-        let raw = self.reason.take().or_else(|| self.blocked.take());
+        let raw = self.finish_raw().map(str::to_owned);
         parts.push(Part::Finished { reason, raw });
         Ok(())
     }

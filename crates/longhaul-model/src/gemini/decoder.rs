@@ -35,4 +35,8 @@ impl Wire for Assembler {
     fn usage(&self) -> Option<Usage> {
         self.counted()
     }
+
+    fn finish_raw(&self) -> Option<&str> {
+        Assembler::finish_raw(self)
+    }
 }

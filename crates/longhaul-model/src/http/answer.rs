@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::line::Line;
 use super::{Exchange, Limits, Peer, failure};
 use crate::codec::{Codec, Decoder};
-use crate::limits::{MAX_PICK_UP_WAIT_MS, MAX_STREAM_BYTES, PICK_UP_TRIES, PICK_UP_WAIT_MS, STREAM_TRIES};
+use crate::limits::{
+    ERROR_BODY_MS, MAX_PICK_UP_WAIT_MS, MAX_STREAM_BYTES, PICK_UP_TRIES, PICK_UP_WAIT_MS, STREAM_TRIES,
+};
 use crate::{Error, Part, PartStream};
 
 /// What has come of an answer, and where the rest comes from.
@@ -80,7 +82,8 @@ impl<C: Codec> Answer<C> {
 
     /// Reads once from the connection.
     pub(super) async fn read(&mut self) {
-        let idle = Duration::from_millis(self.idle_ms);
+        let idle_ms = if self.decoder.has_failed() { ERROR_BODY_MS } else { self.idle_ms };
+        let idle = Duration::from_millis(idle_ms.min(self.idle_ms));
         let before = self.decoder.cursor();
         let outcome = match timeout(idle, self.exchange.chunk()).await {
             Ok(Ok(Some(bytes))) => self.take(&bytes),
@@ -113,17 +116,22 @@ impl<C: Codec> Answer<C> {
     /// Ends the answer. It may be whole although the connection broke; otherwise what broke it
     /// says more than that something is missing, and what the provider goes on making is picked up.
     async fn end(&mut self, broken: Option<Error>) -> Result<(), Error> {
+        let has_failed = self.decoder.has_failed();
         let Err(missing) = self.decode(|decoder, parts| decoder.finish(parts)) else {
             self.complete = true;
             return Ok(());
         };
-        let usage = missing.usage;
+        if has_failed {
+            return Err(missing);
+        }
+        let Error { usage, finish_raw, .. } = missing.clone();
+        let told = |error| Error { usage, finish_raw: finish_raw.clone(), ..error };
         let may_go_on = missing.class == FailureClass::Network;
-        let error = Error { usage, ..broken.unwrap_or(missing) };
+        let error = told(broken.unwrap_or(missing));
         if !may_go_on {
             return Err(error);
         }
-        self.pick_up(error).await.map_err(|error| Error { usage, ..error })
+        self.pick_up(error).await.map_err(told)
     }
 
     fn decode(
@@ -200,6 +208,7 @@ impl Again {
             }
             Part::Usage { .. } => {}
             Part::Text { .. }
+            | Part::Refusal { .. }
             | Part::Reasoning { .. }
             | Part::ReasoningEnd { .. }
             | Part::ToolCallStarted { .. }

@@ -20,6 +20,8 @@ const SAYS_NOTHING: [&str; 2] = ["", "null"];
 pub(crate) struct Assembler {
     host: String,
     started: bool,
+    /// Pieces of the message came.
+    in_pieces: bool,
     thinking: bool,
     field: Option<&'static str>,
     details: Vec<Value>,
@@ -34,6 +36,7 @@ impl Assembler {
         Assembler {
             host: host.to_owned(),
             started: false,
+            in_pieces: false,
             thinking: false,
             field: None,
             details: Vec::new(),
@@ -49,6 +52,11 @@ impl Assembler {
         self.usage
     }
 
+    /// Returns the provider's own word for how the answer ended, if it has said one.
+    pub(crate) fn finish_raw(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
     /// Takes a chunk of a stream, or a whole answer. Unknown fields mean nothing.
     pub(crate) fn take(&mut self, chunk: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
         let id = chunk.get("id").and_then(Value::as_str).filter(|id| !id.is_empty());
@@ -57,11 +65,16 @@ impl Assembler {
         }
         let choice = first_choice(chunk);
         if let Some(choice) = choice {
-            let message =
-                ["delta", "message"].iter().find_map(|key| choice.get(key).filter(|it| it.is_object()));
-            match message {
-                Some(message) => self.message(message, parts)?,
-                None => self.text(choice.get("text"), parts),
+            let held = |key| choice.get(key).filter(|it: &&Value| it.is_object());
+            match (held("delta"), held("message")) {
+                (Some(delta), _) => {
+                    self.in_pieces = true;
+                    self.message(delta, parts)?;
+                }
+                // Perplexity says at the end once more all that was said.
+                (None, Some(_)) if self.in_pieces => {}
+                (None, Some(message)) => self.message(message, parts)?,
+                (None, None) => self.text(choice.get("text"), parts),
             }
             let reason = choice.get("finish_reason").and_then(Value::as_str);
             if let Some(reason) = reason.filter(|reason| !SAYS_NOTHING.contains(reason)) {
@@ -102,7 +115,7 @@ impl Assembler {
         self.start(None, parts);
         self.end_reasoning(parts);
         self.calls.finish(&self.host, !reason.is_natural(), parts)?;
-        parts.push(Part::Finished { reason, raw: self.reason.take() });
+        parts.push(Part::Finished { reason, raw: self.reason.clone() });
         Ok(())
     }
 
@@ -124,7 +137,7 @@ impl Assembler {
             Some(pieces) => pieces.iter().for_each(|piece| self.piece(piece, parts)),
             None => self.text(message.get("content"), parts),
         }
-        self.text(message.get("refusal"), parts);
+        self.refuse(message.get("refusal"), parts);
         let calls = match message.get("tool_calls") {
             Some(Value::Array(calls)) => calls.as_slice(),
             Some(call @ Value::Object(_)) => std::slice::from_ref(call),
@@ -148,15 +161,29 @@ impl Assembler {
                 }
             }
             Some(thought) => self.think(thought.as_str().unwrap_or_default().to_owned(), None, parts),
-            None => self.text(piece.get("text").or_else(|| piece.get("refusal")), parts),
+            None => {
+                self.text(piece.get("text"), parts);
+                self.refuse(piece.get("refusal"), parts);
+            }
         }
     }
 
     fn text(&mut self, text: Option<&Value>, parts: &mut Vec<Part>) {
-        let Some(text) = text.and_then(Value::as_str).filter(|text| !text.is_empty()) else { return };
+        if let Some(text) = says(text) {
+            self.say(Part::Text { text }, parts);
+        }
+    }
+
+    fn refuse(&mut self, text: Option<&Value>, parts: &mut Vec<Part>) {
+        if let Some(text) = says(text) {
+            self.say(Part::Refusal { text }, parts);
+        }
+    }
+
+    fn say(&mut self, part: Part, parts: &mut Vec<Part>) {
         self.start(None, parts);
         self.end_reasoning(parts);
-        parts.push(Part::Text { text: text.to_owned() });
+        parts.push(part);
     }
 
     fn think(&mut self, text: String, field: Option<&'static str>, parts: &mut Vec<Part>) {
@@ -189,6 +216,10 @@ impl Assembler {
             parts.push(Part::Usage { usage });
         }
     }
+}
+
+fn says(text: Option<&Value>) -> Option<String> {
+    text?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 fn first_choice(chunk: &Value) -> Option<&Value> {
@@ -235,7 +266,7 @@ fn finish_reason(raw: Option<&str>, has_calls: bool) -> Result<FinishReason, Err
         // Google says behind a colon what was filtered.
         Some(word) if word.starts_with("content_filter") => FinishReason::ContentFilter,
         Some("pause" | "pause_turn") => FinishReason::Pause,
-        Some("error" | "network_error" | "abort" | "aborted") => {
+        Some("error" | "error_finish" | "network_error" | "abort" | "aborted") => {
             let message = "the provider failed while it answered: it did not say why";
             return Err(Error::new(FailureClass::Server, message));
         }

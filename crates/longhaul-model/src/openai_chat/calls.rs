@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use longhaul_session::failure::FailureClass;
 
 use super::API;
-use crate::conversation::is_whole;
+use crate::conversation::{is_whole, rest_of_blank};
 use crate::limits::MAX_CALLS;
 use crate::reader::nonsense;
 use crate::{Error, Part};
@@ -24,6 +24,8 @@ struct Call {
     arguments: String,
     /// An empty object came, which may be all of the arguments or stand before them.
     empty: bool,
+    /// The arguments are a text of any kind.
+    custom: bool,
     extra: Option<Value>,
 }
 
@@ -33,6 +35,7 @@ struct Piece<'a> {
     id: Option<&'a str>,
     name: Option<&'a str>,
     arguments: String,
+    custom: bool,
     extra: Option<&'a Value>,
 }
 
@@ -63,11 +66,12 @@ impl Calls {
         if let (None, Some(id)) = (&call.id, piece.id) {
             call.id = Some(id.to_owned());
         }
+        call.custom |= piece.custom;
         if let Some(extra) = piece.extra {
             call.extra = Some(extra.clone());
         }
         let mut news = piece.arguments;
-        if call.arguments.is_empty() && news.trim() == "{}" {
+        if call.arguments.is_empty() && news.trim() == "{}" && !call.custom {
             call.empty = true;
             news.clear();
         }
@@ -88,7 +92,7 @@ impl Calls {
         Ok(())
     }
 
-    /// Ends the calls; one without arguments gets an empty object. When something else than the model stopped
+    /// Ends the calls. When something else than the model stopped
     /// the answer (`cut`), only those whose arguments are whole end; the others stay open.
     pub(crate) fn finish(&mut self, host: &str, cut: bool, parts: &mut Vec<Part>) -> Result<(), Error> {
         for (at, call) in self.0.iter().enumerate() {
@@ -97,10 +101,9 @@ impl Calls {
             }
             if call.name.is_some() && (!cut || call.is_whole()) {
                 let index = u32::try_from(at).expect("there are at most MAX_CALLS calls");
-                if call.arguments.trim().is_empty() {
-                    parts.push(Part::ToolCallArguments { index, text: "{}".to_owned() });
-                }
-                let opaque = call.extra.as_ref().map(|extra| opaque(host, extra));
+                let rest = call.rest().map(str::to_owned);
+                parts.extend(rest.map(|text| Part::ToolCallArguments { index, text }));
+                let opaque = call.opaque(host);
                 parts.push(Part::ToolCallEnd { index, opaque });
             }
         }
@@ -129,11 +132,33 @@ fn read(piece: &Value) -> Piece<'_> {
         id: piece.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()),
         name: function.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()),
         arguments: arguments.map_or(String::new(), |it| text(it).unwrap_or_else(|| it.to_string())),
+        custom: piece.get("custom").is_some_and(Value::is_object),
         extra: piece.get("extra_content").filter(|extra| !extra.is_null()),
     }
 }
 
 impl Call {
+    /// Returns what is still to be told of its arguments when it ends.
+    fn rest(&self) -> Option<&'static str> {
+        match (self.custom, self.arguments.is_empty()) {
+            (true, empty) => Some("").filter(|_| empty),
+            (false, true) => Some("{}").filter(|_| self.empty),
+            (false, false) => rest_of_blank(&self.arguments),
+        }
+    }
+
+    /// Makes the opaque value of the call. Google's servers sign calls, and want the signature back.
+    fn opaque(&self, host: &str) -> Option<Value> {
+        let mut opaque = json!({ "api": API, "host": host });
+        if self.custom {
+            opaque["custom"] = json!(true);
+        }
+        if let Some(extra) = &self.extra {
+            opaque["extra_content"] = extra.clone();
+        }
+        (self.custom || self.extra.is_some()).then_some(opaque)
+    }
+
     /// Tells whether its arguments are all there, as far as can be seen.
     fn is_whole(&self) -> bool {
         if self.arguments.is_empty() { self.empty } else { is_whole(&self.arguments) }
@@ -155,12 +180,16 @@ fn begins_another(call: &Call, piece: &Piece<'_>) -> bool {
     }
 }
 
-/// Google's servers sign calls, and want the signature back.
-fn opaque(host: &str, extra: &Value) -> Value {
-    json!({ "api": API, "host": host, "extra_content": extra })
-}
-
 /// Returns what a call carries for this server, if it came from there.
 pub(crate) fn extra<'a>(host: &str, opaque: Option<&'a Value>) -> Option<&'a Value> {
-    opaque.filter(|it| it["api"] == API && it["host"] == host)?.get("extra_content")
+    ours(host, opaque)?.get("extra_content")
+}
+
+/// Tells whether a call came from this server with a text of any kind for arguments.
+pub(crate) fn is_custom(host: &str, opaque: Option<&Value>) -> bool {
+    ours(host, opaque).is_some_and(|it| it["custom"] == true)
+}
+
+fn ours<'a>(host: &str, opaque: Option<&'a Value>) -> Option<&'a Value> {
+    opaque.filter(|it| it["api"] == API && it["host"] == host)
 }

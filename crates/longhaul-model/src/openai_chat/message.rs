@@ -193,8 +193,14 @@ impl Serialize for Piece<'_> {
 }
 
 fn wire_call(host: &str, call: &ToolCall) -> Value {
-    let function = json!({ "name": call.name, "arguments": wire_arguments(&call.arguments) });
-    let mut wire = json!({ "id": wire_id(&call.id), "type": "function", "function": function });
+    let id = wire_id(&call.id);
+    let mut wire = if calls::is_custom(host, call.opaque.as_ref()) {
+        let custom = json!({ "name": call.name, "input": call.arguments });
+        json!({ "id": id, "type": "custom", "custom": custom })
+    } else {
+        let function = json!({ "name": call.name, "arguments": wire_arguments(&call.arguments) });
+        json!({ "id": id, "type": "function", "function": function })
+    };
     if let Some(extra) = calls::extra(host, call.opaque.as_ref()) {
         wire["extra_content"] = extra.clone();
     }

@@ -63,7 +63,8 @@ impl Tally {
             }
         }
         let ticks = said.get("cost_in_usd_ticks").and_then(count).map(|ticks| ticks / TICKS_PER_MICRO);
-        self.cost_micros = said.get("cost").and_then(micros).or(ticks).or(self.cost_micros);
+        let cost = ["/cost", "/cost/total_cost"].iter().find_map(|at| micros(said.pointer(at)?));
+        self.cost_micros = cost.or(ticks).or(self.cost_micros);
         news.then(|| self.usage())
     }
 
@@ -71,9 +72,12 @@ impl Tally {
         let input = self.input.unwrap_or(0);
         let reasoning = self.reasoning.unwrap_or(0);
         let spoken = self.output.unwrap_or(0);
-        // xAI counts reasoning beside the output, and only the total shows it.
-        let beside = self.total == Some(input.saturating_add(spoken).saturating_add(reasoning));
-        let output = if beside || reasoning > spoken { spoken.saturating_add(reasoning) } else { spoken };
+        // xAI counts reasoning beside the output, and only the total shows it. More of it than output is no
+        // proof, for routers count it by another measure.
+        let named = input.saturating_add(spoken);
+        let beside = self.total == Some(named.saturating_add(reasoning));
+        let more = reasoning > spoken && self.total != Some(named);
+        let output = if beside || more { spoken.saturating_add(reasoning) } else { spoken };
         Usage {
             input,
             cached_input: self.cached.unwrap_or(0),

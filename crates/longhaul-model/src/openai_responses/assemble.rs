@@ -27,6 +27,8 @@ pub(super) struct Assembler {
     held_bytes: usize,
     tally: Tally,
     usage: Option<Usage>,
+    /// The provider's own word for how the answer ended.
+    finish_raw: Option<String>,
 }
 
 impl Assembler {
@@ -39,12 +41,18 @@ impl Assembler {
             held_bytes: 0,
             tally: Tally::default(),
             usage: None,
+            finish_raw: None,
         }
     }
 
     /// Returns what the provider said the answer cost, so far.
     pub(super) fn usage(&self) -> Option<Usage> {
         self.usage
+    }
+
+    /// Returns the provider's own word for how the answer ended, if it has said one.
+    pub(super) fn finish_raw(&self) -> Option<&str> {
+        self.finish_raw.as_deref()
     }
 
     /// Takes an event, and tells whether the answer is whole with it. Unknown events mean nothing.
@@ -66,6 +74,7 @@ impl Assembler {
         let item = event.get("item").unwrap_or(&Value::Null);
         let (content, summary) =
             (Slot::Content(number("content_index")), Slot::Summary(number("summary_index")));
+        let refusal = Slot::Refusal(number("content_index"));
         match kind.strip_prefix("response.").unwrap_or(kind) {
             "error" => return Err(classify_in_answer(event)),
             "created" | "queued" | "in_progress" => self.progress(event, parts)?,
@@ -74,15 +83,15 @@ impl Assembler {
             status @ ("failed" | "cancelled") => self.end(answer_in(event), status, parts)?,
             "output_item.added" => self.added(item, event, parts)?,
             "output_item.done" => self.item(item, event, parts)?,
-            "output_text.delta" | "refusal.delta" => {
-                self.hear(Kind::Message, content, delta(), event, parts)?
-            }
+            "output_text.delta" => self.hear(Kind::Message, content, delta(), event, parts)?,
+            "refusal.delta" => self.hear(Kind::Message, refusal, delta(), event, parts)?,
             "output_text.done" => self.settle(Kind::Message, content, whole("text"), event, parts)?,
-            "refusal.done" => self.settle(Kind::Message, content, whole("refusal"), event, parts)?,
+            "refusal.done" => self.settle(Kind::Message, refusal, whole("refusal"), event, parts)?,
             "content_part.done" => {
-                let reasoning = event.pointer("/part/type").is_some_and(|kind| kind == "reasoning_text");
+                let part = event.get("part").unwrap_or(&Value::Null);
+                let reasoning = part.get("type").is_some_and(|kind| kind == "reasoning_text");
                 let kind = if reasoning { Kind::Reasoning } else { Kind::Message };
-                self.settle(kind, content, whole("part"), event, parts)?;
+                self.settle(kind, Slot::of(part, number("content_index")), text_of(part), event, parts)?;
             }
             "reasoning_summary_text.delta" | "reasoning_summary.delta" => {
                 self.hear(Kind::Reasoning, summary, delta(), event, parts)?;
@@ -170,10 +179,12 @@ impl Assembler {
 
     fn end(&mut self, answer: &Value, status: &str, parts: &mut Vec<Part>) -> Result<(), Error> {
         self.snapshot(answer, parts);
-        failure_in(answer, status)?;
-        self.reconcile(answer, parts)?;
         let details = answer.get("incomplete_details").and_then(|details| text(details, "reason"));
         let raw = if status == "incomplete" { details } else { None }.unwrap_or_else(|| status.to_owned());
+        self.finish_raw = Some(raw.clone());
+        let read = self.reconcile(answer, parts);
+        failure_in(answer, status)?;
+        read?;
         let reason = self.finish_reason(&raw);
         let cut = !reason.is_natural();
         for output in &mut self.outputs {

@@ -16,11 +16,13 @@ pub(super) struct Events {
     cursor: Option<u64>,
     /// Events up to this one were read over an earlier connection.
     known: Option<u64>,
+    /// Why the answer failed. What it cost is told after that.
+    failed: Option<Error>,
 }
 
 impl Events {
     pub(super) fn new(host: &str) -> Self {
-        Events { assembler: Assembler::new(host), cursor: None, known: None }
+        Events { assembler: Assembler::new(host), cursor: None, known: None, failed: None }
     }
 }
 
@@ -37,7 +39,21 @@ impl Wire for Events {
             Some(kind) if named != Some("error") || kind.starts_with("response.") => Some(kind),
             Some(_) | None => named,
         };
-        self.assembler.event(kind.unwrap_or_default(), said, parts)
+        let kind = kind.unwrap_or_default();
+        if let Some(failed) = self.failed.take() {
+            // It says once more why, in fewer words, and what was paid.
+            if kind == "response.failed" {
+                let _again = self.assembler.event(kind, said, parts);
+            }
+            return Err(failed);
+        }
+        match self.assembler.event(kind, said, parts) {
+            Err(failed) if kind == "error" => {
+                self.failed = Some(failed);
+                Ok(false)
+            }
+            taken => taken,
+        }
     }
 
     fn document(&mut self, answer: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
@@ -50,7 +66,16 @@ impl Wire for Events {
     }
 
     fn end(&mut self, _: &mut Vec<Part>) -> Result<(), Error> {
-        Err(unfinished("the stream ended before the answer was complete"))
+        let failed = self.failed.take();
+        Err(failed.unwrap_or_else(|| unfinished("the stream ended before the answer was complete")))
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    fn finish_raw(&self) -> Option<&str> {
+        self.assembler.finish_raw()
     }
 
     fn usage(&self) -> Option<Usage> {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::API;
 use super::input::provider;
 use crate::Part;
-use crate::conversation::is_whole;
+use crate::conversation::{is_whole, rest_of_blank};
 use longhaul_session::item::Item;
 
 /// What of a call has its own meaning; the rest is kept for the provider.
@@ -40,8 +40,16 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
     Content(u64),
+    Refusal(u64),
     Summary(u64),
     Arguments,
+}
+
+impl Slot {
+    /// Returns the place of a piece of content.
+    pub(super) fn of(piece: &Value, at: u64) -> Slot {
+        if piece.get("refusal").is_some_and(Value::is_string) { Slot::Refusal(at) } else { Slot::Content(at) }
+    }
 }
 
 /// One item of an answer.
@@ -98,7 +106,10 @@ impl Output {
         heard.expect("it was pushed if it was not there").1.push_str(piece);
         let text = piece.to_owned();
         match self.kind {
-            Kind::Message => parts.push(Part::Text { text }),
+            Kind::Message => match slot {
+                Slot::Refusal(_) => parts.push(Part::Refusal { text }),
+                Slot::Content(_) | Slot::Summary(_) | Slot::Arguments => parts.push(Part::Text { text }),
+            },
             Kind::Reasoning => {
                 let text = if apart { format!("\n\n{text}") } else { text };
                 parts.push(Part::Reasoning { text });
@@ -134,7 +145,7 @@ impl Output {
                     self.settle(Slot::Summary(at), text_of(part), parts);
                 }
                 for (at, part) in pieces(item, "content") {
-                    self.settle(Slot::Content(at), text_of(part), parts);
+                    self.settle(Slot::of(part, at), text_of(part), parts);
                 }
             }
             Kind::Call => {
@@ -228,9 +239,12 @@ impl Output {
 
     fn end_call(&mut self, opaque: Option<Value>, parts: &mut Vec<Part>) {
         let Some(index) = self.index else { return };
-        if self.text(Slot::Arguments).trim().is_empty() && !self.custom {
-            parts.push(Part::ToolCallArguments { index, text: "{}".to_owned() });
-        }
+        let said = self.text(Slot::Arguments);
+        let rest = match self.custom {
+            true => Some("").filter(|_| said.is_empty()),
+            false => rest_of_blank(said),
+        };
+        parts.extend(rest.map(|rest| Part::ToolCallArguments { index, text: rest.to_owned() }));
         self.ended = true;
         parts.push(Part::ToolCallEnd { index, opaque });
     }
@@ -271,7 +285,7 @@ pub(super) fn text(value: &Value, key: &str) -> Option<String> {
 
 /// Returns the text of a piece of content, of any kind.
 pub(super) fn text_of(part: &Value) -> &str {
-    let field = |key| part.get(key).and_then(Value::as_str);
+    let field = |key| part.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     part.as_str().or_else(|| field("text")).or_else(|| field("refusal")).unwrap_or_default()
 }
 

@@ -49,6 +49,9 @@ impl Answer<'_> {
             let id = Some(self.position.call_id(index).0);
             parts.push(Part::ToolCallStarted { index, id, name: call.tool.clone() });
             let arguments = self.arguments(&call.arguments);
+            if arguments.is_empty() {
+                parts.push(Part::ToolCallArguments { index, text: String::new() });
+            }
             parts.extend(pieces(&arguments).map(|text| Part::ToolCallArguments { index, text }));
             parts.push(Part::ToolCallEnd { index, opaque: None });
         }
@@ -112,7 +115,9 @@ fn output_bytes(parts: &[Part]) -> (usize, usize) {
                 all += text.len();
                 reasoning += text.len();
             }
-            Part::Text { text } | Part::ToolCallArguments { text, .. } => all += text.len(),
+            Part::Text { text } | Part::Refusal { text } | Part::ToolCallArguments { text, .. } => {
+                all += text.len();
+            }
             Part::ToolCallStarted { name, .. } => all += name.len(),
             Part::Started { .. }
             | Part::ReasoningEnd { .. }

@@ -29,7 +29,7 @@ pub(super) fn failing(
     let ending = match &failure.how {
         How::Error { class, message, retry_after_ms } => {
             let error =
-                Error { class: *class, message: message.clone(), retry_after_ms: *retry_after_ms, usage };
+                Error { retry_after_ms: *retry_after_ms, usage, ..Error::new(*class, message.clone()) };
             if failure.after_chars == 0 {
                 return Err(error);
             }
@@ -116,7 +116,10 @@ fn keep_chars(parts: &mut Vec<Part>, chars: usize) {
 
 fn piece(part: &mut Part) -> Option<&mut String> {
     match part {
-        Part::Text { text } | Part::Reasoning { text } | Part::ToolCallArguments { text, .. } => Some(text),
+        Part::Text { text }
+        | Part::Refusal { text }
+        | Part::Reasoning { text }
+        | Part::ToolCallArguments { text, .. } => Some(text),
         Part::Started { .. }
         | Part::ReasoningEnd { .. }
         | Part::ToolCallStarted { .. }

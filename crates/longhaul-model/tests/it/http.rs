@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longhaul_model::http::{Connections, Limits};
 use longhaul_model::openai_chat::Options;
-use longhaul_model::{Error, Model, ModelCall, Part, Secret, openai_chat};
+use longhaul_model::{Error, Model, ModelCall, Part, Secret, openai_chat, openai_responses};
 use longhaul_session::failure::FailureClass;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -309,6 +309,21 @@ async fn an_answer_that_stops_coming_is_given_up() {
     assert_eq!((error.class, parts.len()), (FailureClass::Timeout, 3));
     assert_eq!(error.usage.map(|usage| usage.input), Some(9), "paid is paid");
     assert!(error.message.contains("model_idle"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_that_failed_is_not_waited_for() {
+    let failed =
+        "data: {\"type\":\"error\",\"error\":{\"code\":\"rate_limit_exceeded\",\"message\":\"No.\"}}\n\n";
+    let server = serve(vec![send(STREAM), send(failed), Act::Stall]).await;
+    let limits = Limits { idle_ms: SHORT_MS, ..options(&server.url).limits };
+    let model = openai_responses(openai_responses::Options {
+        limits,
+        connections: Connections::new(LONG_MS, None),
+        ..openai_responses::Options::new(&server.url, "test-model")
+    });
+    let (_, error) = timeout(WITHIN, play(&model.unwrap(), asked())).await.unwrap();
+    assert_eq!(error.unwrap().class, FailureClass::RateLimited, "not that nothing more came");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod chat_request;
 mod chat_sessions;
 mod classify;
 mod conversation;
+mod decode;
 #[path = "../../examples/decode/exchange.rs"]
 mod exchange;
 mod files;

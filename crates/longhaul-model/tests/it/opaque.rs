@@ -9,11 +9,11 @@ use longhaul_session::item::Item;
 use serde_json::Value;
 
 use crate::support::{calls_of, collect, result, user};
-use crate::wire::{Case, OTHER_CASES, OUR_CASES, WIRES, Wire, decode, is_opaque, load, texts_in};
+use crate::wire::{Case, OTHER_CASES, OUR_CASES, WIRES, Wire, decode, is_opaque, kept_in, load, texts_in};
 
 /// Goes on from an answer and checks what is sent back of it. Returns how many values were looked for.
 fn check(wire: &Wire, case: &Case) -> usize {
-    let expected = case.expect["opaque"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let expected: Vec<&Value> = kept_in(&case.expect).collect();
     let ended = case.expect["error"].is_null() && case.expect["incomplete"] != true;
     let answer = decode(wire, [case.body.as_slice()]);
     if expected.is_empty() || !ended || answer.error.is_some() {
@@ -30,7 +30,7 @@ fn check(wire: &Wire, case: &Case) -> usize {
     let later = next_request(wire, &items);
     let texts = [texts_in(&at_once), texts_in(&later)].concat();
     // What Google searched for is told of an answer and is no part of it.
-    let part_of_it = |value: &&Value| wire.api != "gemini" || value["kind"] != "query";
+    let part_of_it = |value: &&&Value| wire.api != "gemini" || value["kind"] != "query";
     for value in expected.iter().filter(part_of_it) {
         let sent = texts.iter().any(|text| is_opaque(value, text));
         assert!(sent, "{}, {}: {value} is not sent back in {later}", wire.api, case.id);

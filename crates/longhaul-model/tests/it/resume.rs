@@ -1,5 +1,4 @@
-//! Answers made in the background, over connections that break; and the program `decode`, over the same
-//! kind of server.
+//! Answers made in the background, over connections that break.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -15,7 +14,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use crate::exchange::{Ask, decode};
 use crate::support::{call, collect, play, text_of, user};
 
 /// What every attempt must end within, and far less than its limits.
@@ -259,49 +257,4 @@ async fn cancelling_tells_the_provider_and_it_is_no_error_that_the_answer_has_en
     }
     let server = Server::new(Vec::new()).await;
     assert_eq!(openai_responses(options(&server.url, false)).unwrap().cancel("resp_1").await, Ok(()));
-}
-
-async fn decoded(server: &Server, api: &str) -> Value {
-    let (api, model) = (api.to_owned(), "m".to_owned());
-    let ask = Ask { url: server.url.clone(), api, model, key: None, stream: true };
-    timeout(WITHIN, decode(&ask)).await.unwrap().unwrap()
-}
-
-#[tokio::test]
-async fn the_program_prints_what_it_understood() {
-    let said = decoded(&Server::new(vec![stream(&events())]).await, "openai-responses").await;
-    let wanted = json!(["one two three", "stop", "completed", "resp_1", null]);
-    assert_eq!(
-        json!([
-            said["text"],
-            said["finish_reason"],
-            said["finish_reason_raw"],
-            said["response_id"],
-            said["error"]
-        ]),
-        wanted
-    );
-    let chat =
-        "data: {\"id\":\"c\",\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\n";
-    let said = decoded(&Server::new(vec![stream(&[chat.to_owned()])]).await, "openai-chat").await;
-    assert_eq!((&said["text"], &said["error"]), (&json!("Hi"), &Value::Null));
-}
-
-#[tokio::test]
-async fn the_program_prints_how_an_exchange_failed() {
-    let busy = reply("429 Too Many", "{}").replace("\r\nconnection", "\r\nretry-after: 7\r\nconnection");
-    let failed = "data: {\"type\":\"error\",\"error\":{\"code\":\"server_error\",\"message\":\"Oh\"}}\n\n";
-    let in_stream = stream(&[events()[0].clone(), events()[1].clone(), failed.to_owned()]);
-    let error = |status: Option<u16>, class: &str, after: Option<f64>| json!({ "http_status": status, "class": class, "retryable": true, "retry_after_s": after });
-    for (answer, text, wanted) in [
-        (busy, "", error(Some(429), "rate_limited", Some(7.0))),
-        (in_stream, "one ", error(None, "server", None)),
-        (stream(&events()[..3]), "one two ", error(None, "network", None)),
-    ] {
-        let said = decoded(&Server::new(vec![answer]).await, "openai-responses").await;
-        assert_eq!(
-            (&said["text"], &said["error"], &said["finish_reason"]),
-            (&json!(text), &wanted, &json!("error"))
-        );
-    }
 }

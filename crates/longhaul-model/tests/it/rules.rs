@@ -43,7 +43,10 @@ const RULES: [(&str, &[&str]); 40] = [
         ],
     ),
     ("a paused turn is neither a stop nor an error", &["anthropic/pause_turn"]),
-    ("a text that is marked as a refusal is kept", &["openai_chat/refusal", "openai_responses/refusal"]),
+    (
+        "a text that is marked as a refusal is kept as one",
+        &["openai_chat/refusal", "openai_responses/refusal"],
+    ),
     (
         "the input is the whole prompt, cached and written to a cache or not",
         &["anthropic/usage_of_caches_is_part_of_input"],

@@ -319,8 +319,11 @@ impl Draft {
 
 /// Decides what a cost means: whose account it goes to, and whether it crosses a budget.
 ///
-/// Work accounts to the goal it began under; if that one is gone, or in plan mode, to the session only.
+/// Work accounts to the goal it began under; if that one is gone, or in plan mode, to the session only. It names
+/// its configuration where another is in force by now.
 fn charge(state: &SessionState, spend: Spend) -> Charge {
+    let configured_at = if spend.configured_at == state.configured_at { 0 } else { spend.configured_at };
+    let spend = Spend { configured_at, ..spend };
     let goal = state.goal.as_ref();
     let goal = goal.filter(|goal| Some(goal.id) == spend.goal && state.mode == Mode::Default);
     let Some(goal) = goal else {

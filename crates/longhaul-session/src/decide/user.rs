@@ -242,8 +242,9 @@ pub(super) fn acquire(
     }
     let estimate = if lost.is_some() { estimate } else { Usage::default() };
     let epoch = draft.state.epoch + 1;
+    let goal = draft.state.pays_for_loss().filter(|_| !estimate.is_zero());
     let crossed = crossed_by_loss(&draft.state, &estimate);
-    draft.push(Fact::Acquired { worker, epoch, lost: lost.is_some(), estimate, crossed }, None)
+    draft.push(Fact::Acquired { worker, epoch, lost: lost.is_some(), estimate, goal, crossed }, None)
 }
 
 /// Returns the budget that a lost attempt uses up, if it has cost what it may have.

@@ -90,7 +90,7 @@ impl Run {
             self.dearest = self.dearest.max(usage.budget_tokens());
             self.calls_after += usize::from(self.crossed.is_some());
         }
-        Spend { usage, active_ms: 0, goal }
+        Spend { usage, goal, ..Spend::default() }
     }
 
     /// Does what is owed. Returns whether anything was.

@@ -174,7 +174,7 @@ impl Session {
     /// What work under the present goal spends: so many tokens.
     pub(crate) fn spend(&self, tokens: u64) -> Spend {
         let usage = Usage { input: tokens, ..Usage::default() };
-        Spend { usage, active_ms: 0, goal: self.state.goal.as_ref().map(|goal| goal.id) }
+        Spend { usage, goal: self.state.goal.as_ref().map(|goal| goal.id), ..Spend::default() }
     }
 
     pub(crate) fn goal(&self) -> &Goal {

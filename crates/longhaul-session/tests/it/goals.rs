@@ -2,13 +2,14 @@
 
 use longhaul_session::agent::Configuration;
 use longhaul_session::command::{Command, Cut, First, GoalStep, OwnerAction, Refusal, Step};
-use longhaul_session::entry::{Fact, FinishReason, Mode, ModelGoal, Next, Place};
+use longhaul_session::entry::{Fact, FinishReason, Mode, ModelGoal, Next, Place, ResultFact};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::goal::{
     Budget, BudgetKind, Goal, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, MAX_OBJECTIVE_CHARS, MAX_PROTECTED,
     MAX_PROTECTED_BYTES, Terms, valid_objective,
 };
-use longhaul_session::item::{Item, Outcome};
+use longhaul_session::id::CallId;
+use longhaul_session::item::{Item, Outcome, ToolResult};
 use longhaul_session::owed::Work;
 use longhaul_session::prompts::Prompts;
 use longhaul_session::state::{Origin, Status};
@@ -249,7 +250,7 @@ fn tokens_of_a_goal_are_uncached_input_and_output_with_reasoning_once() {
 
 #[test]
 fn each_budget_is_crossed_in_the_entry_that_spends_it_up() {
-    let full = |usage, active_ms| Spend { usage, active_ms, goal: Some(goal_id(1)) };
+    let full = |usage, active_ms| Spend { usage, active_ms, goal: Some(goal_id(1)), ..Spend::default() };
     let cost = Usage { cost_micros: 5, ..Usage::default() };
     for (budget, spend, kind) in [
         (token_budget(10), full(Usage { input: 10, ..Usage::default() }, 0), BudgetKind::Tokens),
@@ -416,9 +417,40 @@ fn three_continuations_that_do_the_same_block_the_goal() {
     assert_eq!(session.goal().status, GoalStatus::Active);
     session.working_turn(&["c"]);
     assert_eq!((session.goal().status, session.state.status), (GoalStatus::Blocked, Status::Waiting));
-    assert!(session.goal().reason.as_ref().is_some_and(|reason| reason.contains("same calls")));
+    let reason = "the last 3 turns made the same call with the same result";
+    assert_eq!(session.goal().reason.as_deref(), Some(reason));
     session.run(Command::ResumeGoal).acquire().working_turn(&["d"]);
     assert_eq!((session.goal().status, &session.goal().reason), (GoalStatus::Active, &None));
+}
+
+#[test]
+fn results_that_differ_only_in_how_long_it_took_are_the_same() {
+    let of = |output: &str| {
+        let (call, output) = (CallId("a".to_owned()), output.to_owned());
+        let result = ToolResult { call, outcome: Outcome::Ok, output, files: Vec::new(), artifact: None };
+        ResultFact::of(&result, None).digest
+    };
+    for (one, other) in [
+        ("no such file\n[exit code 1 after 0.1 s]", "no such file\n[exit code 1 after 12.3 s]"),
+        ("4 passed in 0.12s", "4 passed in 1.20s"),
+        ("finished in 980 µs, 3ms", "finished in 1 µs, 20ms"),
+        ("real\t0m0.003s", "real\t1m10.250s"),
+        ("2026-11-20T09:00:01.25Z ok", "2026-11-20T17:30:59.1Z ok"),
+        ("took 2 min 3 seconds", "took 1 min 40 seconds"),
+    ] {
+        assert_eq!(of(one), of(other), "{one:?} and {other:?}");
+    }
+    for (one, other) in [
+        ("4 passed in 0.12s", "5 passed in 0.12s"),
+        ("12 servers", "13 servers"),
+        ("line 12s3", "line 13s3"),
+        ("version 1.2 s", "version v1.3 s"),
+        ("12:30 and 12", "12:31 and 12"),
+        ("0x1s 日本 1", "0x2s 日本 1"),
+        ("1.", "2."),
+    ] {
+        assert_ne!(of(one), of(other), "{one:?} and {other:?}");
+    }
 }
 
 #[test]

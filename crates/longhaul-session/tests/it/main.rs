@@ -6,6 +6,7 @@ mod context;
 mod driver;
 mod goals;
 mod golden;
+mod ledger;
 mod log;
 mod owed;
 mod prices;

@@ -304,7 +304,10 @@ fn an_overflow_the_provider_reports_is_compacted_whatever_the_estimate() {
     session.compact();
     assert_eq!(owed_at(&session, 0), Work::CallModel);
     retrying(&mut session, FailureClass::ContextOverflow, 0);
-    assert_eq!(failed_with(owed_at(&session, 0)), Some(FailureClass::ContextStillOverLimit));
+    let Work::Fail(failure) = owed_at(&session, 7) else { panic!("it cannot go on") };
+    assert_eq!(failure.class, FailureClass::ContextStillOverLimit);
+    let told = "the next request has about 7 tokens, more than the model takes, and there is nothing left to summarise";
+    assert_eq!(failure.message, told);
 }
 
 #[test]

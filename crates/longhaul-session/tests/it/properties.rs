@@ -6,7 +6,7 @@ use longhaul_session::entry::{Fact, Next, Record};
 use longhaul_session::id::{Digest, EntryNo};
 use longhaul_session::log::{SealedEntry, Verifier, open, seal};
 use longhaul_session::state::{SessionState, Status};
-use longhaul_session::usage::{Ledger, Spend};
+use longhaul_session::usage::{Spend, Totals};
 use proptest::prelude::*;
 
 use crate::driver::{context_of, fold, read_back, session_id};
@@ -112,7 +112,7 @@ proptest! {
 
     #[test]
     fn the_totals_are_the_sum_of_what_was_spent(seeds in seeds(80)) {
-        let mut sum = Ledger::default();
+        let mut sum = Totals::default();
         let driven = drive(&seeds, |command, done, _| if done { add(&mut sum, command) });
         let ledger = driven.session.state.ledger;
         prop_assert_eq!((ledger.measured, ledger.active_ms), (sum.measured, sum.active_ms));
@@ -231,7 +231,7 @@ fn verify(log: &[SealedEntry], sound: &[SealedEntry], state: &SessionState) -> V
     verifier.finish(state.head, sound.last().expect("a session has entries").hash, state)
 }
 
-fn add(sum: &mut Ledger, command: &Command) {
+fn add(sum: &mut Totals, command: &Command) {
     let Command::Owned { action, .. } = command else { return };
     if let Some(Spend { usage, active_ms, .. }) = spend_of(action) {
         sum.measured += usage;

@@ -1,7 +1,7 @@
 //! Random commands for the property tests: some go on with what is owed, the rest are anything at all,
 //! fit for the session or not, with newest and old epochs, fresh and stale evidence.
 
-use longhaul_session::agent::Limits;
+use longhaul_session::agent::{Configuration, Limits, ModelChoice};
 use longhaul_session::command::{Answer, Basis, Command, Cut, First, OwnerAction, Step};
 use longhaul_session::context::UserMessage;
 use longhaul_session::entry::{CallFact, Mode, Place};
@@ -10,6 +10,7 @@ use longhaul_session::goal::Budget;
 use longhaul_session::id::{CallId, Digest, EntryNo, Timestamp};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::owed::{View, Work};
+use longhaul_session::prices::{Prices, Rates};
 use longhaul_session::usage::{Spend, Usage};
 use proptest::prelude::*;
 
@@ -141,7 +142,7 @@ impl Driven {
             24 => Command::ResumeGoal,
             25 => Command::ClearGoal,
             26 => Command::SetMode(if seed.how.is_multiple_of(3) { Mode::Plan } else { Mode::Default }),
-            27 => Command::Configure(Box::new(configuration())),
+            27 => Command::Configure(Box::new(other_configuration(seed))),
             28 => Command::Grant { tool: format!("tool {}", seed.pick) },
             29 => Command::Rename { name: Some(format!("name {}", seed.pick)) },
             30 => Command::Redact { entry: seed.pick.into() },
@@ -206,9 +207,13 @@ fn pick<T: Clone>(from: &[T], seed: Seed) -> Option<T> {
 }
 
 fn spend(session: &Session, seed: Seed) -> Spend {
-    let usage = Usage { input: seed.pick.into(), output: seed.how.into(), ..Usage::default() };
+    let (pick, how) = (seed.pick.into(), seed.how.into());
+    let cached_input = if seed.how.is_multiple_of(4) { pick / 2 } else { 0 };
+    let cost_micros = if seed.how.is_multiple_of(3) { how } else { 0 };
+    let usage = Usage { input: pick, cached_input, output: how, cost_micros, ..Usage::default() };
     let goal = session.spend(0).goal.or((seed.how % 8 == 5).then(|| goal_id(1)));
-    Spend { usage, active_ms: seed.how.into(), goal }
+    let configured_at = if seed.how % 8 == 6 { 1 } else { session.state.configured_at };
+    Spend { usage, active_ms: how, goal, configured_at, summary: seed.how % 8 == 7 }
 }
 
 fn budget(seed: Seed) -> Budget {
@@ -221,6 +226,14 @@ fn basis(session: &Session, seed: Seed) -> Basis {
     basis.attempt += u32::from(seed.how % 16 == 7);
     basis.history_at = basis.history_at.saturating_sub(u64::from(seed.how % 16 == 8));
     basis
+}
+
+/// Another model, whose price may be known, and now and then another that summarises.
+fn other_configuration(seed: Seed) -> Configuration {
+    let prices = seed.how.is_multiple_of(2).then(|| Prices { rates: Rates::default(), tiers: Vec::new() });
+    let model = ModelChoice { prices, ..ModelChoice::new("scripted", format!("script {}", seed.pick % 3)) };
+    let summariser = seed.how.is_multiple_of(3).then(|| Box::new(ModelChoice::new("scripted", "summaries")));
+    Configuration { model, summariser, ..configuration() }
 }
 
 fn answer(seed: Seed) -> Answer {

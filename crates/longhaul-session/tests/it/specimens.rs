@@ -141,8 +141,14 @@ fn people() -> Vec<Specimen> {
         name: "guard".to_owned(),
         decision: "add context".to_owned(),
     };
-    let acquired =
-        Fact::Acquired { worker: worker(), epoch: 3, lost: true, estimate: usage(), crossed: None };
+    let acquired = Fact::Acquired {
+        worker: worker(),
+        epoch: 3,
+        lost: true,
+        estimate: usage(),
+        goal: Some(goal_id(1)),
+        crossed: None,
+    };
     let added = Item::Steering { reason: SteeringReason::Hook, text: "Mind the gap.".to_owned() };
     vec![
         (Fact::Goal { goal: Some(goal()), next: Some(Next::Continue) }, None),
@@ -205,7 +211,7 @@ fn fact_of_result() -> ResultFact {
 }
 
 fn charge() -> Charge {
-    let spend = Spend { usage: usage(), active_ms: 1_500, goal: Some(goal_id(1)) };
+    let spend = Spend { usage: usage(), active_ms: 1_500, goal: Some(goal_id(1)), ..Spend::default() };
     Charge { spend, crossed: Some(BudgetKind::Continuations) }
 }
 
@@ -257,7 +263,7 @@ pub(crate) fn small_log() -> Vec<Entry> {
     session.model(&[]).finish().model(&[]).finish();
     session.model(&[call("c")]).tools(&[("c", Outcome::Error)]).fail(FailureClass::Network);
     session.run(Command::Redact { entry: 2 }).run(send("go on")).acquire();
-    let spend = Spend { usage: usage(), active_ms: 1_500, goal: None };
+    let spend = Spend { usage: usage(), active_ms: 1_500, ..Spend::default() };
     session.model_for(&[call("d")], spend).send("more");
     let retry = retry(FailureClass::RateLimited, Timestamp(1_700_000_009_000));
     let (basis, failure) = (session.basis(), failure());

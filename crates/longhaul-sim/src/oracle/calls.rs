@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use longhaul_session::entry::{Entry, Fact, Place, ResultFact};
+use longhaul_session::entry::{CallFact, Entry, Fact, Place, ResultFact};
+use longhaul_session::goal::{CREATE_GOAL, GET_GOAL, UPDATE_GOAL};
 use longhaul_session::id::{CallId, EntryNo, SessionId};
 use longhaul_session::item::Outcome;
 use longhaul_session::state::SessionState;
@@ -10,11 +11,20 @@ use longhaul_session::state::SessionState;
 use crate::store::short;
 use crate::world::World;
 
+/// A call without a result.
+#[derive(Debug)]
+struct Open {
+    step: EntryNo,
+    place: Place,
+    /// The engine's own: the world does not see it begin.
+    of_goal: bool,
+}
+
 /// The calls of a session, told from its entries alone.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    /// The open ones, with the entry of their step.
-    open: BTreeMap<CallId, (EntryNo, Place)>,
+    /// The open ones.
+    open: BTreeMap<CallId, Open>,
     /// All that the model sees, with the entry of their step.
     seen: BTreeMap<CallId, EntryNo>,
     /// The session whose log they are in; a prefix has none of its own yet.
@@ -47,7 +57,7 @@ impl Calls {
             }
         }
         for ResultFact { call, outcome, .. } in results(&entry.record.fact) {
-            let Some((step, place)) = self.open.get(call) else {
+            let Some(Open { step, place, of_goal }) = self.open.get(call) else {
                 broken("Answered", format!("a result for {call}, which is not open"));
                 continue;
             };
@@ -56,7 +66,9 @@ impl Calls {
             let starts = truth.starts.get(&key).copied().unwrap_or(0);
             truth.answered.insert(key.clone());
             let honest = match outcome {
-                Outcome::Ok | Outcome::Error | Outcome::TimedOut => *place != Place::Local || starts > 0,
+                Outcome::Ok | Outcome::Error | Outcome::TimedOut => {
+                    *place != Place::Local || *of_goal || starts > 0
+                }
                 Outcome::NotRun | Outcome::Denied | Outcome::Rejected | Outcome::Expired => {
                     truth.not_run.insert(key);
                     starts == 0
@@ -76,7 +88,12 @@ impl Calls {
         match &entry.record.fact {
             Fact::ModelStep { calls, .. } => {
                 self.seen.extend(calls.iter().map(|call| (call.id.clone(), n)));
-                self.open = calls.iter().map(|call| (call.id.clone(), (n, call.place))).collect();
+                let goal_tools = [GET_GOAL, CREATE_GOAL, UPDATE_GOAL];
+                let open = |call: &CallFact| {
+                    let of_goal = goal_tools.contains(&call.tool.as_str());
+                    (call.id.clone(), Open { step: n, place: call.place, of_goal })
+                };
+                self.open = calls.iter().map(open).collect();
             }
             Fact::Edited { message } => {
                 self.seen.retain(|_, step| *step < *message);
@@ -86,8 +103,8 @@ impl Calls {
             Fact::Compacted { keep_from, .. } => self.seen.retain(|_, step| *step >= *keep_from),
             Fact::Cleared => self.seen.clear(),
             Fact::Answered { allowed, .. } => {
-                for (_, (_, place)) in self.open.iter_mut().filter(|(id, _)| allowed.contains(id)) {
-                    *place = Place::Local;
+                for (_, open) in self.open.iter_mut().filter(|(id, _)| allowed.contains(id)) {
+                    open.place = Place::Local;
                 }
             }
             _ => {}

@@ -206,7 +206,9 @@ impl Disk {
     }
 
     pub(crate) fn request(&self, session: SessionId, request: &RequestId) -> Result<Option<EntryNo>, Error> {
-        Ok(self.open()?.session(session)?.requests.get(request.as_str()).copied())
+        let tables = self.open()?;
+        let kept = tables.sessions.get(&session);
+        Ok(kept.and_then(|kept| kept.requests.get(request.as_str()).copied()))
     }
 
     pub(crate) fn entries(

@@ -180,6 +180,11 @@ pub async fn a_request_is_done_once(store: Arc<dyn Store>) -> Result<(), Error> 
     let found = store.request(id, &request("again").expect("it is one")).await?;
     assert_eq!(found, Some(3));
     assert_eq!(store.request(id, &request("never").expect("it is one")).await?, None);
+    assert_eq!(
+        store.request(session(7), &request("again").expect("it is one")).await?,
+        None,
+        "of no session"
+    );
     Ok(())
 }
 

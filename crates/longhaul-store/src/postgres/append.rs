@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use longhaul_session::id::{EntryNo, SessionId};
 
-use super::columns::{Entries, Rows};
+use super::columns::{Entries, Lone, Rows};
 use super::db::{Db, count};
 use super::fault::Answer;
 use super::read::{clamp, id, unsigned};
@@ -65,10 +65,9 @@ pub(super) enum Failed {
 
 /// The one statement: moves the rows that stand where their writers believe them to be, and inserts the
 /// entries of those. A row is found in its newest committed version, since only an append changes a
-/// head: of two that want one head, the second waits for the first and then fails. Returns the session of
-/// each entry it has inserted.
+/// head: of two that want one head, the second waits for the first and then fails.
 macro_rules! append {
-    ($asked:expr, $entries:expr, $passed:literal) => {
+    ($asked:expr, $lease_ms:literal, $entries:expr) => {
         concat!(
             "WITH asked (session, expected, fence, request, head, head_hash, state, status, archived, name, \
                claimable_at, owner, epoch, place, labels, updated) AS (SELECT * FROM ",
@@ -80,44 +79,61 @@ macro_rules! append {
                updated_step = ",
             updated_step!("a.updated"),
             ", xact = pg_current_xact_id(), xact_step = ",
-            xact_step!("pg_current_xact_id()"),
+            xact_step!("txid_current()"),
             ", lease = CASE WHEN a.owner IS NULL THEN NULL \
                  WHEN s.owner = a.owner AND s.epoch = a.epoch THEN s.lease ELSE ",
-            lives_until!("$17"),
+            lives_until!($lease_ms),
             " END FROM asked AS a WHERE s.id = a.session AND s.head = a.expected \
                AND (a.fence IS NULL OR (s.epoch = a.fence AND s.owner IS NOT NULL)) \
                AND (a.request IS NULL OR NOT EXISTS \
                  (SELECT FROM entries AS e WHERE e.session = a.session AND e.request = a.request)) \
                RETURNING s.id) \
-             INSERT INTO entries (session, n, kind, at, record, content, encoding, hash, request) \
-             SELECT e.* FROM ",
-            $entries,
-            " AS e (session, n, kind, at, record, content, encoding, hash, request)",
-            $passed,
-            " RETURNING session"
+             INSERT INTO entries (session, n, kind, at, record, content, encoding, hash, request) SELECT ",
+            $entries
         )
     };
 }
 
-/// For any appends. `IS TRUE` has those that passed hashed: asked without it, they would be gone through for
-/// every entry.
+/// For any appends. Returns the session of each entry it has inserted. `IS TRUE` has those that passed
+/// hashed: asked without it, they would be gone through for every entry.
 const TOGETHER: &str = append!(
     "unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bytea[], $7::bytea[], \
        $8::text[], $9::bool[], $10::text[], $11::bigint[], $12::bytea[], $13::bigint[], $14::text[], \
        $15::text[], $16::bigint[])",
-    entries_from!("$18", "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26"),
-    " WHERE (e.session IN (SELECT id FROM passed)) IS TRUE"
+    "$17",
+    concat!(
+        "e.* FROM ",
+        entries_from!("$18", "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26"),
+        " AS e (session, n, kind, at, record, content, encoding, hash, request) \
+         WHERE (e.session IN (SELECT id FROM passed)) IS TRUE RETURNING session"
+    )
 );
 
 /// For one append of one entry, as most are that wait for nobody: without arrays, which take as long to set
-/// up as all the rest does.
-const ALONE: &str = append!(
-    "(VALUES ($1::bytea, $2::bigint, $3::bigint, $4::text, $5::bigint, $6::bytea, $7::bytea, $8::text, \
-       $9::bool, $10::text, $11::bigint, $12::bytea, $13::bigint, $14::text, $15::text, $16::bigint))",
-    "(VALUES ($18::bytea, $19::bigint, $20::text, $21::bigint, $22::bytea, $23::bytea, $24::smallint, \
-       $25::bytea, $26::text))",
-    " JOIN passed ON e.session = passed.id"
-);
+/// up as all the rest does, and without rows to return, which the server would lay aside first.
+macro_rules! alone {
+    ($request:literal) => {
+        append!(
+            concat!(
+                "(VALUES ($1::bytea, $2::bigint, $3::bigint, ",
+                $request,
+                ", $4::bigint, $5::bytea, $6::bytea, $7::text, $8::bool, $9::text, $10::bigint, \
+                 $11::bytea, $12::bigint, $13::text, $14::text, $15::bigint))"
+            ),
+            "$16",
+            concat!(
+                "id, $4, $17::text, $18::bigint, $19::bytea, $20::bytea, $21::smallint, $5, ",
+                $request,
+                " FROM passed"
+            )
+        )
+    };
+}
+
+/// Without a request, as most are: that there is none to look for, the server sees when it plans.
+const ALONE: &str = alone!("NULL::text");
+
+const ALONE_REQUESTED: &str = alone!("$22::text");
 
 const WHY: &str = "\
     SELECT s.head, s.epoch, s.owner IS NOT NULL, \
@@ -131,13 +147,15 @@ pub(super) async fn together(db: &Db, jobs: &[&Job], lease_ms: i64) -> Answer<Ha
     let mut jobs = jobs.to_vec();
     // All who lock several rows lock them in this order.
     jobs.sort_unstable_by_key(|job| job.append.session);
-    let (rows, entries) = (Rows::of(&jobs), Entries::of(&jobs));
-    let (statement, params) = match (rows.only(), entries.only()) {
-        (Some(row), Some(entry)) => (ALONE, [&row[..], &[&lease_ms], &entry].concat()),
-        _ => (TOGETHER, [&rows.params()[..], &[&lease_ms], &entries.params()].concat()),
+    let passed: HashSet<SessionId> = if let Some(lone) = Lone::of(&jobs) {
+        let statement = if lone.has_request() { ALONE_REQUESTED } else { ALONE };
+        let inserted = db.write(statement, &lone.params(&lease_ms)).await?;
+        jobs.iter().filter(|_| inserted == 1).map(|job| job.append.session).collect()
+    } else {
+        let (rows, entries) = (Rows::of(&jobs), Entries::of(&jobs));
+        let params = [&rows.params()[..], &[&lease_ms], &entries.params()].concat();
+        db.all(TOGETHER, &params, |row| Ok(SessionId(id(row, 0)?))).await?.into_iter().collect()
     };
-    let passed: HashSet<SessionId> =
-        db.all(statement, &params, |row| Ok(SessionId(id(row, 0)?))).await?.into_iter().collect();
     for job in jobs.iter().filter(|job| passed.contains(&job.append.session)) {
         count(&db.tally.appends, 1);
         count(&db.tally.entries_written, job.entries.len());

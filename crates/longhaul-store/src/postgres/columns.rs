@@ -1,6 +1,7 @@
-//! Appends as columns: the arrays that a statement for many takes.
+//! Appends as statements take them: the values of one, or a column of each kind for many.
 
 use longhaul_session::id::EntryNo;
+use longhaul_session::log::SealedEntry;
 use tokio_postgres::types::ToSql;
 
 use super::append::Job;
@@ -12,19 +13,81 @@ use crate::{RequestId, Row};
 /// What a statement takes.
 pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
 
-/// What one column holds of several rows.
-trait Column {
-    fn all(&self) -> Param<'_>;
-    fn first(&self) -> Option<Param<'_>>;
+/// The values of one append of one entry: the entry is the head of the row after it.
+pub(super) struct Lone<'a> {
+    session: &'a [u8],
+    expected: i64,
+    fence: Option<i64>,
+    request: Option<&'a str>,
+    row: &'a Row,
+    head: i64,
+    hash: &'a [u8],
+    claimable_at: Option<i64>,
+    owner: Option<&'a [u8]>,
+    epoch: i64,
+    labels: &'a str,
+    entry: &'a SealedEntry,
+    content: Option<&'a [u8]>,
+    encoding: i16,
 }
 
-impl<T: ToSql + Sync> Column for Vec<T> {
-    fn all(&self) -> Param<'_> {
-        self
+impl<'a> Lone<'a> {
+    /// Takes the values of what is one append of one entry.
+    pub(super) fn of(jobs: &[&'a Job]) -> Option<Self> {
+        let [job] = jobs else { return None };
+        let [packed] = &job.entries[..] else { return None };
+        let (append, row) = (&job.append, &job.append.row);
+        Some(Lone {
+            session: append.session.0.as_bytes(),
+            expected: clamp(append.expected_head),
+            fence: append.epoch.map(clamp),
+            request: append.request.as_ref().map(RequestId::as_str),
+            row,
+            head: clamp(row.head),
+            hash: &row.head_hash.0,
+            claimable_at: row.claimable_at.map(|at| at.0),
+            owner: row.owner.as_ref().map(|owner| &owner.0.as_bytes()[..]),
+            epoch: clamp(row.epoch),
+            labels: &job.labels,
+            entry: &packed.entry,
+            content: packed.content.as_ref().map(|content| &content.bytes[..]),
+            encoding: packed.content.as_ref().map_or(0, |content| content.encoding),
+        })
     }
 
-    fn first(&self) -> Option<Param<'_>> {
-        self.as_slice().first().map(|value| -> Param<'_> { value })
+    pub(super) fn has_request(&self) -> bool {
+        self.request.is_some()
+    }
+
+    /// Returns them in the order of the statements, a request last.
+    pub(super) fn params<'b>(&'b self, lease_ms: &'b i64) -> Vec<Param<'b>> {
+        let mut params: Vec<Param<'b>> = vec![
+            &self.session,
+            &self.expected,
+            &self.fence,
+            &self.head,
+            &self.hash,
+            &self.row.state,
+            &self.row.status,
+            &self.row.archived,
+            &self.row.name,
+            &self.claimable_at,
+            &self.owner,
+            &self.epoch,
+            &self.row.place,
+            &self.labels,
+            &self.row.updated.0,
+            lease_ms,
+            &self.entry.kind,
+            &self.entry.at.0,
+            &self.entry.record,
+            &self.content,
+            &self.encoding,
+        ];
+        if let Some(request) = &self.request {
+            params.push(request);
+        }
+        params
     }
 }
 
@@ -74,19 +137,8 @@ impl<'a> Rows<'a> {
         all
     }
 
-    /// Returns them as arrays.
+    /// Returns them as arrays, in the order of the statements.
     pub(super) fn params(&self) -> [Param<'_>; 16] {
-        self.columns().map(Column::all)
-    }
-
-    /// Returns the values of the one row, if there is no more than one.
-    pub(super) fn only(&self) -> Option<[Param<'_>; 16]> {
-        let values = self.columns().map(|column| column.first());
-        (self.sessions.len() == 1).then(|| values.map(|value| value.expect("no column is shorter")))
-    }
-
-    /// Returns them in the order of the statements.
-    fn columns(&self) -> [&dyn Column; 16] {
         [
             &self.sessions,
             &self.expected,
@@ -136,19 +188,8 @@ impl<'a> Entries<'a> {
         all
     }
 
-    /// Returns them as arrays.
+    /// Returns them as arrays, in the order of the statements.
     pub(super) fn params(&self) -> [Param<'_>; 9] {
-        self.columns().map(Column::all)
-    }
-
-    /// Returns the values of the one row, if there is no more than one.
-    pub(super) fn only(&self) -> Option<[Param<'_>; 9]> {
-        let values = self.columns().map(|column| column.first());
-        (self.sessions.len() == 1).then(|| values.map(|value| value.expect("no column is shorter")))
-    }
-
-    /// Returns them in the order of the statements.
-    fn columns(&self) -> [&dyn Column; 9] {
         [
             &self.sessions,
             &self.numbers,

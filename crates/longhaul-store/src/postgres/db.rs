@@ -126,8 +126,9 @@ pub(super) type Unreadable = Box<dyn std::error::Error + Send + Sync>;
 /// A connection.
 pub(super) struct Db {
     client: Client,
-    /// Prepared when they are first needed.
-    statements: Mutex<HashMap<&'static str, Statement>>,
+    /// Prepared when they are first needed. Found by where their texts stand: a long one need not be read
+    /// through for each use.
+    statements: Mutex<HashMap<(usize, usize), Statement>>,
     database: Arc<str>,
     pub(super) tally: Arc<Tally>,
     /// What the connection ended with.
@@ -211,12 +212,13 @@ impl Db {
     }
 
     async fn prepared(&self, sql: &'static str) -> Answer<Statement> {
-        let known = self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
+        let place = (sql.as_ptr().addr(), sql.len());
+        let known = self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
         if let Some(statement) = known {
             return Ok(statement);
         }
         let statement = self.checked(self.client.prepare(sql).await)?;
-        self.statements.lock().unwrap_or_else(PoisonError::into_inner).insert(sql, statement.clone());
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner).insert(place, statement.clone());
         Ok(statement)
     }
 

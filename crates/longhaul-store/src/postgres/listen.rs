@@ -116,7 +116,7 @@ const GROWN: &str = concat!(
     "WITH moment AS (SELECT pg_current_snapshot() AS now) \
     SELECT pg_snapshot_xmin(moment.now)::text, s.id, s.head FROM moment LEFT JOIN sessions AS s \
       ON s.xact_step >= ",
-    xact_step!("$1"),
+    xact_step!("$1::text::bigint"),
     " AND s.xact >= $1::text::xid8 AND s.xact < pg_snapshot_xmax(moment.now)"
 );
 

@@ -1,4 +1,6 @@
 -- Ids and hashes are bytea: they compare as bytes, as everywhere else.
+-- No CHECK that a parent comes with its entry and an owner with a lease: the server reads the text of each,
+-- and plans it, anew for every append.
 CREATE TABLE sessions (
     id           bytea PRIMARY KEY,
     head         bigint NOT NULL,
@@ -25,9 +27,7 @@ CREATE TABLE sessions (
     status       text NOT NULL,
     name         text,
     place        text NOT NULL,
-    labels       text NOT NULL,
-    CHECK ((parent IS NULL) = (parent_at IS NULL)),
-    CHECK ((owner IS NULL) = (lease IS NULL))
+    labels       text NOT NULL
 ) WITH (fillfactor = 75); -- each page has room for the next version of a row
 CREATE INDEX sessions_updated ON sessions (updated_step);
 CREATE INDEX sessions_claimable ON sessions (place, claimable_at) WHERE claimable_at IS NOT NULL;

@@ -23,10 +23,11 @@ macro_rules! updated_step {
     };
 }
 
-/// The step of `sessions.xact_step` in which a transaction lies.
+/// The step of `sessions.xact_step` in which a transaction lies, given as a bigint: as `txid_current()` is,
+/// while `pg_current_xact_id()` becomes one only by way of a text.
 macro_rules! xact_step {
     ($xact:literal) => {
-        concat!("(", $xact, "::text::bigint >> 12)")
+        concat!("(", $xact, " >> 12)")
     };
 }
 

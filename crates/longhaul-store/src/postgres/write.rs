@@ -23,7 +23,7 @@ const CREATE: &str = concat!(
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, ",
     updated_step!("$17::bigint"),
     ", ",
-    xact_step!("pg_current_xact_id()"),
+    xact_step!("txid_current()"),
     ", CASE WHEN $9::bytea IS NOT NULL THEN ",
     lives_until!("$18"),
     " END) ON CONFLICT (id) DO NOTHING"

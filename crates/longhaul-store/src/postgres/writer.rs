@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 
 use super::append::{self, Failed, Job};
 use super::connections::Pauses;
@@ -76,6 +76,8 @@ struct Turns {
 
 impl Turns {
     async fn take(mut self) {
+        // Others wait beside the one that comes first.
+        let mut crowded = false;
         loop {
             let held = self.held.take();
             let first = match held {
@@ -83,8 +85,15 @@ impl Turns {
                 None => self.waiting.recv().await,
             };
             let Some(first) = first else { break };
+            if crowded {
+                // Those who were answered together come again together, but this task is woken by the first:
+                // it would go alone, and all others would wait for it.
+                yield_now().await;
+            }
             let batch = self.fill(first);
+            crowded = batch.len() > 1;
             self.commit(batch).await;
+            crowded |= !self.waiting.is_empty();
         }
         if let Some(db) = self.db {
             db.close().await;

@@ -83,7 +83,9 @@ async fn work(
                 streamed = 0;
             }
             Line::Result { exit, .. } => left.exit = *exit,
-            Line::Live { part: Live::Model { part: Part::Text { text } }, .. } => {
+            Line::Live {
+                part: Live::Model { part: Part::Text { text } | Part::Refusal { text } }, ..
+            } => {
                 streamed += text.chars().count();
             }
             Line::Live { .. } | Line::PreviewReset { .. } | Line::Unattended { .. } => {}

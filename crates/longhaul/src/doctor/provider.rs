@@ -237,6 +237,7 @@ async fn call(
                 Part::Finished { reason, .. } => heard.cut_short = reason == FinishReason::Length,
                 Part::Started { .. }
                 | Part::Text { .. }
+                | Part::Refusal { .. }
                 | Part::Reasoning { .. }
                 | Part::ReasoningEnd { .. }
                 | Part::ToolCallArguments { .. }

@@ -111,6 +111,9 @@ fn a_turn_that_fails_says_why_and_what_to_do_and_the_next_message_goes_on() {
     turn       2: 0 steps, 0 calls
     context    69 tokens (extrapolated), compacted above 102.4k
     spent      79 in, 23 out, DURATION of work
+                       calls  attempts  uncached  output  work
+               all         2         4        79      23  DURATION
+               failed      0         2        14       0  DURATION
     ");
     let again = world.run(&["resume"]);
     assert_eq!((again.code, again.stderr.as_str()), (1, ""));
@@ -223,7 +226,12 @@ fn programs_get_json_lines() {
         (&context["next_request"]["source"], &context["automatic"]),
         (&"extrapolated".into(), &true.into())
     );
-    assert_eq!(shown["ledger"]["measured"]["input"], 2500);
+    let spent = shown.as_object_mut().unwrap().remove("spent").unwrap();
+    assert_eq!(spent["total"]["measured"], shown["ledger"]["measured"]);
+    assert_eq!(
+        (&spent["total"]["calls"], &spent["models"][0]["model"]["provider"]),
+        (&2.into(), &"scripted".into())
+    );
     let listed: Value = serde_json::from_str(&world.succeed(&["--json", "ls"])).unwrap();
     assert_eq!(listed, shown);
     let verified: Value = serde_json::from_str(&world.succeed(&["--json", "verify"])).unwrap();

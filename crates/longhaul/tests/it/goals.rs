@@ -7,27 +7,27 @@ use serde_json::Value;
 use crate::plain::plain;
 use crate::world::{Ran, Running, World, until_file_says};
 
-const COMPLETE: &str = "[[turn.step]]\n[[turn.step.call]]\ntool = \"update_goal\"\narguments = { status = \"complete\", note = \"I ran it.\" }\n";
-const SAY: &str = "[[turn.step]]\ntext = \"That is all.\"\n";
-const TURN: &str = "[[turn]]\n";
+pub(crate) const COMPLETE: &str = "[[turn.step]]\n[[turn.step.call]]\ntool = \"update_goal\"\narguments = { status = \"complete\", note = \"I ran it.\" }\n";
+pub(crate) const SAY: &str = "[[turn.step]]\ntext = \"That is all.\"\n";
+pub(crate) const TURN: &str = "[[turn]]\n";
 
 /// A step that runs a command.
-fn bash(command: &str) -> String {
+pub(crate) fn bash(command: &str) -> String {
     format!("[[turn.step]]\n[[turn.step.call]]\ntool = \"bash\"\narguments = {{ command = '{command}' }}\n")
 }
 
 /// A turn that does something and ends.
-fn working(n: u32) -> String {
+pub(crate) fn working(n: u32) -> String {
     format!("{TURN}{}[[turn.step]]\ntext = \"Part {n} is done.\"\n", bash(&format!("echo {n} >> parts")))
 }
 
 /// Runs a goal in the foreground.
-fn pursue(world: &World, script: &str, more: &[&str]) -> Ran {
+pub(crate) fn pursue(world: &World, script: &str, more: &[&str]) -> Ran {
     world.write("script.toml", script);
     world.run(&[&["run", "--script", "script.toml", "--dir", "work", "--goal", "all is done"], more].concat())
 }
 
-fn goal_of(world: &World) -> Value {
+pub(crate) fn goal_of(world: &World) -> Value {
     world.show("@last")["goal"].clone()
 }
 

@@ -112,7 +112,7 @@ impl Writer {
     fn commit(&mut self, step: Step) {
         let basis = Basis { history_at: self.state.history_at, attempt: 0 };
         let usage = Usage { input: 10, output: 1, ..Usage::default() };
-        let spend = Spend { usage, active_ms: 1, goal: None };
+        let spend = Spend { usage, active_ms: 1, ..Spend::default() };
         self.own(OwnerAction::CommitStep { basis, step: Box::new(step), spend });
     }
 

@@ -29,6 +29,8 @@ mod kill;
 #[cfg(test)]
 mod long;
 #[cfg(test)]
+mod long_goals;
+#[cfg(test)]
 mod managing;
 #[cfg(test)]
 mod manifest;
@@ -48,6 +50,8 @@ mod refusals;
 mod siege;
 #[cfg(test)]
 mod signals;
+#[cfg(test)]
+mod spent;
 #[cfg(test)]
 mod spoken;
 #[cfg(test)]

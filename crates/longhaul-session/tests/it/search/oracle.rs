@@ -13,7 +13,7 @@ use longhaul_session::goal::{Goal, GoalStatus};
 use longhaul_session::id::{CallId, EntryNo};
 use longhaul_session::item::{Item, Outcome};
 use longhaul_session::state::{Origin, SessionState, Status};
-use longhaul_session::usage::{Ledger, Spend, Usage};
+use longhaul_session::usage::{Spend, Totals, Usage};
 
 use super::landing;
 use super::world::{Broken, Call, Message, Progress, Task, World, hold, text};
@@ -53,7 +53,7 @@ pub(super) fn sound(world: &World) -> Result<(), Broken> {
 /// Usage equals the sum over the entries, to the token, and lands on the goal that the work began under.
 fn paid(before: &SessionState, after: &SessionState, asked: &Command) -> Result<(), Broken> {
     let (spend, estimate) = cost(asked, before);
-    let ledger = Ledger {
+    let ledger = Totals {
         measured: before.ledger.measured + spend.usage,
         estimated: before.ledger.estimated + estimate,
         active_ms: before.ledger.active_ms + spend.active_ms,

@@ -119,12 +119,12 @@ pub(super) fn ran(id: &CallId, outcome: Outcome, now: Timestamp) -> Ran {
 /// What a call of the model costs.
 pub(super) fn model_spend(goal: Option<GoalId>) -> Spend {
     let usage = Usage { input: 8, output: 2, ..Usage::default() };
-    Spend { usage, active_ms: 3, goal }
+    Spend { usage, active_ms: 3, goal, ..Spend::default() }
 }
 
 /// What tools cost.
 pub(super) fn tool_spend(goal: Option<GoalId>) -> Spend {
-    Spend { usage: Usage::default(), active_ms: 5, goal }
+    Spend { active_ms: 5, goal, ..Spend::default() }
 }
 
 /// What an attempt cut by a crash may have cost.

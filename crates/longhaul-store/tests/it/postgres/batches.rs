@@ -20,13 +20,17 @@ async fn one_append_is_one_statement_and_one_round_trip() {
     looked(&database, 2).await;
     create(&store, session(1)).await;
     idle_after(&database, "pg_notify", 1).await;
-    // Connected and prepared.
-    assert_eq!(store.append(append(session(1), 1, b"")).await, Ok(Appended::Done));
+    let at = |head: EntryNo| {
+        let request = head.is_multiple_of(2).then(|| RequestId::new(head.to_string()).unwrap());
+        Append { request, ..append(session(1), head, b"content") }
+    };
+    // Connected and prepared, with a request and without.
+    for head in [1, 2] {
+        assert_eq!(store.append(at(head)).await, Ok(Appended::Done));
+    }
     let (statements, round_trips) = (store.counters().statements, proxy.round_trips());
-    for head in 2..12 {
-        let request = Some(RequestId::new(head.to_string()).unwrap());
-        let append = Append { request, ..append(session(1), head, b"content") };
-        assert_eq!(store.append(append).await, Ok(Appended::Done));
+    for head in 3..13 {
+        assert_eq!(store.append(at(head)).await, Ok(Appended::Done));
     }
     assert_eq!(store.counters().statements - statements, 10);
     assert_eq!(proxy.round_trips() - round_trips, 10);
@@ -84,6 +88,33 @@ async fn many_sessions_share_statements() {
         (store.counters().appends - before.appends, store.counters().statements - before.statements);
     assert_eq!(appends, 640);
     assert!(statements * 4 < appends, "{statements} statements for {appends} appends");
+}
+
+/// On the threads of the program, where the task that is woken last runs first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn sessions_that_were_answered_together_append_together_again() {
+    const SESSIONS: u128 = 16;
+    const APPENDS: EntryNo = 20;
+    let (_first, database) = fresh().await;
+    let options = Options { poll_every_ms: 3_600_000, notify_every_ms: 3_600_000, ..Options::default() };
+    let store = open(&database.url(), options).await;
+    for n in 0..SESSIONS {
+        create(&store, session(n)).await;
+    }
+    let before = store.counters().statements;
+    let writers = (0..SESSIONS).map(|n| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for head in 1..=APPENDS {
+                assert_eq!(store.append(append(session(n), head, b"")).await, Ok(Appended::Done));
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let statements = store.counters().statements - before;
+    assert!(statements < 30, "{statements} statements: one for each time that all append is 20");
 }
 
 #[tokio::test]
