@@ -166,3 +166,18 @@ fn each_model_counts_apart_with_the_configuration_its_call_began_with() {
         .for_each(|entry| entry.content = None);
     assert_eq!(named(&session.entries), [large, of("", 6, 6)]);
 }
+
+#[test]
+fn what_was_spent_names_its_configuration_only_where_another_is_in_force() {
+    let named = |session: &mut Session, configured_at| {
+        let spend = Spend { configured_at, ..session.spend(1) };
+        session.own(OwnerAction::Settle { spend });
+        session.newest_fact().charge().expect("it was charged").spend.configured_at
+    };
+    let mut session = Session::running();
+    let first = session.state.configured_at;
+    assert_eq!(named(&mut session, first), 0);
+    session.run(Command::Configure(Box::new(configuration())));
+    let second = session.state.configured_at;
+    assert_eq!((named(&mut session, first), named(&mut session, second)), (first, 0));
+}

@@ -17,4 +17,5 @@ mod search;
 mod specimens;
 mod table;
 mod tail;
+mod terms;
 mod window;
