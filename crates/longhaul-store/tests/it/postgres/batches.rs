@@ -114,7 +114,8 @@ async fn sessions_that_were_answered_together_append_together_again() {
         writer.await.unwrap();
     }
     let statements = store.counters().statements - before;
-    assert!(statements < 30, "{statements} statements: one for each time that all append is 20");
+    // Where one of them goes alone each time, there are 40 and more.
+    assert!(statements < 38, "{statements} statements: one for each time that all append is 20");
 }
 
 #[tokio::test]
