@@ -269,19 +269,7 @@ impl Known {
 
 /// What an entry says was measured.
 pub(crate) fn charged(fact: &Fact) -> Option<Usage> {
-    if let Fact::ModelStep { charge, .. }
-    | Fact::ToolStep { charge, .. }
-    | Fact::Settled { charge }
-    | Fact::Retry { charge, .. }
-    | Fact::Compacted { charge, .. }
-    | Fact::CompactionFailed { charge, .. }
-    | Fact::TurnFinished { charge, .. }
-    | Fact::Interrupted { charge, .. }
-    | Fact::Failed { charge, .. } = fact
-    {
-        return Some(charge.spend.usage);
-    }
-    None
+    fact.charge().map(|charge| charge.spend.usage)
 }
 
 /// A model's report is paid for once, by the session it was made for, as it was made.

@@ -2,7 +2,7 @@
 //! what is in the log.
 
 use longhaul_engine::Engine;
-use longhaul_session::entry::{CallFact, Charge, Entry, Fact, ModelGoal, Next, ResultFact};
+use longhaul_session::entry::{CallFact, Entry, Fact, ModelGoal, Next, ResultFact};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::goal::{Goal, GoalStatus, GoalUsage, UPDATE_GOAL};
 use longhaul_session::id::SessionId;
@@ -87,7 +87,7 @@ impl End<'_> {
     fn used_before(&self, n: usize) -> GoalUsage {
         let mut used = GoalUsage::default();
         for entry in &self.entries[..n] {
-            if let Some(charge) = charge(&entry.record.fact) {
+            if let Some(charge) = entry.record.fact.charge() {
                 used.add(&charge.spend);
             }
             if let Fact::Acquired { estimate, .. } = &entry.record.fact {
@@ -131,30 +131,7 @@ impl End<'_> {
 }
 
 fn continues(fact: &Fact) -> bool {
-    matches!(
-        fact,
-        Fact::TurnFinished { next: Next::Continue, .. }
-            | Fact::Interrupted { next: Next::Continue, .. }
-            | Fact::Goal { next: Some(Next::Continue), .. }
-            | Fact::Mode { next: Some(Next::Continue), .. }
-    )
-}
-
-fn charge(fact: &Fact) -> Option<&Charge> {
-    if let Fact::ModelStep { charge, .. }
-    | Fact::ToolStep { charge, .. }
-    | Fact::Settled { charge }
-    | Fact::Retry { charge, .. }
-    | Fact::Compacted { charge, .. }
-    | Fact::CompactionFailed { charge, .. }
-    | Fact::TurnFinished { charge, .. }
-    | Fact::Interrupted { charge, .. }
-    | Fact::Failed { charge, .. } = fact
-    {
-        Some(charge)
-    } else {
-        None
-    }
+    fact.next() == Some(Next::Continue)
 }
 
 fn is_told_of_a_budget(fact: &Fact) -> bool {
@@ -179,7 +156,7 @@ pub(crate) fn budget(end: &End<'_>) {
     let told = end.count(is_told_of_a_budget);
     end.hold(told == 1, || format!("the model was told {told} times to wrap up"));
     let crosses = |entry: &Entry| {
-        let crossed = charge(&entry.record.fact).and_then(|charge| charge.crossed);
+        let crossed = entry.record.fact.charge().and_then(|charge| charge.crossed);
         let by_estimate = matches!(entry.record.fact, Fact::Acquired { crossed: Some(_), .. });
         crossed.is_some() || by_estimate
     };
