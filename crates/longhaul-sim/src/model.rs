@@ -242,6 +242,8 @@ impl SimModel {
             world.count("retry-after");
         }
         let usage = world.happens(200).then(|| report(id, 10, world.below(20)));
+        // A provider that goes on with an answer says at its end what it cost.
+        let usage = usage.filter(|_| !(self.resumable && class == FailureClass::Network));
         Error { retry_after_ms, usage, ..Error::new(class, format!("simulated failure {id}")) }
     }
 
