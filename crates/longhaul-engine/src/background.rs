@@ -23,11 +23,11 @@ impl Runner {
         is_summary: bool,
     ) -> Result<News, Error> {
         let known = self.state().response_id.as_deref() == Some(response_id);
-        let reconfigured = self.state().configured_at != equipment.configured_at;
-        if !equipment.resumable || known || reconfigured {
+        if !equipment.resumable || known {
             return Ok(News::None);
         }
-        let action = OwnerAction::RecordResponse { basis, response_id: response_id.to_owned(), is_summary };
+        let (response_id, configured_at) = (response_id.to_owned(), equipment.configured_at);
+        let action = OwnerAction::RecordResponse { basis, response_id, is_summary, configured_at };
         match self.commit(action).await? {
             Ok(()) => Ok(News::None),
             Err(Refusal::Invalid(why)) => {

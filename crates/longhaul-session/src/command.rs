@@ -231,6 +231,8 @@ pub enum OwnerAction {
         response_id: String,
         /// It is a summary of the history.
         is_summary: bool,
+        /// The entry that holds the configuration it was asked for with: nobody would pick it up with another.
+        configured_at: EntryNo,
     },
     /// Shows the model the workspace's context files.
     CommitContext {

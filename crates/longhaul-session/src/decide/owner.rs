@@ -26,8 +26,13 @@ pub(super) fn apply(draft: &mut Draft, epoch: Epoch, action: OwnerAction) -> Res
         }
         OwnerAction::Release { not_started } => release(draft, epoch, not_started),
         OwnerAction::CommitStep { basis, step, spend } => commit_step(draft, epoch, basis, *step, spend),
-        OwnerAction::RecordResponse { basis, response_id, is_summary } => {
+        OwnerAction::RecordResponse { basis, response_id, is_summary, configured_at } => {
             still_valid(draft, basis)?;
+            if configured_at != draft.state.configured_at {
+                return Err(Refusal::Invalid(
+                    "the configuration has changed since the response was asked for",
+                ));
+            }
             if response_id.len() > MAX_RESPONSE_ID_BYTES {
                 return Err(Refusal::Invalid("the response's id is too long to be kept"));
             }

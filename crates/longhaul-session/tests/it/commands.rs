@@ -427,11 +427,7 @@ fn paying_for_obsolete_work_moves_neither_history_nor_attempt() {
 fn a_response_to_be_picked_up_is_forgotten_when_the_session_rests() {
     let begun = || {
         let mut session = Session::running();
-        let action = OwnerAction::RecordResponse {
-            basis: session.basis(),
-            response_id: "r".to_owned(),
-            is_summary: false,
-        };
+        let action = session.naming("r", false);
         session.own(action);
         session
     };
@@ -442,11 +438,7 @@ fn a_response_to_be_picked_up_is_forgotten_when_the_session_rests() {
     let mut failed = begun();
     failed.fail(FailureClass::Server);
     assert_eq!(begun().state.response_id.as_deref(), Some("r"));
-    let named = |chars: usize| OwnerAction::RecordResponse {
-        basis: Session::running().basis(),
-        response_id: "r".repeat(chars),
-        is_summary: false,
-    };
+    let named = |chars: usize| Session::running().naming(&"r".repeat(chars), false);
     let session = Session::running();
     session.clone().own(named(MAX_RESPONSE_ID_BYTES));
     let too_long = session.owned(named(MAX_RESPONSE_ID_BYTES + 1));
@@ -457,14 +449,19 @@ fn a_response_to_be_picked_up_is_forgotten_when_the_session_rests() {
 }
 
 #[test]
+fn a_response_asked_for_with_another_configuration_is_not_named() {
+    let mut session = Session::running();
+    let named = session.naming("r", false);
+    session.run(Command::Configure(Box::new(configuration())));
+    let refusal = session.refusal(session.owned(named));
+    assert!(refusal.to_string().contains("configuration has changed"), "{refusal}");
+}
+
+#[test]
 fn a_response_is_picked_up_by_the_attempt_after_a_network_failure_and_by_no_other() {
     let begun = || {
         let mut session = Session::running();
-        let action = OwnerAction::RecordResponse {
-            basis: session.basis(),
-            response_id: "r".to_owned(),
-            is_summary: false,
-        };
+        let action = session.naming("r", false);
         session.own(action);
         session
     };

@@ -190,6 +190,12 @@ impl Session {
     }
 
     /// What the owner sees.
+    /// Names a response that can be picked up again.
+    pub(crate) fn naming(&self, response_id: &str, is_summary: bool) -> OwnerAction {
+        let (basis, configured_at) = (self.basis(), self.state.configured_at);
+        OwnerAction::RecordResponse { basis, response_id: response_id.to_owned(), is_summary, configured_at }
+    }
+
     pub(crate) fn view(&self) -> View {
         View { epoch: self.state.epoch, now: self.now, ..View::default() }
     }

@@ -220,11 +220,7 @@ fn the_prompt_then_steering_then_files_come_before_the_model_is_called() {
 #[test]
 fn an_answer_that_is_being_made_is_picked_up_before_the_model_is_told_anything() {
     let mut session = Session::running();
-    let action = OwnerAction::RecordResponse {
-        basis: session.basis(),
-        response_id: "r".to_owned(),
-        is_summary: false,
-    };
+    let action = session.naming("r", false);
     session.own(action).run(set_goal(1, "objective", Budget::default()));
     assert!(session.state.steering_is_due());
     assert_eq!(session.owed(), Work::CallModel);
@@ -235,11 +231,7 @@ fn an_answer_that_is_being_made_is_picked_up_before_the_model_is_told_anything()
 #[test]
 fn an_answer_that_is_being_made_is_picked_up_unless_the_time_of_a_hard_budget_is_over() {
     let mut session = Session::running();
-    let action = OwnerAction::RecordResponse {
-        basis: session.basis(),
-        response_id: "r".to_owned(),
-        is_summary: false,
-    };
+    let action = session.naming("r", false);
     session.own(action);
     let owed = |kind| {
         let view = View { without_room: Some(kind), ..session.view() };
@@ -255,8 +247,7 @@ fn a_summary_that_is_being_made_is_picked_up_as_one_though_its_reason_is_gone() 
     session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
     retrying(&mut session, FailureClass::ContextOverflow, 0);
     assert_eq!(owed_at(&session, 0), Work::Compact);
-    let (basis, response_id) = (session.basis(), "r".to_owned());
-    session.own(OwnerAction::RecordResponse { basis, response_id, is_summary: true });
+    session.own(session.naming("r", true));
     retrying(&mut session, FailureClass::Network, 0);
     assert_eq!(owed_at(&session, 0), Work::Compact);
     session.compact();

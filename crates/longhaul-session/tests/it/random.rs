@@ -169,10 +169,7 @@ impl Driven {
             },
             2 => model(session, seed, spend),
             3 => tool_step(session, &calls, outcome(seed), spend),
-            4 => {
-                let is_summary = seed.how.is_multiple_of(4);
-                OwnerAction::RecordResponse { basis, response_id: "response".to_owned(), is_summary }
-            }
+            4 => session.naming("response", seed.how.is_multiple_of(4)),
             5 => {
                 let digest = Digest::of(&[seed.pick]);
                 OwnerAction::CommitContext { items: vec![file(digest)], digest }

@@ -250,9 +250,7 @@ fn following_action(action: &OwnerAction, session: &Session) -> Option<OwnerActi
     let next = match action {
         OwnerAction::Prepare { .. } => OwnerAction::Release { not_started: Vec::new() },
         OwnerAction::Release { .. } => step(),
-        OwnerAction::CommitStep { .. } => {
-            OwnerAction::RecordResponse { basis, response_id: "response".to_owned(), is_summary: false }
-        }
+        OwnerAction::CommitStep { .. } => session.naming("response", false),
         OwnerAction::RecordResponse { .. } => {
             OwnerAction::CommitContext { items: vec![Item::Redacted], digest: Digest::of(b"files") }
         }
