@@ -83,6 +83,16 @@ fn is_whole(request: &[u8]) -> bool {
     request.len() >= head.len() + 4 + length.map_or(0, |length| length.parse().unwrap())
 }
 
+/// Reads what a client asks of a proxy.
+fn head_of(client: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|read| read == 1) {
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
 /// A proxy that connects to one server, whatever is asked of it. Returns its address and what it was asked.
 fn proxy(to: SocketAddr) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -91,12 +101,7 @@ fn proxy(to: SocketAddr) -> (String, Arc<Mutex<Vec<String>>>) {
     let noted = Arc::clone(&asked);
     std::thread::spawn(move || {
         for mut front in listener.incoming().map_while(Result::ok) {
-            let mut head = Vec::new();
-            let mut byte = [0];
-            while !head.ends_with(b"\r\n\r\n") && front.read(&mut byte).is_ok_and(|read| read == 1) {
-                head.push(byte[0]);
-            }
-            noted.lock().unwrap().push(String::from_utf8(head).unwrap().lines().next().unwrap().to_owned());
+            noted.lock().unwrap().push(head_of(&mut front).lines().next().unwrap().to_owned());
             let mut back = TcpStream::connect(to).unwrap();
             front.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
             let (mut from_back, mut to_front) = (back.try_clone().unwrap(), front.try_clone().unwrap());
@@ -191,11 +196,7 @@ fn refusing_proxy(answer: &'static str) -> String {
     let url = format!("http://me:{PASSWORD}@{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for mut front in listener.incoming().map_while(Result::ok) {
-            let mut head = Vec::new();
-            let mut byte = [0];
-            while !head.ends_with(b"\r\n\r\n") && front.read(&mut byte).is_ok_and(|read| read == 1) {
-                head.push(byte[0]);
-            }
+            head_of(&mut front);
             // A client that has gone away wants no answer.
             front.write_all(answer.as_bytes()).ok();
         }
