@@ -277,11 +277,5 @@ fn dearest_loss(state: &SessionState, context: &Context) -> Usage {
     if !state.compaction_requested && !was_near {
         return call;
     }
-    let summary = made(prompt::summary_bound(state, context));
-    Usage {
-        input: call.input.max(summary.input),
-        output: call.output.max(summary.output),
-        cost_micros: call.cost_micros.max(summary.cost_micros),
-        ..Usage::default()
-    }
+    bound::either(call, made(prompt::summary_bound(state, context)))
 }

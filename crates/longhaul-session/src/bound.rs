@@ -45,6 +45,14 @@ pub fn next_summary(state: &SessionState, context: &Context, instruction: &str) 
     most(other.or(answering), before.saturating_add(ITEM_TOKENS + bytes_of(&instruction)))
 }
 
+/// Returns what one of two calls uses at most, where nobody knows which it was: no more tokens than the larger one,
+/// and no more money than the dearer one.
+#[must_use]
+pub fn either(one: Usage, other: Usage) -> Usage {
+    let larger = if other.budget_tokens() > one.budget_tokens() { other } else { one };
+    Usage { cost_micros: one.cost_micros.max(other.cost_micros), ..larger }
+}
+
 /// Returns the most tokens that an answer of a model can have.
 #[must_use]
 pub fn answer_tokens(model: &ModelChoice) -> u64 {

@@ -152,7 +152,7 @@ fn for_open_calls(state: &SessionState, epoch: Epoch) -> Option<Work> {
     Some(Work::RunCalls { run: ids(run), unknown: ids(unknown) })
 }
 
-/// Rule 3: an answer that the log names has been asked for already. It is picked up before all else, as what it
+/// An answer that the log names has been asked for already. It is picked up before all that follows, as what it
 /// was asked for, since a change of history would leave it behind, made and paid for. Room for it was there when
 /// it began; time may be over since.
 fn for_named_answer(state: &SessionState, view: &View) -> Option<Work> {

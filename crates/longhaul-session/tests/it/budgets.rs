@@ -356,6 +356,15 @@ fn measure(session: &mut Session, input_tokens: u64) {
 }
 
 #[test]
+fn what_either_of_two_calls_may_have_cost_is_no_more_than_one_of_them() {
+    let call = Usage { input: 100, output: 800, cost_micros: 5, ..Usage::default() };
+    let summary = Usage { input: 900, output: 7, cost_micros: 3, ..Usage::default() };
+    let most = bound::either(call, summary);
+    assert_eq!((most.budget_tokens(), most.cost_micros), (907, 5));
+    assert_eq!(bound::either(summary, call), most);
+}
+
+#[test]
 fn a_picture_counts_by_a_number_and_a_document_by_its_bytes_too() {
     let with = |media_type: &str| {
         let mut session = Session::running();
