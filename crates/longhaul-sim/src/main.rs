@@ -35,7 +35,10 @@ fn main() -> ExitCode {
         (Some([scenario]), Some(seed), None) => one(&play(scenario, seed), log),
         (Some([]), None, Some(seeds)) => many(from, seeds),
         (Some(scenarios), None, Some(seeds)) => play_all(scenarios, from, seeds),
-        _ => {
+        (known, _, _) => {
+            if let (None, Some(name)) = (known, value("--scenario")) {
+                eprintln!("there is no scenario `{name}`");
+            }
             eprintln!("{USAGE}");
             SCENARIOS.iter().for_each(|scenario| eprintln!("  {:<13} {}", scenario.name, scenario.about));
             ExitCode::from(2)
