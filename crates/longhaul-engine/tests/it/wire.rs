@@ -1,8 +1,10 @@
 //! The store under test, behind a wire that can be counted, broken and stalled, and may have leases.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use longhaul_session::id::{Digest, EntryNo, SessionId, Timestamp, WorkerId};
@@ -15,6 +17,12 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::kept::{Counts, Opened};
+
+/// The workers of all wires that are dead by their test's time.
+static DEAD: Mutex<BTreeSet<WorkerId>> = Mutex::new(BTreeSet::new());
+/// How often, and after how long each, a server is asked again whether a worker is dead.
+const ASKED_AGAIN: u32 = 1_000;
+const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 pub(crate) struct Wire {
     inner: Arc<dyn Store>,
@@ -44,7 +52,19 @@ struct Leases {
 }
 
 /// The workers announced over this wire: alive as long as they stand here.
-type Announcements = Arc<Mutex<Vec<Box<dyn Announced>>>>;
+#[derive(Clone, Default)]
+struct Announcements(Arc<Mutex<Standings>>);
+
+type Standings = Vec<(WorkerId, Box<dyn Announced>)>;
+
+impl Announcements {
+    fn end(&self) {
+        for (worker, announced) in self.0.lock().unwrap().drain(..) {
+            drop(announced);
+            DEAD.lock().unwrap().insert(worker);
+        }
+    }
+}
 
 /// What a worker holds instead of its announcement.
 struct Standing(Announcements);
@@ -53,7 +73,7 @@ impl Announced for Standing {}
 
 impl Drop for Standing {
     fn drop(&mut self) {
-        self.0.lock().unwrap().clear();
+        self.0.end();
     }
 }
 
@@ -82,7 +102,7 @@ impl Wire {
             looks: AtomicU64::new(0),
             leases: Mutex::new(leases),
             faults: Mutex::default(),
-            announced: Arc::default(),
+            announced: Announcements::default(),
         }
     }
 
@@ -148,7 +168,7 @@ impl Wire {
 
     /// Makes the workers of this wire dead for all others, whatever they still do.
     pub(crate) fn declare_dead(&self) {
-        self.announced.lock().unwrap().clear();
+        self.announced.end();
     }
 
     fn fault(&self, which: impl Fn(&mut Faults) -> &mut Option<(u32, Error)>) -> Result<(), Error> {
@@ -249,9 +269,24 @@ impl Store for Wire {
         leases.as_ref().map(|_| Lease { lasts_ms: 15_000, renew_every_ms: 5_000, margin_ms: 3_000 })
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a wait in real time, on a thread that may block")]
     async fn owner_is_alive(&self, worker: WorkerId) -> Result<bool, Error> {
         self.up()?;
-        self.steady(move |inner| async move { inner.owner_is_alive(worker).await }).await
+        let dead = DEAD.lock().unwrap().contains(&worker);
+        // A server hears of a death in its own time, which is none of the test's.
+        let ask = move |inner: Arc<dyn Store>| async move {
+            for _ in 0..ASKED_AGAIN {
+                let alive = inner.owner_is_alive(worker).await;
+                if !(dead && alive == Ok(true)) {
+                    return alive;
+                }
+                std::thread::sleep(ASKED_AGAIN_AFTER);
+            }
+            panic!(
+                "the store still thinks that a worker is alive, {ASKED_AGAIN_AFTER:?} times {ASKED_AGAIN} later"
+            );
+        };
+        self.steady(ask).await
     }
 
     async fn renew(&self, worker: WorkerId, sessions: &[SessionId]) -> Result<Vec<SessionId>, Error> {
@@ -273,9 +308,10 @@ impl Store for Wire {
     }
 
     async fn announce(&self, worker: WorkerInfo) -> Result<Box<dyn Announced>, Error> {
+        let id = worker.worker;
         let announced = self.steady(move |inner| async move { inner.announce(worker).await }).await?;
-        self.announced.lock().unwrap().push(announced);
-        Ok(Box::new(Standing(Arc::clone(&self.announced))))
+        self.announced.0.lock().unwrap().push((id, announced));
+        Ok(Box::new(Standing(self.announced.clone())))
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, Error> {
@@ -286,7 +322,7 @@ impl Store for Wire {
         if self.noisy.load(Ordering::Relaxed) {
             let (sender, receiver) = broadcast::channel(16);
             tokio::spawn(async move {
-                let mut ticks = tokio::time::interval(std::time::Duration::from_millis(500));
+                let mut ticks = tokio::time::interval(Duration::from_millis(500));
                 let other = Hint { session: SessionId(uuid::Uuid::nil()), head: 1 };
                 while sender.send(other).is_ok() {
                     ticks.tick().await;
