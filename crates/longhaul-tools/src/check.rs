@@ -9,7 +9,7 @@ use longhaul_session::agent::Permission;
 
 use crate::limits::{MAX_CHECK_OUTPUT_BYTES, REAP_GRACE, TERM_GRACE};
 use crate::output::cut;
-use crate::process::{self, Ended};
+use crate::process::{self, Ended, Leave};
 use crate::scope::ScopeError;
 use crate::tool::CallContext;
 
@@ -86,7 +86,7 @@ impl Checker for Shell {
 async fn run(command: &str, limit: Duration, cx: &CallContext) -> Result<Checked, CheckError> {
     let directory = &cx.workspace.directory;
     cx.workspace.scope.require(directory, Permission::Write)?;
-    let finished = process::run(command, limit, cx)
+    let finished = process::run(command, limit, Leave::Nothing, cx)
         .await
         .map_err(|source| CheckError::Shell { directory: directory.display().to_string(), source })?;
     let ended = match finished.ended {

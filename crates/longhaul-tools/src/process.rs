@@ -1,11 +1,13 @@
 //! Runs one command in a process group of its own, and ends all of the group with it.
 //!
-//! A process that leaves the group (`setsid`, `set -m`) is not found again; only a sandbox can hold
-//! it. Should this process die, even by KILL, a watcher ends the group in its place: the system's own
-//! means for that would have to be set between fork and exec, which takes unsafe code.
+//! A process that leaves the group (`setsid`, `set -m`) goes on where the command ends by itself and may leave
+//! one, and is ended where the command is; one that has wiped its environment is not found, and only a sandbox
+//! can hold it. Should this process die, even by KILL, a watcher ends them in its place: the system's own means
+//! for that would have to be set between fork and exec, which takes unsafe code.
 
 mod capture;
 mod group;
+mod strays;
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -24,6 +26,14 @@ use crate::tool::CallContext;
 
 /// Bytes taken from a command at once: what a pipe holds.
 const READ_BYTES: usize = 64 * 1024;
+
+/// What a command that ends by itself may leave running.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// What has left its process group, as a server does that is to stay.
+    Daemons,
+    Nothing,
+}
 
 /// A command that is over.
 pub(crate) struct Finished {
@@ -61,7 +71,12 @@ impl From<ExitStatus> for Ended {
     clippy::disallowed_methods,
     reason = "how long a command took is told to the model and decides nothing"
 )]
-pub(crate) async fn run(command: &str, limit: Duration, cx: &CallContext) -> io::Result<Finished> {
+pub(crate) async fn run(
+    command: &str,
+    limit: Duration,
+    leave: Leave,
+    cx: &CallContext,
+) -> io::Result<Finished> {
     let started = Instant::now();
     let (reader, writer) = io::pipe()?;
     let mut output = Output {
@@ -83,15 +98,16 @@ pub(crate) async fn run(command: &str, limit: Duration, cx: &CallContext) -> io:
         Ok(None) => Ended::Cancelled,
         Err(_) => Ended::TimeLimit,
     };
-    let others = end(&mut group, &mut output).await;
-    let left_running = others && matches!(ended, Ended::Exit(_) | Ended::Signal(_));
+    let by_itself = matches!(ended, Ended::Exit(_) | Ended::Signal(_));
+    let leave = if by_itself { leave } else { Leave::Nothing };
+    let left_running = end(&mut group, &mut output, leave).await && by_itself;
     let mut capture = output.capture;
     capture.finish();
     Ok(Finished { ended, took: started.elapsed(), left_running, output: capture })
 }
 
-/// Ends what is left of a group and takes the last of its output; says whether anything was left.
-async fn end(group: &mut Group, output: &mut Output) -> bool {
+/// Ends what is left of a group and takes the last of its output; says whether anything of it was left.
+async fn end(group: &mut Group, output: &mut Output, leave: Leave) -> bool {
     let left = group.lives().await;
     if left {
         group.terminate();
@@ -104,6 +120,9 @@ async fn end(group: &mut Group, output: &mut Output) -> bool {
         if timeout(TERM_GRACE, gone).await.is_err() {
             group.kill();
         }
+    }
+    if leave == Leave::Nothing {
+        group.kill_with_strays().await;
     }
     // A process that has left the group may go on writing, or just hold the pipe open.
     let rest = async {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::arguments;
 use crate::limits::{COMMAND_TIME_LIMIT, REAP_GRACE, TERM_GRACE};
-use crate::process::{self, Ended, Finished};
+use crate::process::{self, Ended, Finished, Leave};
 use crate::tool::{CallContext, Tool, ToolOutput};
 use crate::workspace::Obstacle;
 
@@ -61,7 +61,7 @@ impl Tool for Bash {
             return Obstacle::from(denied).into();
         }
         let limit = wanted.time_limit_ms.map_or(COMMAND_TIME_LIMIT, Duration::from_millis);
-        match process::run(&wanted.command, limit, cx).await {
+        match process::run(&wanted.command, limit, Leave::Daemons, cx).await {
             Ok(finished) => report(&finished, limit),
             Err(error) => ToolOutput::error(format!(
                 "No shell could be started or watched in {}: {error}. Check that the directory exists, that `bash` or \
@@ -86,13 +86,11 @@ fn report(finished: &Finished, limit: Duration) -> ToolOutput {
         Ended::Exit(0) => (Outcome::Ok, format!("exit code 0 after {took}")),
         Ended::Exit(code) => (Outcome::Error, format!("exit code {code} after {took}")),
         Ended::Signal(signal) => (Outcome::Error, format!("ended by signal {signal} after {took}")),
-        Ended::Cancelled => {
-            (Outcome::Stopped, format!("stopped after {took}, with all of its process group"))
-        }
+        Ended::Cancelled => (Outcome::Stopped, format!("stopped after {took}, with all that it had started")),
         Ended::TimeLimit => (
             Outcome::TimedOut,
             format!(
-                "ended after {took} by its time limit of {} ms, with all of its process group",
+                "ended after {took} by its time limit of {} ms, with all that it had started",
                 limit.as_millis()
             ),
         ),

@@ -1,4 +1,5 @@
 //! A shell and all that it starts, as one process group; and the watcher that outlives us.
+//! What leaves the group is left to `strays`.
 
 use std::io::{self, PipeWriter, Write};
 use std::process::{ExitStatus, Stdio};
@@ -7,19 +8,25 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::{interval, timeout};
 
+use super::strays::Mark;
 use crate::limits::{GROUP_POLL, REAP_GRACE};
 use crate::tool::CallContext;
 
 /// Parts of the names of variables that hold secrets.
 const SECRETS: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"];
 
-/// Reads the group's id, then waits for the end of its input, which comes when this process dies.
-const WATCH: &str = "read -r group || exit; read -r end; kill -9 \"-$group\"";
+/// Reads the group's id and a line of the environment of all its processes, then waits for the end of its input,
+/// which comes when this process dies. Then it ends the group, and what has left the group.
+const WATCH: &str = "read -r group && read -r mark || exit; read -r end; kill -9 \"-$group\"
+for process in /proc/[0-9]*; do
+    grep -qzxF -e \"$mark\" \"$process/environ\" && kill -9 \"${process#/proc/}\"
+done";
 
 /// A running shell, the leader of its group.
 pub(super) struct Group {
     leader: Child,
     id: Pid,
+    mark: Mark,
     watcher: Child,
     /// Its closing is what the watcher waits for.
     alive: PipeWriter,
@@ -33,16 +40,19 @@ impl Group {
         let mut watch = Command::new("sh");
         watch.args(["-c", WATCH]).current_dir("/").stdin(input).stdout(Stdio::null()).stderr(Stdio::null());
         let watcher = watch.process_group(0).kill_on_drop(true).spawn()?;
-        let leader = match shell("bash", command, &output, cx)?.spawn() {
+        let mark = Mark::fresh();
+        let leader = match shell("bash", command, &output, &mark, cx)?.spawn() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                shell("sh", command, &output, cx)?.spawn()?
+                shell("sh", command, &output, &mark, cx)?.spawn()?
             }
             spawned => spawned?,
         };
         let id = leader.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let id = id.expect("a child that was not waited for has an id");
-        let mut group = Group { leader, id, watcher, alive, closed: false };
-        writeln!(group.alive, "{}", id.as_raw_nonzero())?;
+        let (name, value) = mark.variable();
+        let told = format!("{}\n{name}={value}\n", id.as_raw_nonzero());
+        let mut group = Group { leader, id, mark, watcher, alive, closed: false };
+        group.alive.write_all(told.as_bytes())?;
         Ok(group)
     }
 
@@ -79,6 +89,14 @@ impl Group {
         self.signal(Signal::KILL);
     }
 
+    /// Ends every process that was begun in the group, also where it has left it since.
+    pub(super) async fn kill_with_strays(&self) {
+        self.kill();
+        let mark = self.mark.clone();
+        // It panics for nothing; and where the runtime ends, so does this process.
+        let _ = tokio::task::spawn_blocking(move || mark.kill_all()).await;
+    }
+
     /// Reaps the shell and the watcher. A process that even KILL does not end at once is left to the
     /// runtime to reap.
     pub(super) async fn close(&mut self) {
@@ -97,11 +115,18 @@ impl Drop for Group {
     fn drop(&mut self) {
         if !self.closed {
             self.kill();
+            self.mark.kill_all();
         }
     }
 }
 
-fn shell(program: &str, command: &str, output: &PipeWriter, cx: &CallContext) -> io::Result<Command> {
+fn shell(
+    program: &str,
+    command: &str,
+    output: &PipeWriter,
+    mark: &Mark,
+    cx: &CallContext,
+) -> io::Result<Command> {
     let mut shell = Command::new(program);
     shell
         .args(["-c", command])
@@ -118,6 +143,8 @@ fn shell(program: &str, command: &str, output: &PipeWriter, cx: &CallContext) ->
     }
     // Its name looks like a secret's too, so it comes last.
     shell.env("LONGHAUL_IDEMPOTENCY_KEY", cx.key.to_string());
+    let (name, value) = mark.variable();
+    shell.env(name, value);
     Ok(shell)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use longhaul_session::agent::{Permission, ScopeEffect, ScopeRule, ToolSetting};
 use longhaul_session::item::Outcome;
+use longhaul_tools::check::{CheckEnd, Checker, Shell};
 use longhaul_tools::tool::{Progress, ToolOutput};
 use serde_json::json;
 
@@ -149,8 +150,34 @@ async fn a_process_that_left_the_group_does_not_hang_the_call() {
     let output = tokio::time::timeout(Duration::from_secs(20), call).await.unwrap();
     assert!(output.text.starts_with("over\n"), "{}", output.text);
     let pid = world.pid("pid").await;
-    assert!(runs(&pid), "if it is ended after all, the description of the tool is wrong");
+    assert!(runs(&pid), "what is to stay, as a server does, may");
     Command::new("kill").args(["-9", &pid]).status().unwrap();
+}
+
+/// Leaves a process that has left the group, and one that it starts in a group of its own.
+const STRAYS: &str = "setsid sh -c 'setsid sleep 600 & echo $! >stray; exec sleep 600' & echo $! >pid; \
+                      while ! [ -s stray ]; do sleep 0.01; done; wait";
+
+#[tokio::test]
+async fn a_command_that_is_ended_leaves_nothing_even_outside_its_group() {
+    let world = World::new();
+    let cancel = world.cx.cancel.clone();
+    let (output, stray) = tokio::join!(world.bash(STRAYS), async {
+        let stray = world.pid("stray").await;
+        cancel.cancel();
+        stray
+    });
+    assert_eq!(output.outcome, Outcome::Stopped);
+    assert!(!runs(&world.pid("pid").await) && !runs(&stray));
+}
+
+#[tokio::test]
+async fn a_check_leaves_nothing_even_outside_its_group() {
+    let world = World::new();
+    let command = format!("{} && true", STRAYS.trim_end_matches("; wait"));
+    let checked = Shell.run(&command, Duration::from_secs(60), &world.cx).await.unwrap();
+    assert_eq!(checked.ended, CheckEnd::Exit(0));
+    assert!(!runs(&world.pid("pid").await) && !runs(&world.pid("stray").await));
 }
 
 #[tokio::test]
@@ -241,7 +268,7 @@ async fn commands_run_side_by_side() {
 async fn helper_worker_that_runs_a_long_command() {
     let world = World::new();
     println!("{}", world.directory.display());
-    world.bash("trap '' TERM; sleep 600 & echo $! >pid; wait").await;
+    world.bash(&format!("trap '' TERM; {STRAYS}")).await;
 }
 
 #[tokio::test]
@@ -254,12 +281,16 @@ async fn a_command_does_not_outlive_a_killed_worker() {
     let printed = std::io::BufReader::new(worker.stdout.take().unwrap());
     let directory =
         std::io::BufRead::lines(printed).map(Result::unwrap).find(|line| line.starts_with('/')).unwrap();
-    let file = std::path::Path::new(&directory).join("pid");
-    let pid = || fs::read_to_string(&file).unwrap_or_default();
-    eventually("a process id is written", || pid().ends_with('\n')).await;
-    assert!(runs(pid().trim()));
+    let directory = std::path::Path::new(&directory);
+    let pid = |file: &str| fs::read_to_string(directory.join(file)).unwrap_or_default();
+    for file in ["pid", "stray"] {
+        eventually("a process id is written", || pid(file).ends_with('\n')).await;
+        assert!(runs(pid(file).trim()));
+    }
     worker.kill().unwrap();
     worker.wait().unwrap();
-    eventually("the command is gone", || !runs(pid().trim())).await;
-    fs::remove_dir_all(file.parent().unwrap().parent().unwrap()).unwrap();
+    for file in ["pid", "stray"] {
+        eventually("the command is gone", || !runs(pid(file).trim())).await;
+    }
+    fs::remove_dir_all(directory.parent().unwrap()).unwrap();
 }
