@@ -9,6 +9,10 @@ use crate::secret::mask;
 /// Where a document holds its error.
 const PLACES: [&str; 4] = ["/error", "/errors/0", "/base_resp", "/x_groq/error"];
 
+/// Where an error has its codes, or the status it stands for.
+const CODES: [&str; 8] =
+    ["code", "type", "status", "status_code", "statusCode", "http_status_code", "http_code", "reason"];
+
 /// What an error's body says.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
@@ -87,7 +91,7 @@ impl Said {
     }
 
     fn read_codes(&mut self, error: &Value) {
-        for key in ["code", "type", "status", "status_code", "statusCode", "reason"] {
+        for key in CODES {
             match error.get(key) {
                 Some(Value::String(code)) => self.codes.push(code.to_lowercase()),
                 Some(Value::Number(code)) => self.status = self.status.or(http_status(code.as_u64())),
