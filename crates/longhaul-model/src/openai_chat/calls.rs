@@ -47,11 +47,10 @@ impl Calls {
     /// Takes a piece of a call.
     pub(crate) fn take(&mut self, piece: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
         let piece = read(piece);
-        if piece.id.is_none() && piece.name.is_none() && piece.arguments.is_empty() {
-            return Ok(());
-        }
+        let says_nothing = piece.id.is_none() && piece.name.is_none() && piece.arguments.is_empty();
         let at = match self.position(&piece) {
             Some(at) => at,
+            None if says_nothing => return Ok(()),
             None if self.0.len() < MAX_CALLS => {
                 self.0.push(Call { index: piece.index, ..Call::default() });
                 self.0.len() - 1

@@ -10,6 +10,7 @@ const OUTPUT: &[&str] = &["/completion_tokens", "/output_tokens"];
 const TOTAL: &[&str] = &["/total_tokens"];
 const CACHED: &[&str] = &[
     "/prompt_tokens_details/cached_tokens",
+    "/prompt_token_details/cached_tokens",
     "/input_tokens_details/cached_tokens",
     "/prompt_cache_hit_tokens",
     "/cached_tokens",
