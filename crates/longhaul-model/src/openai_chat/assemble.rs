@@ -150,10 +150,10 @@ impl Assembler {
             // The form from before there were several calls.
             Some(_) | None => message.get("function_call").map_or(&[][..], std::slice::from_ref),
         };
-        for call in calls.iter().filter(|call| call.is_object()) {
+        for (at, call) in calls.iter().enumerate().filter(|(_, call)| call.is_object()) {
             self.start(None, parts);
             self.end_reasoning(parts);
-            self.calls.take(call, parts)?;
+            self.calls.take(call, Some(at).filter(|_| calls.len() > 1), parts)?;
         }
         Ok(())
     }
