@@ -26,6 +26,7 @@ pub(crate) struct Assembler {
     field: Option<&'static str>,
     details_field: Option<&'static str>,
     details: Vec<Value>,
+    seal: Option<String>,
     calls: Calls,
     tally: Tally,
     usage: Option<Usage>,
@@ -42,6 +43,7 @@ impl Assembler {
             field: None,
             details_field: None,
             details: Vec::new(),
+            seal: None,
             calls: Calls::default(),
             tally: Tally::default(),
             usage: None,
@@ -136,6 +138,9 @@ impl Assembler {
             self.think(text, field, parts);
         }
         self.details_field = reasoning.details_field.or(self.details_field);
+        if let Some(seal) = reasoning.seal {
+            self.seal = Some(seal.to_owned());
+        }
         for detail in reasoning.details {
             reasoning::add_detail(&mut self.details, detail);
         }
@@ -209,14 +214,14 @@ impl Assembler {
     /// Ends the reasoning so far. Details that come after it are hidden reasoning of their own; in
     /// a request they are joined again.
     fn end_reasoning(&mut self, parts: &mut Vec<Part>) {
-        let details = std::mem::take(&mut self.details);
-        if !self.thinking && details.is_empty() {
+        let (details, seal) = (std::mem::take(&mut self.details), self.seal.take());
+        if !self.thinking && details.is_empty() && seal.is_none() {
             return;
         }
         self.thinking = false;
         let field = self.field.take();
         let field = if details.is_empty() { field } else { self.details_field };
-        let opaque = reasoning::opaque(&self.host, field, details);
+        let opaque = reasoning::opaque(&self.host, field, details, seal);
         parts.push(Part::ReasoningEnd { opaque });
     }
 

@@ -10,6 +10,9 @@ const FIELDS: [&str; 4] = ["reasoning_content", "reasoning", "reasoning_text", "
 /// Where details are: as OpenRouter and as LiteLLM sends them, and wants them back.
 const DETAILS: [&str; 2] = ["reasoning_details", "thinking_blocks"];
 
+/// Where Copilot seals the reasoning of an answer.
+const SEAL: &str = "reasoning_opaque";
+
 /// What of a detail is visible, and comes in pieces.
 const VISIBLE: [&str; 3] = ["text", "summary", "thinking"];
 
@@ -20,6 +23,8 @@ pub(crate) struct Said<'a> {
     pub(crate) details: &'a [Value],
     /// The field the details came in.
     pub(crate) details_field: Option<&'static str>,
+    /// What seals all the reasoning.
+    pub(crate) seal: Option<&'a str>,
 }
 
 /// Reads the reasoning of a delta or a message. Text that stands in several fields counts once.
@@ -37,7 +42,8 @@ pub(crate) fn said(message: &Value) -> Said<'_> {
         let text: String = details.iter().filter_map(visible).collect();
         Some((text, None)).filter(|(text, _)| !text.is_empty())
     };
-    Said { text: plain.or_else(detailed), details, details_field }
+    let seal = message.get(SEAL).and_then(Value::as_str).filter(|seal| !seal.is_empty());
+    Said { text: plain.or_else(detailed), details, details_field, seal }
 }
 
 fn visible(detail: &Value) -> Option<&str> {
@@ -76,10 +82,24 @@ fn continues(last: &Value, piece: &Value) -> bool {
 
 /// Makes the opaque value of an item: what must be sent back, where, and to whom. `field` is that of the details, or
 /// of the text where there are none.
-pub(crate) fn opaque(host: &str, field: Option<&str>, details: Vec<Value>) -> Option<Value> {
-    let mut opaque = json!({ "api": API, "host": host, "field": field? });
+pub(crate) fn opaque(
+    host: &str,
+    field: Option<&str>,
+    details: Vec<Value>,
+    seal: Option<String>,
+) -> Option<Value> {
+    if field.is_none() && seal.is_none() {
+        return None;
+    }
+    let mut opaque = json!({ "api": API, "host": host });
+    if let Some(field) = field {
+        opaque["field"] = json!(field);
+    }
     if !details.is_empty() {
         opaque["details"] = Value::Array(details);
+    }
+    if let Some(seal) = seal {
+        opaque[SEAL] = Value::String(seal);
     }
     Some(opaque)
 }
@@ -91,6 +111,7 @@ pub(crate) struct Replay {
     text: String,
     details_field: Option<&'static str>,
     details: Vec<Value>,
+    seal: Option<String>,
 }
 
 impl Replay {
@@ -102,17 +123,22 @@ impl Replay {
             self.details_field = Some(field);
             details.iter().for_each(|detail| add_detail(&mut self.details, detail));
         }
+        if let Some(seal) = opaque[SEAL].as_str() {
+            self.seal = Some(seal.to_owned());
+        }
         if let Some(field) = FIELDS.iter().find(|field| opaque["field"] == **field) {
             self.field = Some(field);
             self.text.push_str(text);
         }
     }
 
-    /// Returns the field to send, if there is one. Details hold the text, so they go alone.
-    pub(crate) fn field(self) -> Option<(&'static str, Value)> {
-        match self.details_field {
+    /// Returns the fields to send. Details hold the text, which then is not sent as well.
+    pub(crate) fn fields(self) -> Vec<(&'static str, Value)> {
+        let said = match self.details_field {
             Some(field) => Some((field, Value::Array(self.details))),
             None => self.field.map(|field| (field, Value::String(self.text))),
-        }
+        };
+        let seal = self.seal.map(|seal| (SEAL, Value::String(seal)));
+        said.into_iter().chain(seal).collect()
     }
 }
