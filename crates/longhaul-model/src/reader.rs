@@ -3,6 +3,7 @@
 
 use longhaul_session::failure::FailureClass;
 use longhaul_session::usage::Usage;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::codec::Decoder;
@@ -67,7 +68,17 @@ impl<W: Wire> Reader<W> {
 
     fn event(&mut self, event: &Event, parts: &mut Vec<Part>) -> Result<(), Error> {
         let data = event.data.trim();
-        if self.done || data.is_empty() || event.event.as_deref() == Some("ping") {
+        if event.event.as_deref() == Some("ping") {
+            return Ok(());
+        }
+        if !data.contains('\n') || is_whole(data) || !are_whole(data) {
+            return self.data(event.event.as_deref(), data, parts);
+        }
+        data.lines().try_for_each(|line| self.data(None, line.trim(), parts))
+    }
+
+    fn data(&mut self, name: Option<&str>, data: &str, parts: &mut Vec<Part>) -> Result<(), Error> {
+        if self.done || data.is_empty() {
             return Ok(());
         }
         self.done = if data == DONE {
@@ -76,7 +87,7 @@ impl<W: Wire> Reader<W> {
             let Ok(said) = serde_json::from_str::<Value>(data) else {
                 return Err(nonsense("an event is no JSON"));
             };
-            self.wire.event(event.event.as_deref(), &said, parts)?
+            self.wire.event(name, &said, parts)?
         };
         Ok(())
     }
@@ -92,11 +103,14 @@ impl<W: Wire> Reader<W> {
     }
 
     fn stream(&mut self, cut_off: Option<Event>, parts: &mut Vec<Part>) -> Result<(), Error> {
-        // An event that misses only its blank line is whole if its data is.
-        let is_whole =
-            |event: &Event| event.data.trim() == DONE || serde_json::from_str::<Value>(&event.data).is_ok();
-        if let Some(event) = cut_off.filter(is_whole) {
-            self.event(&event, parts)?;
+        if let Some(mut event) = cut_off {
+            // An event that misses only its blank line is whole if its data is; else its last line was cut.
+            if !are_whole(&event.data) {
+                event.data.truncate(event.data.rfind('\n').unwrap_or(0));
+            }
+            if are_whole(&event.data) {
+                self.event(&event, parts)?;
+            }
         }
         if self.done { Ok(()) } else { self.wire.end(parts) }
     }
@@ -138,6 +152,15 @@ impl<W: Wire> Decoder for Reader<W> {
         self.frames.restart();
         self.wire.reconnect();
     }
+}
+
+fn is_whole(data: &str) -> bool {
+    data.trim() == DONE || serde_json::from_str::<IgnoredAny>(data).is_ok()
+}
+
+/// Tells whether data is whole, or each line of it: some servers leave out the blank lines that end an event.
+fn are_whole(data: &str) -> bool {
+    is_whole(data) || data.lines().filter(|line| !line.trim().is_empty()).all(is_whole)
 }
 
 /// Says that something is missing of the answer, which may still come.

@@ -1,8 +1,9 @@
 //! Server-sent events: bytes in, events out, however the bytes are cut. What an event's data means
 //! is left to the codecs.
 //!
-//! Follows the WHATWG HTML standard, "Interpreting an event stream", with one addition for streams
-//! that end without the blank line after their last event: [`Parser::finish`].
+//! Follows the WHATWG HTML standard, "Interpreting an event stream", with two additions: for streams
+//! that end without the blank line after their last event, [`Parser::finish`]; and for llama.cpp, which
+//! writes an error in a field of that name.
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
@@ -104,7 +105,10 @@ impl Parser {
         let (field, value) = line.split_once(':').unwrap_or((&line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
-            "data" => {
+            "data" | "error" => {
+                if field == "error" {
+                    self.event = Some(field.to_owned());
+                }
                 if std::mem::replace(&mut self.has_data, true) {
                     self.data.push('\n');
                 }

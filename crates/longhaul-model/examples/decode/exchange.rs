@@ -19,7 +19,8 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 /// The names of fields whose texts mean nothing here and go back as they came.
-const OPAQUE: [&str; 5] = ["data", "encrypted_content", "signature", "thoughtSignature", "thought_signature"];
+const OPAQUE: [&str; 6] =
+    ["data", "encrypted_content", "reasoning_opaque", "signature", "thoughtSignature", "thought_signature"];
 
 /// Whom to ask, and how.
 pub(crate) struct Ask {

@@ -9,6 +9,10 @@ use crate::secret::mask;
 /// Where a document holds its error.
 const PLACES: [&str; 4] = ["/error", "/errors/0", "/base_resp", "/x_groq/error"];
 
+/// Where an error has its codes, or the status it stands for.
+const CODES: [&str; 8] =
+    ["code", "type", "status", "status_code", "statusCode", "http_status_code", "http_code", "reason"];
+
 /// What an error's body says.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
@@ -87,7 +91,7 @@ impl Said {
     }
 
     fn read_codes(&mut self, error: &Value) {
-        for key in ["code", "type", "status", "status_code", "statusCode", "reason"] {
+        for key in CODES {
             match error.get(key) {
                 Some(Value::String(code)) => self.codes.push(code.to_lowercase()),
                 Some(Value::Number(code)) => self.status = self.status.or(http_status(code.as_u64())),
@@ -118,12 +122,13 @@ fn http_status(number: Option<u64>) -> Option<u16> {
         status @ 400..600 => u16::try_from(status).ok(),
         1_000 | 1_013 | 1_024 | 1_033 => Some(500),
         1_001 => Some(408),
-        1_002 | 1_041 => Some(429),
+        1_002 | 1_041 | 2_045 => Some(429),
         1_004 | 2_049 => Some(401),
-        1_008 => Some(402),
+        1_008 | 2_056 => Some(402),
         1_026 | 1_027 => Some(451),
         1_039 => Some(413),
-        2_013 => Some(400),
+        1_042 | 2_013 => Some(400),
+        2_061 => Some(403),
         _ => None,
     }
 }

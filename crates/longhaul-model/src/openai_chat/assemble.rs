@@ -24,7 +24,9 @@ pub(crate) struct Assembler {
     in_pieces: bool,
     thinking: bool,
     field: Option<&'static str>,
+    details_field: Option<&'static str>,
     details: Vec<Value>,
+    seal: Option<String>,
     calls: Calls,
     tally: Tally,
     usage: Option<Usage>,
@@ -39,7 +41,9 @@ impl Assembler {
             in_pieces: false,
             thinking: false,
             field: None,
+            details_field: None,
             details: Vec::new(),
+            seal: None,
             calls: Calls::default(),
             tally: Tally::default(),
             usage: None,
@@ -63,39 +67,42 @@ impl Assembler {
         if id.is_some() {
             self.start(id, parts);
         }
-        let choice = first_choice(chunk);
-        if let Some(choice) = choice {
-            let held = |key| choice.get(key).filter(|it: &&Value| it.is_object());
-            match (held("delta"), held("message")) {
-                (Some(delta), _) => {
-                    self.in_pieces = true;
-                    self.message(delta, parts)?;
-                }
-                // Perplexity says at the end once more all that was said.
-                (None, Some(_)) if self.in_pieces => {}
-                (None, Some(message)) => self.message(message, parts)?,
-                (None, None) => self.text(choice.get("text"), parts),
-            }
-            let reason = choice.get("finish_reason").and_then(Value::as_str);
-            if let Some(reason) = reason.filter(|reason| !SAYS_NOTHING.contains(reason)) {
-                self.reason = Some(reason.to_owned());
-            }
-        }
-        let usage = chunk.get("usage").filter(|usage| usage.is_object());
+        first_choice(chunk).try_for_each(|choice| self.choice(choice, parts))?;
+        let object = |value: &&Value| value.is_object();
+        let usage = chunk.get("usage").filter(object);
         // Moonshot counts in the choice, Groq in a place of its own.
-        let elsewhere = || choice.and_then(|choice| choice.get("usage")).or(chunk.pointer("/x_groq/usage"));
-        if let Some(usage) = usage.or_else(elsewhere) {
+        let in_choice = || first_choice(chunk).find_map(|choice| choice.get("usage").filter(object));
+        if let Some(usage) = usage.or_else(in_choice).or_else(|| chunk.pointer("/x_groq/usage")) {
             self.count(usage, parts);
         }
-        match error_in(chunk, choice) {
+        match error_in(chunk) {
             Some(error) => Err(classify_in_answer(error)),
             None => Ok(()),
         }
     }
 
+    fn choice(&mut self, choice: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
+        let held = |key| choice.get(key).filter(|it: &&Value| it.is_object());
+        match (held("delta"), held("message")) {
+            (Some(delta), _) => {
+                self.in_pieces = true;
+                self.message(delta, parts)?;
+            }
+            // Perplexity says at the end once more all that was said.
+            (None, Some(_)) if self.in_pieces => {}
+            (None, Some(message)) => self.message(message, parts)?,
+            (None, None) => self.text(choice.get("text"), parts),
+        }
+        let reason = choice.get("finish_reason").and_then(Value::as_str);
+        if let Some(reason) = reason.filter(|reason| !SAYS_NOTHING.contains(reason)) {
+            self.reason = Some(reason.to_owned());
+        }
+        Ok(())
+    }
+
     /// Ends an answer that came as one document: that it is whole is the proof that it is finished.
     pub(crate) fn finish_document(&mut self, answer: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
-        if first_choice(answer).is_none() {
+        if first_choice(answer).next().is_none() {
             let message = "the provider's answer made no sense: it holds no choice and no error";
             return Err(Error::new(FailureClass::Server, message));
         }
@@ -130,6 +137,10 @@ impl Assembler {
         if let Some((text, field)) = reasoning.text {
             self.think(text, field, parts);
         }
+        self.details_field = reasoning.details_field.or(self.details_field);
+        if let Some(seal) = reasoning.seal {
+            self.seal = Some(seal.to_owned());
+        }
         for detail in reasoning.details {
             reasoning::add_detail(&mut self.details, detail);
         }
@@ -144,15 +155,15 @@ impl Assembler {
             // The form from before there were several calls.
             Some(_) | None => message.get("function_call").map_or(&[][..], std::slice::from_ref),
         };
-        for call in calls.iter().filter(|call| call.is_object()) {
+        for (at, call) in calls.iter().enumerate().filter(|(_, call)| call.is_object()) {
             self.start(None, parts);
             self.end_reasoning(parts);
-            self.calls.take(call, parts)?;
+            self.calls.take(call, Some(at).filter(|_| calls.len() > 1), parts)?;
         }
         Ok(())
     }
 
-    /// Takes a piece of content that comes in pieces of several kinds, as Mistral sends it.
+    /// Takes a piece of content that comes in pieces of several kinds, as Mistral and Databricks send it.
     fn piece(&mut self, piece: &Value, parts: &mut Vec<Part>) {
         match piece.get("thinking") {
             Some(Value::Array(thoughts)) => {
@@ -162,6 +173,10 @@ impl Assembler {
             }
             Some(thought) => self.think(thought.as_str().unwrap_or_default().to_owned(), None, parts),
             None => {
+                // Databricks sends reasoning as a list of its summaries.
+                for thought in piece.get("summary").and_then(Value::as_array).into_iter().flatten() {
+                    self.think(says(thought.get("text")).unwrap_or_default(), None, parts);
+                }
                 self.text(piece.get("text"), parts);
                 self.refuse(piece.get("refusal"), parts);
             }
@@ -199,12 +214,14 @@ impl Assembler {
     /// Ends the reasoning so far. Details that come after it are hidden reasoning of their own; in
     /// a request they are joined again.
     fn end_reasoning(&mut self, parts: &mut Vec<Part>) {
-        let details = std::mem::take(&mut self.details);
-        if !self.thinking && details.is_empty() {
+        let (details, seal) = (std::mem::take(&mut self.details), self.seal.take());
+        if !self.thinking && details.is_empty() && seal.is_none() {
             return;
         }
         self.thinking = false;
-        let opaque = reasoning::opaque(&self.host, self.field.take(), details);
+        let field = self.field.take();
+        let field = if details.is_empty() { field } else { self.details_field };
+        let opaque = reasoning::opaque(&self.host, field, details, seal);
         parts.push(Part::ReasoningEnd { opaque });
     }
 
@@ -222,20 +239,22 @@ fn says(text: Option<&Value>) -> Option<String> {
     text?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-fn first_choice(chunk: &Value) -> Option<&Value> {
-    let choices = chunk.get("choices")?.as_array()?;
-    choices.iter().find(|choice| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0)
+/// Returns the first choice. Copilot sends it in several, one with the text and one with the calls, and without
+/// the index that tells choices apart.
+fn first_choice(chunk: &Value) -> impl Iterator<Item = &Value> {
+    let choices = chunk.get("choices").and_then(Value::as_array).into_iter().flatten();
+    choices.filter(|choice| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0)
 }
 
 /// Finds the error that a chunk or document holds or is.
-fn error_in<'a>(chunk: &'a Value, choice: Option<&'a Value>) -> Option<&'a Value> {
+fn error_in(chunk: &Value) -> Option<&Value> {
     let there = |value: &&Value| value.get("error").is_some_and(says_failure);
     // MiniMax says with every chunk whether it failed: by a number that is 0 if not.
     let failed = |pointer: &&str| chunk.pointer(pointer).is_some_and(says_failure);
     if there(&chunk) || ["/base_resp/status_code", "/x_groq/error"].iter().any(failed) {
         return Some(chunk);
     }
-    if let Some(choice) = choice.filter(there) {
+    if let Some(choice) = first_choice(chunk).find(there) {
         return Some(choice);
     }
     let said = ["message", "detail"].iter().any(|key| chunk.get(key).is_some_and(Value::is_string));
@@ -261,7 +280,16 @@ fn finish_reason(raw: Option<&str>, has_calls: bool) -> Result<FinishReason, Err
             "length" | "max_tokens" | "max_output_tokens" | "model_length" | "model_context_window_exceeded",
         ) => FinishReason::Length,
         Some(
-            "safety" | "refusal" | "sensitive" | "content_filtered" | "guardrail_intervened" | "error_toxic",
+            "safety"
+            | "refusal"
+            | "sensitive"
+            | "content_filtered"
+            | "guardrail_intervened"
+            | "error_toxic"
+            | "recitation"
+            | "blocklist"
+            | "prohibited_content"
+            | "spii",
         ) => FinishReason::ContentFilter,
         // Google says behind a colon what was filtered.
         Some(word) if word.starts_with("content_filter") => FinishReason::ContentFilter,

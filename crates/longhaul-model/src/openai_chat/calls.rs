@@ -32,6 +32,7 @@ struct Call {
 /// A piece as the wire has it.
 struct Piece<'a> {
     index: Option<u64>,
+    place: Option<usize>,
     id: Option<&'a str>,
     name: Option<&'a str>,
     arguments: String,
@@ -44,14 +45,18 @@ impl Calls {
         self.0.is_empty()
     }
 
-    /// Takes a piece of a call.
-    pub(crate) fn take(&mut self, piece: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
-        let piece = read(piece);
-        if piece.id.is_none() && piece.name.is_none() && piece.arguments.is_empty() {
-            return Ok(());
-        }
+    /// Takes a piece of a call. `place` is where it stands among the pieces of several that came together.
+    pub(crate) fn take(
+        &mut self,
+        piece: &Value,
+        place: Option<usize>,
+        parts: &mut Vec<Part>,
+    ) -> Result<(), Error> {
+        let piece = Piece { place, ..read(piece) };
+        let says_nothing = piece.id.is_none() && piece.name.is_none() && piece.arguments.is_empty();
         let at = match self.position(&piece) {
             Some(at) => at,
+            None if says_nothing => return Ok(()),
             None if self.0.len() < MAX_CALLS => {
                 self.0.push(Call { index: piece.index, ..Call::default() });
                 self.0.len() - 1
@@ -114,6 +119,7 @@ impl Calls {
         let found = match (piece.index, piece.id, piece.name) {
             (Some(index), _, _) => self.0.iter().rposition(|call| call.index == Some(index)),
             (None, Some(id), _) => self.0.iter().rposition(|call| call.id.as_deref() == Some(id)),
+            (None, None, None) if piece.place.is_some_and(|place| place < self.0.len()) => piece.place,
             (None, None, _) => self.0.len().checked_sub(1),
         };
         found.filter(|at| !begins_another(&self.0[*at], piece))
@@ -129,6 +135,7 @@ fn read(piece: &Value) -> Piece<'_> {
     let number = |index: &Value| index.as_u64().or_else(|| index.as_str()?.parse().ok());
     Piece {
         index: piece.get("index").and_then(number),
+        place: None,
         id: piece.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()),
         name: function.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()),
         arguments: arguments.map_or(String::new(), |it| text(it).unwrap_or_else(|| it.to_string())),

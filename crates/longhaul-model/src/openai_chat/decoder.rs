@@ -11,6 +11,8 @@ use crate::{Error, Part};
 
 impl Wire for Assembler {
     fn event(&mut self, name: Option<&str>, said: &Value, parts: &mut Vec<Part>) -> Result<bool, Error> {
+        // Google's servers put an error into a list.
+        let said = said.get(0).unwrap_or(said);
         if name == Some("error") {
             return Err(classify_in_answer(said));
         }

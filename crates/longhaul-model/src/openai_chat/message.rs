@@ -22,7 +22,7 @@ pub(crate) struct Message<'a> {
     content: Vec<Piece<'a>>,
     calls: Vec<&'a ToolCall>,
     answers: Option<&'a CallId>,
-    reasoning: Option<(&'static str, Value)>,
+    reasoning: Vec<(&'static str, Value)>,
     host: &'a str,
 }
 
@@ -102,8 +102,14 @@ impl<'a> Answer<'a> {
 
 impl<'a> Writer<'a> {
     fn say(&mut self, role: &'static str, content: Vec<Piece<'a>>) -> &mut Message<'a> {
-        let message =
-            Message { role, content, calls: Vec::new(), answers: None, reasoning: None, host: self.host };
+        let message = Message {
+            role,
+            content,
+            calls: Vec::new(),
+            answers: None,
+            reasoning: Vec::new(),
+            host: self.host,
+        };
         self.messages.push(message);
         self.messages.last_mut().expect("it was pushed just now")
     }
@@ -138,7 +144,7 @@ impl<'a> Writer<'a> {
         }
         let message = self.say("assistant", text.into_iter().map(Piece::Text).collect());
         message.calls = calls.iter().map(|(call, _)| *call).collect();
-        message.reasoning = replay.field();
+        message.reasoning = replay.fields();
         for (call, result) in calls {
             let content = result.map_or(NO_RESULT, output);
             self.say("tool", vec![Piece::Text(Cow::Borrowed(content))]).answers = Some(&call.id);
@@ -150,7 +156,7 @@ impl Serialize for Message<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("role", self.role)?;
-        if let Some((field, value)) = &self.reasoning {
+        for (field, value) in &self.reasoning {
             map.serialize_entry(field, value)?;
         }
         if let Some(id) = self.answers {

@@ -6,18 +6,34 @@ use serde_json::{Value, json};
 use super::API;
 
 const FIELDS: [&str; 4] = ["reasoning_content", "reasoning", "reasoning_text", "thinking"];
-const DETAILS: &str = "reasoning_details";
+
+/// Where details are: as OpenRouter and as LiteLLM sends them, and wants them back.
+const DETAILS: [&str; 2] = ["reasoning_details", "thinking_blocks"];
+
+/// Where Copilot seals the reasoning of an answer.
+const SEAL: &str = "reasoning_opaque";
+
+/// What of a detail is visible, and comes in pieces.
+const VISIBLE: [&str; 3] = ["text", "summary", "thinking"];
 
 /// What a delta or a message says of reasoning.
 pub(crate) struct Said<'a> {
     /// The visible text, and the field it came in.
     pub(crate) text: Option<(String, Option<&'static str>)>,
     pub(crate) details: &'a [Value],
+    /// The field the details came in.
+    pub(crate) details_field: Option<&'static str>,
+    /// What seals all the reasoning.
+    pub(crate) seal: Option<&'a str>,
 }
 
 /// Reads the reasoning of a delta or a message. Text that stands in several fields counts once.
 pub(crate) fn said(message: &Value) -> Said<'_> {
-    let details = message.get(DETAILS).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let held = DETAILS.iter().find_map(|field| {
+        let details = message.get(field)?.as_array().filter(|details| !details.is_empty())?;
+        Some((Some(*field), details.as_slice()))
+    });
+    let (details_field, details) = held.unwrap_or_default();
     let plain = FIELDS.iter().find_map(|field| {
         let text = message.get(field)?.as_str().filter(|text| !text.is_empty())?;
         Some((text.to_owned(), Some(*field)))
@@ -26,11 +42,12 @@ pub(crate) fn said(message: &Value) -> Said<'_> {
         let text: String = details.iter().filter_map(visible).collect();
         Some((text, None)).filter(|(text, _)| !text.is_empty())
     };
-    Said { text: plain.or_else(detailed), details }
+    let seal = message.get(SEAL).and_then(Value::as_str).filter(|seal| !seal.is_empty());
+    Said { text: plain.or_else(detailed), details, details_field, seal }
 }
 
 fn visible(detail: &Value) -> Option<&str> {
-    ["text", "summary"].iter().find_map(|key| detail.get(key).and_then(Value::as_str))
+    VISIBLE.iter().find_map(|key| detail.get(key).and_then(Value::as_str))
 }
 
 /// Adds a detail to those before it. Pieces of one detail become one.
@@ -42,7 +59,7 @@ pub(crate) fn add_detail(details: &mut Vec<Value>, piece: &Value) {
     };
     for (key, value) in piece {
         match (whole.get_mut(key), value) {
-            (Some(Value::String(text)), Value::String(more)) if key == "text" || key == "summary" => {
+            (Some(Value::String(text)), Value::String(more)) if VISIBLE.contains(&key.as_str()) => {
                 text.push_str(more);
             }
             (Some(_), Value::Null) => {}
@@ -57,19 +74,34 @@ pub(crate) fn add_detail(details: &mut Vec<Value>, piece: &Value) {
 /// after a signature is another detail.
 fn continues(last: &Value, piece: &Value) -> bool {
     let same = |key| last.get(key) == piece.get(key);
-    let signed = last.get("signature").is_some_and(Value::is_string);
+    let signed = last.get("signature").and_then(Value::as_str).is_some_and(|it| !it.is_empty());
     let encrypted = piece.get("data").is_some_and(Value::is_string);
     let spoken = visible(piece).is_some_and(|text| !text.is_empty());
     same("type") && same("index") && !encrypted && !(signed && spoken)
 }
 
-/// Makes the opaque value of an item: what must be sent back, and to whom.
-pub(crate) fn opaque(host: &str, field: Option<&str>, details: Vec<Value>) -> Option<Value> {
-    match (field, details.is_empty()) {
-        (_, false) => Some(json!({ "api": API, "host": host, "details": details })),
-        (Some(field), true) => Some(json!({ "api": API, "host": host, "field": field })),
-        (None, true) => None,
+/// Makes the opaque value of an item: what must be sent back, where, and to whom. `field` is that of the details, or
+/// of the text where there are none.
+pub(crate) fn opaque(
+    host: &str,
+    field: Option<&str>,
+    details: Vec<Value>,
+    seal: Option<String>,
+) -> Option<Value> {
+    if field.is_none() && seal.is_none() {
+        return None;
     }
+    let mut opaque = json!({ "api": API, "host": host });
+    if let Some(field) = field {
+        opaque["field"] = json!(field);
+    }
+    if !details.is_empty() {
+        opaque["details"] = Value::Array(details);
+    }
+    if let Some(seal) = seal {
+        opaque[SEAL] = Value::String(seal);
+    }
+    Some(opaque)
 }
 
 /// The reasoning of one message, on its way back.
@@ -77,15 +109,22 @@ pub(crate) fn opaque(host: &str, field: Option<&str>, details: Vec<Value>) -> Op
 pub(crate) struct Replay {
     field: Option<&'static str>,
     text: String,
+    details_field: Option<&'static str>,
     details: Vec<Value>,
+    seal: Option<String>,
 }
 
 impl Replay {
     /// Takes an item's reasoning, if its opaque value says that this server wants it back.
     pub(crate) fn take(&mut self, host: &str, text: &str, opaque: Option<&Value>) {
         let Some(opaque) = opaque.filter(|it| it["api"] == API && it["host"] == host) else { return };
-        for detail in opaque["details"].as_array().into_iter().flatten() {
-            add_detail(&mut self.details, detail);
+        if let Some(details) = opaque["details"].as_array() {
+            let field = DETAILS.iter().find(|field| opaque["field"] == **field).unwrap_or(&DETAILS[0]);
+            self.details_field = Some(field);
+            details.iter().for_each(|detail| add_detail(&mut self.details, detail));
+        }
+        if let Some(seal) = opaque[SEAL].as_str() {
+            self.seal = Some(seal.to_owned());
         }
         if let Some(field) = FIELDS.iter().find(|field| opaque["field"] == **field) {
             self.field = Some(field);
@@ -93,11 +132,13 @@ impl Replay {
         }
     }
 
-    /// Returns the field to send, if there is one. Details hold the text, so they go alone.
-    pub(crate) fn field(self) -> Option<(&'static str, Value)> {
-        if self.details.is_empty() {
-            return self.field.map(|field| (field, Value::String(self.text)));
-        }
-        Some((DETAILS, Value::Array(self.details)))
+    /// Returns the fields to send. Details hold the text, which then is not sent as well.
+    pub(crate) fn fields(self) -> Vec<(&'static str, Value)> {
+        let said = match self.details_field {
+            Some(field) => Some((field, Value::Array(self.details))),
+            None => self.field.map(|field| (field, Value::String(self.text))),
+        };
+        let seal = self.seal.map(|seal| (SEAL, Value::String(seal)));
+        said.into_iter().chain(seal).collect()
     }
 }

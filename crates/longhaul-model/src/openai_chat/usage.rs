@@ -10,6 +10,7 @@ const OUTPUT: &[&str] = &["/completion_tokens", "/output_tokens"];
 const TOTAL: &[&str] = &["/total_tokens"];
 const CACHED: &[&str] = &[
     "/prompt_tokens_details/cached_tokens",
+    "/prompt_token_details/cached_tokens",
     "/input_tokens_details/cached_tokens",
     "/prompt_cache_hit_tokens",
     "/cached_tokens",
@@ -73,10 +74,11 @@ impl Tally {
         let reasoning = self.reasoning.unwrap_or(0);
         let spoken = self.output.unwrap_or(0);
         // xAI counts reasoning beside the output, and only the total shows it. More of it than output is no
-        // proof, for routers count it by another measure.
+        // proof where the total has no room for both, for routers count it by another measure.
         let named = input.saturating_add(spoken);
-        let beside = self.total == Some(named.saturating_add(reasoning));
-        let more = reasoning > spoken && self.total != Some(named);
+        let both = named.saturating_add(reasoning);
+        let beside = self.total == Some(both);
+        let more = reasoning > spoken && self.total.is_none_or(|total| total >= both);
         let output = if beside || more { spoken.saturating_add(reasoning) } else { spoken };
         Usage {
             input,

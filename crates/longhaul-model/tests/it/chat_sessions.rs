@@ -101,12 +101,21 @@ fn check_turn(turn: &Value, next: &Value) -> bool {
 #[test]
 fn an_answer_goes_back_as_it_came_with_its_results_behind_it() {
     let thought = json!({ "type": "reasoning.text", "text": "Two.", "signature": "sig-1", "index": 0 });
+    goes_back(&json!({ "reasoning_details": [thought] }));
+    let thought = json!({ "type": "thinking", "thinking": "Two.", "signature": "sig-1" });
+    goes_back(&json!({ "thinking_blocks": [thought] }));
+    goes_back(&json!({ "reasoning_text": "Two.", "reasoning_opaque": "sealed" }));
+    goes_back(&json!({ "reasoning_opaque": "sealed" }));
+}
+
+fn goes_back(thought: &Value) {
     let call = |id: &str| {
         let function = json!({ "name": "read", "arguments": format!("{{\"path\":\"{id}\"}}") });
         json!({ "id": id, "type": "function", "function": function })
     };
-    let message = json!({ "role": "assistant", "content": "I look.", "reasoning_details": [thought],
-        "tool_calls": [call("c1"), call("c2")] });
+    let mut message =
+        json!({ "role": "assistant", "content": "I look.", "tool_calls": [call("c1"), call("c2")] });
+    message.as_object_mut().unwrap().extend(thought.as_object().unwrap().clone());
     let choice = json!({ "index": 0, "message": message, "finish_reason": "tool_calls" });
     let mut items = vec![user("Go.")];
     items.extend(decoded(&codec(), &json!({ "id": "r1", "choices": [choice] }).to_string()));

@@ -105,6 +105,263 @@ fn errors_are_classified_by_status_codes_and_words() {
     }
 }
 
+// tidy: long — a table of what providers send
+#[test]
+fn each_provider_is_understood_in_its_own_shape_and_words() {
+    let cases: &[(u16, &str, FailureClass)] = &[
+        // Alibaba
+        (400, r#"{"error":{"code":"Arrearage","type":"Arrearage","message":"Access denied."}}"#, Quota),
+        (
+            403,
+            r#"{"error":{"code":"AllocationQuota.FreeTierOnly","message":"The free tier of the model has been exhausted."}}"#,
+            Quota,
+        ),
+        (400, r#"{"error":{"code":"data_inspection_failed","message":"Output refused."}}"#, ContentFilter),
+        (
+            400,
+            r#"{"error":{"code":"invalid_parameter_error","message":"Range of input length should be [1, 9]"}}"#,
+            ContextOverflow,
+        ),
+        (401, r#"{"code":"InvalidApiKey","message":"No such key.","request_id":"r"}"#, Auth),
+        (429, r#"{"code":"Throttling.RateQuota","message":"Requests rate limit exceeded."}"#, RateLimited),
+        // Azure, GitHub Models and Copilot
+        (401, r#"{"statusCode":401,"message":"Unauthorized. Access token is missing."}"#, Auth),
+        (
+            404,
+            r#"{"error":{"code":"DeploymentNotFound","message":"There is no such deployment."}}"#,
+            InvalidRequest,
+        ),
+        (
+            429,
+            r#"{"error":{"code":"RateLimitReached","message":"Rate limit of 9 per 60s","details":"no list"}}"#,
+            RateLimited,
+        ),
+        (
+            413,
+            r#"{"error":{"code":"tokens_limit_reached","message":"Request body too large for m. Max size: 9 tokens."}}"#,
+            ContextOverflow,
+        ),
+        (
+            400,
+            r#"{"error":{"message":"prompt token count of 9 exceeds the limit of 8","param":"","code":"","type":""}}"#,
+            ContextOverflow,
+        ),
+        (
+            400,
+            r#"{"error":{"message":"Too much.","code":"model_max_prompt_tokens_exceeded"}}"#,
+            ContextOverflow,
+        ),
+        (402, r#"{"error":{"message":"The allowance is used up.","code":"quota_exceeded"}}"#, Quota),
+        // Cerebras, Groq
+        (
+            400,
+            r#"{"message":"Please reduce the length of the messages.","type":"invalid_request_error","code":"context_length_exceeded"}"#,
+            ContextOverflow,
+        ),
+        (
+            429,
+            r#"{"message":"Tokens per minute limit exceeded - too many tokens processed.","code":"token_quota_exceeded"}"#,
+            RateLimited,
+        ),
+        (
+            413,
+            r#"{"error":{"message":"Request too large for model `m` on tokens per minute","code":"rate_limit_exceeded"}}"#,
+            ContextOverflow,
+        ),
+        (
+            400,
+            r#"{"error":{"message":"Failed to call a function.","code":"tool_use_failed","failed_generation":"<f>"}}"#,
+            InvalidRequest,
+        ),
+        (
+            498,
+            r#"{"error":{"message":"Flex tier capacity exceeded","code":"capacity_exceeded"}}"#,
+            Overloaded,
+        ),
+        // Cloudflare
+        (401, r#"{"success":false,"errors":[{"code":10000,"message":"Authentication error"}]}"#, Auth),
+        // Cohere, Mistral
+        (401, r#"{"message":"invalid api token"}"#, Auth),
+        (401, r#"{"message":"Unauthorized","request_id":"r"}"#, Auth),
+        (
+            400,
+            r#"{"object":"error","message":"Prompt contains 9 tokens, too large for model with 8 maximum context length","type":"invalid_request_prompt","code":"3051"}"#,
+            ContextOverflow,
+        ),
+        (
+            422,
+            r#"{"object":"error","message":{"detail":[{"type":"missing","msg":"Field required"}]},"type":"invalid_request_error"}"#,
+            InvalidRequest,
+        ),
+        (
+            429,
+            r#"{"object":"error","message":"Service tier capacity exceeded for this model.","type":"service_tier_capacity_exceeded","code":"3505"}"#,
+            Overloaded,
+        ),
+        // DeepSeek
+        (
+            401,
+            r#"{"error":{"message":"Authentication Fails","type":"authentication_error","code":"invalid_request_error"}}"#,
+            Auth,
+        ),
+        (
+            402,
+            r#"{"error":{"message":"Insufficient Balance","type":"unknown_error","code":"invalid_request_error"}}"#,
+            Quota,
+        ),
+        (400, r#"{"error":{"message":"Content Exists Risk","type":"invalid_request_error"}}"#, ContentFilter),
+        (422, "Failed to deserialize the JSON body into the target type", InvalidRequest),
+        // Fireworks
+        (
+            412,
+            r#"{"error":{"message":"Account a is suspended, possibly due to reaching the monthly spending limit","code":"PRECONDITION_FAILED"}}"#,
+            Quota,
+        ),
+        // Hugging Face and its servers
+        (402, r#"{"error":"You have depleted your monthly included credits."}"#, Quota),
+        (
+            422,
+            r#"{"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 8. Given: 9","error_type":"validation"}"#,
+            ContextOverflow,
+        ),
+        (429, r#"{"error":"Model is overloaded","error_type":"overloaded"}"#, Overloaded),
+        (424, r#"{"error":"Request failed during generation","error_type":"generation"}"#, InvalidRequest),
+        // Local servers
+        (
+            400,
+            r#"{"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error"}}"#,
+            ContextOverflow,
+        ),
+        (
+            400,
+            r#"{"object":"error","message":"The decoder prompt (length 9) is longer than the maximum model length of 8","type":"BadRequestError","code":400}"#,
+            ContextOverflow,
+        ),
+        (
+            400,
+            r#"{"error":"The number of tokens to keep from the initial prompt is greater than the context length"}"#,
+            ContextOverflow,
+        ),
+        (
+            404,
+            r#"{"error":{"message":"model \"m\" not found, try pulling it first","type":"api_error","code":null}}"#,
+            InvalidRequest,
+        ),
+        // Moonshot
+        (
+            400,
+            r#"{"error":{"message":"Your request exceeded model token limit: 8 (requested: 9)","type":"invalid_request_error"}}"#,
+            ContextOverflow,
+        ),
+        (
+            400,
+            r#"{"error":{"message":"The request was rejected because it was considered high risk","type":"content_filter"}}"#,
+            ContentFilter,
+        ),
+        (
+            401,
+            r#"{"error":{"message":"Invalid Authentication","type":"invalid_authentication_error"}}"#,
+            Auth,
+        ),
+        (
+            429,
+            r#"{"error":{"message":"The account is suspended.","type":"exceeded_current_quota_error"}}"#,
+            Quota,
+        ),
+        // NVIDIA
+        (
+            403,
+            r#"{"type":"urn:x:problem-details","title":"Forbidden","status":403,"detail":"Authorization failed"}"#,
+            Auth,
+        ),
+        // Novita, SiliconFlow, Volcengine
+        (
+            403,
+            r#"{"code":403,"reason":"NOT_ENOUGH_BALANCE","message":"not enough balance","metadata":{}}"#,
+            Quota,
+        ),
+        (403, r#"{"code":30001,"message":"Sorry, your account balance is insufficient","data":null}"#, Quota),
+        (
+            400,
+            r#"{"code":20015,"message":"length of prompt_tokens (9) must be less than max_seq_len (8).","data":null}"#,
+            ContextOverflow,
+        ),
+        (
+            503,
+            r#"{"code":50505,"message":"Model service overloaded. Please try again later.","data":null}"#,
+            Overloaded,
+        ),
+        (401, r#""Invalid token""#, Auth),
+        (
+            403,
+            r#"{"error":{"code":"AccountOverdueError","message":"The account has an overdue balance.","type":"Forbidden"}}"#,
+            Quota,
+        ),
+        (
+            400,
+            r#"{"error":{"code":"SensitiveContentDetected","message":"The input text may contain sensitive information.","type":"BadRequest"}}"#,
+            ContentFilter,
+        ),
+        (
+            429,
+            r#"{"error":{"code":"ServerOverloaded","message":"Unable to handle more.","type":"TooManyRequests"}}"#,
+            RateLimited,
+        ),
+        // One API, which many resellers run
+        (403, r#"{"error":{"message":"?","type":"new_api_error","code":"insufficient_user_quota"}}"#, Quota),
+        (
+            503,
+            r#"{"error":{"message":"No available channel for model m","code":"model_not_found"}}"#,
+            Overloaded,
+        ),
+        // Perplexity
+        (
+            401,
+            r#"{"error":{"message":"Invalid API key provided.","type":"invalid_api_key","code":401}}"#,
+            Auth,
+        ),
+        // xAI
+        (
+            400,
+            r#"{"code":"Client specified an invalid argument","error":"Incorrect API key provided: x."}"#,
+            Auth,
+        ),
+        (
+            403,
+            r#"{"code":"The caller does not have permission","error":"Content violates usage guidelines."}"#,
+            ContentFilter,
+        ),
+        (
+            403,
+            r#"{"code":"The caller does not have permission","error":"The team has used all available credits"}"#,
+            Quota,
+        ),
+        (
+            404,
+            r#"{"code":"Some requested entity was not found","error":"The model m does not exist"}"#,
+            InvalidRequest,
+        ),
+        (
+            429,
+            r#"{"code":"Some resource has been exhausted","error":"Too many requests for team t"}"#,
+            RateLimited,
+        ),
+        // Zhipu
+        (400, r#"{"error":{"code":"1261","message":"?"}}"#, ContextOverflow),
+        (
+            400,
+            r#"{"contentFilter":[{"level":1,"role":"user"}],"error":{"code":"1301","message":"?"}}"#,
+            ContentFilter,
+        ),
+        (401, r#"{"error":{"code":"1000","message":"?"}}"#, Auth),
+        (429, r#"{"error":{"code":"1113","message":"?"}}"#, Quota),
+        (429, r#"{"error":{"code":"1302","message":"?"}}"#, RateLimited),
+    ];
+    for (status, body, class) in cases {
+        assert_eq!(error(*status, &[], body).class, *class, "{status} {body}");
+    }
+}
+
 #[test]
 fn an_overflow_is_recognised_in_any_wording() {
     for said in [

@@ -34,6 +34,13 @@ fn fields_are_read_as_the_standard_says() {
 }
 
 #[test]
+fn an_error_in_a_field_of_that_name_is_an_event_of_that_name() {
+    let (events, _) = parse(&[b"data: one\n\nerror: {}\n\ndata: two\n\n"]);
+    let read: Vec<_> = events.iter().map(|event| (event.event.as_deref(), event.data.as_str())).collect();
+    assert_eq!(read, [(None, "one"), (Some("error"), "{}"), (None, "two")]);
+}
+
+#[test]
 fn all_line_ends_may_be_mixed() {
     assert_eq!(data("data: a\r\n\r\ndata: b\r\rdata: c\n\ndata: d\r\n\n"), ["a", "b", "c", "d"]);
 }
