@@ -1,6 +1,6 @@
 //! A shell and all that it starts, as one process group; and the watcher that outlives us.
 
-use std::io::{self, PipeWriter, Write};
+use std::io::{self, PipeReader, PipeWriter, Write};
 use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
@@ -15,6 +15,10 @@ const SECRETS: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"];
 
 /// Reads the group's id, then waits for the end of its input, which comes when this process dies.
 const WATCH: &str = "read -r group || exit; read -r end; kill -9 \"-$group\"";
+
+/// Waits for leave to begin, then becomes the shell that runs the command. Without it, it ends.
+const BEGIN: &str = "read -r _ || exit; \
+                     command -v bash >/dev/null && exec bash -c \"$1\" </dev/null; exec sh -c \"$1\" </dev/null";
 
 /// A running shell, the leader of its group.
 pub(super) struct Group {
@@ -33,16 +37,14 @@ impl Group {
         let mut watch = Command::new("sh");
         watch.args(["-c", WATCH]).current_dir("/").stdin(input).stdout(Stdio::null()).stderr(Stdio::null());
         let watcher = watch.process_group(0).kill_on_drop(true).spawn()?;
-        let leader = match shell("bash", command, &output, cx)?.spawn() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                shell("sh", command, &output, cx)?.spawn()?
-            }
-            spawned => spawned?,
-        };
+        let (leave, mut give_leave) = io::pipe()?;
+        let leader = shell(command, leave, output, cx)?.spawn()?;
         let id = leader.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let id = id.expect("a child that was not waited for has an id");
         let mut group = Group { leader, id, watcher, alive, closed: false };
         writeln!(group.alive, "{}", id.as_raw_nonzero())?;
+        // Only now: should this process die before, nobody would end what the command has begun.
+        writeln!(give_leave)?;
         Ok(group)
     }
 
@@ -101,14 +103,14 @@ impl Drop for Group {
     }
 }
 
-fn shell(program: &str, command: &str, output: &PipeWriter, cx: &CallContext) -> io::Result<Command> {
-    let mut shell = Command::new(program);
+fn shell(command: &str, leave: PipeReader, output: PipeWriter, cx: &CallContext) -> io::Result<Command> {
+    let mut shell = Command::new("sh");
     shell
-        .args(["-c", command])
+        .args(["-c", BEGIN, "sh", command])
         .current_dir(&cx.workspace.directory)
-        .stdin(Stdio::null())
+        .stdin(leave)
         .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?)
+        .stderr(output)
         .process_group(0)
         .kill_on_drop(true);
     for (name, _) in std::env::vars_os() {
