@@ -18,7 +18,7 @@ text = "I leave it."
 
 #[test]
 fn a_tool_that_kills_its_worker_fails_the_session_after_three_times_and_a_message_goes_on() {
-    let world = World::with_short_leases();
+    let world = World::new();
     let session = world.create(KILLER, &[]);
     for _ in 0..3 {
         let ran = world.run(&["resume", &session]);

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::plain::plain;
-use crate::world::{Ran, Running, World, until_file_says};
+use crate::world::{Ran, Running, World, has_ended, until, until_file_says};
 
 pub(crate) const COMPLETE: &str = "[[turn.step]]\n[[turn.step.call]]\ntool = \"update_goal\"\narguments = { status = \"complete\", note = \"I ran it.\" }\n";
 pub(crate) const SAY: &str = "[[turn.step]]\ntext = \"That is all.\"\n";
@@ -121,12 +121,12 @@ fn an_interrupt_pauses_the_goal_and_resume_goes_on() {
 
 fn until_there(world: &World, name: &str) {
     let path = world.work(name);
-    crate::world::until(&format!("{} is there", path.display()), || path.exists());
+    until(&format!("{} is there", path.display()), || path.exists());
 }
 
 #[test]
 fn a_goal_whose_process_is_killed_goes_on_by_itself_when_it_is_resumed() {
-    let world = World::with_short_leases();
+    let world = World::new();
     let wait = bash("touch began; while ! test -e go; do sleep 0.02; done");
     let script = [&working(1), TURN, &wait, "[[turn.step]]\ntext = \"On.\"\n", TURN, COMPLETE, SAY].concat();
     world.write("script.toml", &script);
@@ -143,7 +143,7 @@ fn a_goal_whose_process_is_killed_goes_on_by_itself_when_it_is_resumed() {
 
 #[test]
 fn checks_that_a_kill_cut_off_are_run_again_and_nothing_of_them_is_left() {
-    let world = World::with_short_leases();
+    let world = World::new();
     let script = [TURN, COMPLETE, SAY].concat();
     world.write("script.toml", &script);
     let check = "echo $$ >> runs; while ! test -e go; do sleep 0.02; done";
@@ -161,8 +161,7 @@ fn checks_that_a_kill_cut_off_are_run_again_and_nothing_of_them_is_left() {
     until_file_says(&world.work("runs"), "\n");
     running.kill();
     let first = std::fs::read_to_string(world.work("runs")).unwrap();
-    let process = format!("/proc/{}", first.trim());
-    crate::world::until("the check is ended", || !std::path::Path::new(&process).exists());
+    until("the check is ended", || has_ended(first.trim()));
     world.until_all_are_dead();
     std::fs::write(world.work("go"), "").unwrap();
     let resumed = world.run(&["resume"]);

@@ -195,11 +195,12 @@ fn another_process_watches_the_live_worker_and_its_message_is_queued() {
 
 #[test]
 fn a_watcher_takes_over_when_the_worker_dies() {
-    let world = World::with_short_leases();
+    let world = World::new();
     let (session, running) = start_held(&world);
     let mut watching = world.start(&["resume", &session]);
     watching.wait_for("watching it");
     running.kill();
+    world.kept.end_leases_of_the_dead();
     let ran = watching.finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     assert_snapshot!(plain(&world, &ran.stdout), @"
@@ -233,7 +234,7 @@ fn an_interrupt_from_another_process_stops_a_tool_that_hangs() {
 
 #[test]
 fn an_interrupt_where_no_worker_lives_is_finished_by_the_one_who_asks() {
-    let world = World::with_short_leases();
+    let world = World::new();
     let (session, running) = start_held(&world);
     running.kill();
     world.until_all_are_dead();

@@ -232,7 +232,7 @@ fn others_act_on_a_session_that_a_worker_drives() {
 #[test]
 fn a_database_that_restarts_costs_a_worker_time_and_no_session() {
     let server = Server::start(&Settings::default()).unwrap();
-    let world = World::in_database(Database::create_on_aside(&server.url()).unwrap());
+    let world = World::in_database(Database::create_on_aside(&server.url()).unwrap()).losing_nobody();
     write_work(&world, "held.sh", HELD);
     let session = world.create(&held(2), &[]);
     let working = worker(&world, &["--until-idle"]);
