@@ -105,8 +105,12 @@ impl Assembler {
         match kind {
             "message_start" => {
                 let message = event.get("message").unwrap_or(event);
+                let first = !self.started;
                 self.start(message.get("id").and_then(Value::as_str), parts);
                 self.message_said(message, parts);
+                if first {
+                    self.content(&message["content"], parts)?;
+                }
             }
             "content_block_start" => {
                 if let Some(block) = event.get("content_block").and_then(Value::as_object) {
@@ -143,6 +147,12 @@ impl Assembler {
         self.start(answer.get("id").and_then(Value::as_str), parts);
         self.message_said(answer, parts);
         self.text(content.as_str().unwrap_or_default(), parts);
+        self.content(content, parts)
+    }
+
+    /// Takes blocks that come whole: those of a document, and those that are there when a stream begins, as when
+    /// code goes on that calls tools.
+    fn content(&mut self, content: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
         for block in content.as_array().into_iter().flatten().filter_map(Value::as_object) {
             self.begin(None, block, parts)?;
         }
