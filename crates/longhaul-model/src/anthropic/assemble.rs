@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::calls::Calls;
 use super::usage::Tally;
 use super::{opaque, with_request_id};
+use crate::conversation::is_whole;
 use crate::error::{classify_in_answer, says_failure};
 use crate::limits::{ITEM_BYTES, MAX_RESPONSE_BYTES};
 use crate::measure::value_bytes;
@@ -304,9 +305,15 @@ impl Assembler {
         }
     }
 
-    /// Whether thinking is whole is only known when the next block begins: it may be that the answer was cut.
+    /// Whether thinking, or half of what a tool is given, is whole is only known when the next block begins: it
+    /// may be that the answer was cut.
     fn block_said_its_end(&mut self, number: Option<u64>, parts: &mut Vec<Part>) {
-        let ends = |open: &Open| open.is(number) && !matches!(open.block, Block::Thinking { .. });
+        let whole = |block: &Block| match block {
+            Block::Text { .. } => true,
+            Block::Thinking { .. } => false,
+            Block::Other { block: _, input } => input.trim().is_empty() || is_whole(input),
+        };
+        let ends = |open: &Open| open.is(number) && whole(&open.block);
         if self.block.as_ref().is_some_and(ends) {
             self.end_block(false, parts);
         }
@@ -337,9 +344,11 @@ impl Assembler {
                 }
             }
             Block::Other { mut block, input } => {
-                if !input.trim().is_empty() {
-                    let Ok(input) = serde_json::from_str::<Value>(&input) else { return };
+                // Where the model wrote no JSON, what the tool says to that follows, and needs the call before it.
+                if let Ok(input) = serde_json::from_str::<Value>(&input) {
                     block.insert("input".to_owned(), input);
+                } else if cut && !input.trim().is_empty() {
+                    return;
                 }
                 let value = opaque::block(&self.host, block);
                 parts.push(Part::Item { item: opaque::item(&self.host, value) });
