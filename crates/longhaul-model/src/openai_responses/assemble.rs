@@ -17,6 +17,9 @@ use crate::{Error, FinishReason, Part};
 /// The states of an answer that is over.
 const ENDED: [&str; 4] = ["completed", "incomplete", "failed", "cancelled"];
 
+/// The states of an answer that is being made.
+const AT_WORK: [&str; 2] = ["queued", "in_progress"];
+
 /// Puts one answer together.
 #[derive(Debug)]
 pub(super) struct Assembler {
@@ -141,10 +144,16 @@ impl Assembler {
     /// Takes an answer as it is kept, or an error. What it says of itself counts; `told` is what else is
     /// known. Without either, that it is there as a whole is the proof that it is finished.
     fn bare(&mut self, answer: &Value, told: Option<&str>, parts: &mut Vec<Part>) -> Result<bool, Error> {
-        let output = answer.get("output").is_some_and(Value::is_array);
+        let items = answer.get("output").and_then(Value::as_array);
+        let output = items.is_some();
+        // Under a word that is none of this API's, an answer with something in it is there as a whole.
+        let whole = |status: &str| {
+            ENDED.contains(&status)
+                || !AT_WORK.contains(&status) && items.is_some_and(|items| !items.is_empty())
+        };
         let there = output || told.is_some() || answer.get("object").is_some_and(|it| it == "response");
         match status_of(answer).filter(|status| told.is_none() || ENDED.contains(status)).or(told) {
-            Some(status) if ENDED.contains(&status) => self.end(answer, status, parts).map(|()| true),
+            Some(status) if whole(status) => self.end(answer, status, parts).map(|()| true),
             Some(_) if there => self.progress(answer, parts).map(|()| false),
             None if output => self.end(answer, "completed", parts).map(|()| true),
             Some(_) | None => {
@@ -198,8 +207,8 @@ impl Assembler {
 
     fn finish_reason(&self, raw: &str) -> FinishReason {
         match raw {
-            "completed" if self.calls > 0 => FinishReason::ToolCalls,
-            "completed" => FinishReason::Stop,
+            "completed" | "complete" if self.calls > 0 => FinishReason::ToolCalls,
+            "completed" | "complete" => FinishReason::Stop,
             "max_output_tokens" | "max_tokens" | "length" => FinishReason::Length,
             "content_filter" => FinishReason::ContentFilter,
             _ => FinishReason::Other,
