@@ -219,16 +219,15 @@ impl Assembler {
     fn reconcile(&mut self, answer: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
         let items = answer.get("output").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let mut known = vec![false; self.outputs.len()];
-        let ids = || self.outputs.iter().filter_map(|output| output.id.clone());
-        // Some servers give an item another id each time they speak of it.
-        let named = items.iter().any(|item| ids().any(|id| item.get("id").is_some_and(|it| *it == id)));
+        let ids: Vec<String> = items.iter().filter_map(|item| text(item, "id")).collect();
         let mut spoken = 0;
         for (place, item) in (0_u64..).zip(items) {
             self.grow(item)?;
             let (kind, id) = (Kind::of(item), text(item, "id"));
             let free = |at: &usize| !known[*at] && self.outputs[*at].kind == kind;
             let same = |at: &usize| id.is_some() && self.outputs[*at].id == id;
-            let may_be = |at: &usize| !named || id.is_none() || self.outputs[*at].id.is_none();
+            // Some servers give an item another id each time they speak of it.
+            let may_be = |at: &usize| !self.outputs[*at].id.as_ref().is_some_and(|id| ids.contains(id));
             let all = || (0..known.len()).filter(free);
             let there = || all().filter(may_be).find(|at| self.outputs[*at].at == Some(place));
             let found = all().find(same).or_else(there).or_else(|| all().find(may_be));
