@@ -2,6 +2,8 @@
 //! when it is said again as a whole. The same text comes up to four times: in pieces, as a whole part, as
 //! a whole item, and in the whole answer.
 
+use std::mem::discriminant;
+
 use serde_json::{Map, Value, json};
 
 use super::API;
@@ -119,8 +121,14 @@ impl Output {
         }
     }
 
-    /// Takes a whole text: what was not heard of it is told.
+    /// Takes a whole text: what was not heard of it is told. Some servers give reasoning in both of its places,
+    /// or tell it in one and repeat it in the other.
     pub(super) fn settle(&mut self, slot: Slot, whole: &str, parts: &mut Vec<Part>) {
+        let elsewhere = |it: &Slot| discriminant(it) != discriminant(&slot);
+        let twice = self.heard.iter().any(|(it, text)| elsewhere(it) && text == whole);
+        if twice && self.kind == Kind::Reasoning {
+            return;
+        }
         let rest = whole.strip_prefix(self.text(slot)).unwrap_or_default();
         self.hear(slot, rest, parts);
     }
