@@ -263,8 +263,14 @@ impl Assembler {
         if !item.is_object() {
             return Ok(());
         }
-        let kind = Kind::of(item);
-        let at = self.position(kind, text(item, "id").as_deref(), event)?;
+        let (kind, id) = (Kind::of(item), text(item, "id"));
+        // Only with its last event may a call say whose it is.
+        let unnamed = |output: &Output| output.id == id && id.is_some() && output.is_unnamed_call();
+        let at = match self.outputs.iter().position(unnamed).filter(|_| kind == Kind::Other) {
+            Some(at) => at,
+            None => self.position(kind, id.as_deref(), event)?,
+        };
+        self.outputs[at].kind = kind;
         self.grow(item)?;
         self.outputs[at].read(item, &mut self.calls, parts);
         self.outputs[at].end(&self.host, item, parts);
@@ -307,11 +313,15 @@ impl Assembler {
     fn position(&mut self, kind: Kind, id: Option<&str>, event: &Value) -> Result<usize, Error> {
         let place = event.get("output_index").and_then(count);
         let outputs = || self.outputs.iter().enumerate().rev().filter(|(_, output)| output.kind == kind);
-        let by_id = outputs().find(|(_, output)| id.is_some() && output.id.as_deref() == id);
+        let is_it = |output: &Output| id.is_some() && output.id.as_deref() == id;
+        let by_id = outputs().find(|(_, output)| is_it(output));
+        // It may be about a call that the provider makes itself.
+        let theirs = |output: &Output| kind == Kind::Call && output.kind == Kind::Other && is_it(output);
+        let theirs = || self.outputs.iter().enumerate().find(|(_, output)| theirs(output));
         let open = || outputs().filter(|(_, output)| !output.done);
         let by_place = || open().find(|(_, output)| place.is_some() && output.at == place);
         let newest = || open().find(|(_, output)| place.is_none() || output.at.is_none());
-        let found = by_id.or_else(by_place).or_else(newest);
+        let found = by_id.or_else(theirs).or_else(by_place).or_else(newest);
         match found.map(|(at, _)| at) {
             Some(at) => Ok(at),
             None => self.begin(kind, id, place),

@@ -15,6 +15,9 @@ use longhaul_session::item::Item;
 /// What of a call has its own meaning; the rest is kept for the provider.
 const CALL_FIELDS: [&str; 7] = ["type", "id", "call_id", "name", "arguments", "input", "status"];
 
+/// With this begin the ids of calls that xAI makes itself when it searches X: nothing else tells them from ours.
+const HOSTED_CALL_IDS: &str = "xs_call";
+
 /// What an item is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -31,11 +34,16 @@ impl Kind {
         match item.get("type").and_then(Value::as_str) {
             Some("message") => Kind::Message,
             Some("reasoning") => Kind::Reasoning,
+            Some("custom_tool_call") if is_hosted(item) => Kind::Other,
             Some("function_call" | "custom_tool_call") => Kind::Call,
             None if item.get("content").is_some() => Kind::Message,
             Some(_) | None => Kind::Other,
         }
     }
+}
+
+fn is_hosted(call: &Value) -> bool {
+    text(call, "call_id").is_some_and(|id| id.starts_with(HOSTED_CALL_IDS))
 }
 
 /// Which text of an item.
@@ -255,6 +263,11 @@ impl Output {
         parts.extend(rest.map(|rest| Part::ToolCallArguments { index, text: rest.to_owned() }));
         self.ended = true;
         parts.push(Part::ToolCallEnd { index, opaque });
+    }
+
+    /// Tells whether nothing but its being a call is known of it.
+    pub(super) fn is_unnamed_call(&self) -> bool {
+        self.kind == Kind::Call && self.index.is_none()
     }
 
     fn is_whole(&self) -> bool {
