@@ -93,7 +93,7 @@ impl Assembler {
             "content_part.done" => {
                 let part = event.get("part").unwrap_or(&Value::Null);
                 let reasoning = part.get("type").is_some_and(|kind| kind == "reasoning_text");
-                let kind = if reasoning { Kind::Reasoning } else { Kind::Message };
+                let kind = if reasoning || self.reasons(event) { Kind::Reasoning } else { Kind::Message };
                 self.settle(kind, Slot::of(part, number("content_index")), text_of(part), event, parts)?;
             }
             "reasoning_summary_text.delta" | "reasoning_summary.delta" => {
@@ -126,6 +126,12 @@ impl Assembler {
             _ => {}
         }
         Ok(false)
+    }
+
+    /// Tells whether an event is about an item that is known as reasoning.
+    fn reasons(&self, event: &Value) -> bool {
+        let id = text(event, "item_id");
+        id.is_some() && self.outputs.iter().any(|output| output.kind == Kind::Reasoning && output.id == id)
     }
 
     /// Takes an answer that came as one document.
