@@ -275,11 +275,11 @@ impl Output {
     }
 
     /// Makes the opaque value of reasoning, if the server can do something with it when it comes back: an
-    /// id alone is of no use where nothing is stored.
+    /// id alone is of no use where nothing is stored. OpenRouter hands on the signatures of other providers.
     fn reasoning(&mut self, host: &str, item: &Value) -> Option<Value> {
-        let encrypted = text(item, "encrypted_content").is_some();
+        let sealed = ["encrypted_content", "signature"].iter().any(|key| text(item, key).is_some());
         let open = item.get("content").and_then(Value::as_array).is_some_and(|content| !content.is_empty());
-        self.kept = encrypted || open;
+        self.kept = sealed || open;
         self.kept.then(|| json!({ "api": API, "host": host, "item": item }))
     }
 }
