@@ -2,6 +2,8 @@
 //! when it is said again as a whole. The same text comes up to four times: in pieces, as a whole part, as
 //! a whole item, and in the whole answer.
 
+use std::mem::discriminant;
+
 use serde_json::{Map, Value, json};
 
 use super::API;
@@ -12,6 +14,9 @@ use longhaul_session::item::Item;
 
 /// What of a call has its own meaning; the rest is kept for the provider.
 const CALL_FIELDS: [&str; 7] = ["type", "id", "call_id", "name", "arguments", "input", "status"];
+
+/// With this begin the ids of calls that xAI makes itself when it searches X: nothing else tells them from ours.
+const HOSTED_CALL_IDS: &str = "xs_call";
 
 /// What an item is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +34,16 @@ impl Kind {
         match item.get("type").and_then(Value::as_str) {
             Some("message") => Kind::Message,
             Some("reasoning") => Kind::Reasoning,
+            Some("custom_tool_call") if is_hosted(item) => Kind::Other,
             Some("function_call" | "custom_tool_call") => Kind::Call,
             None if item.get("content").is_some() => Kind::Message,
             Some(_) | None => Kind::Other,
         }
     }
+}
+
+fn is_hosted(call: &Value) -> bool {
+    text(call, "call_id").is_some_and(|id| id.starts_with(HOSTED_CALL_IDS))
 }
 
 /// Which text of an item.
@@ -119,8 +129,14 @@ impl Output {
         }
     }
 
-    /// Takes a whole text: what was not heard of it is told.
+    /// Takes a whole text: what was not heard of it is told. Some servers give reasoning in both of its places,
+    /// or tell it in one and repeat it in the other.
     pub(super) fn settle(&mut self, slot: Slot, whole: &str, parts: &mut Vec<Part>) {
+        let elsewhere = |it: &Slot| discriminant(it) != discriminant(&slot);
+        let twice = self.heard.iter().any(|(it, text)| elsewhere(it) && text == whole);
+        if twice && self.kind == Kind::Reasoning {
+            return;
+        }
         let rest = whole.strip_prefix(self.text(slot)).unwrap_or_default();
         self.hear(slot, rest, parts);
     }
@@ -249,16 +265,21 @@ impl Output {
         parts.push(Part::ToolCallEnd { index, opaque });
     }
 
+    /// Tells whether nothing but its being a call is known of it.
+    pub(super) fn is_unnamed_call(&self) -> bool {
+        self.kind == Kind::Call && self.index.is_none()
+    }
+
     fn is_whole(&self) -> bool {
         is_whole(self.text(Slot::Arguments))
     }
 
     /// Makes the opaque value of reasoning, if the server can do something with it when it comes back: an
-    /// id alone is of no use where nothing is stored.
+    /// id alone is of no use where nothing is stored. OpenRouter hands on the signatures of other providers.
     fn reasoning(&mut self, host: &str, item: &Value) -> Option<Value> {
-        let encrypted = text(item, "encrypted_content").is_some();
+        let sealed = ["encrypted_content", "signature"].iter().any(|key| text(item, key).is_some());
         let open = item.get("content").and_then(Value::as_array).is_some_and(|content| !content.is_empty());
-        self.kept = encrypted || open;
+        self.kept = sealed || open;
         self.kept.then(|| json!({ "api": API, "host": host, "item": item }))
     }
 }
