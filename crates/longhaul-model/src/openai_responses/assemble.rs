@@ -231,12 +231,15 @@ impl Assembler {
             self.grow(item)?;
             let (kind, id) = (Kind::of(item), text(item, "id"));
             let free = |at: &usize| !known[*at] && self.outputs[*at].kind == kind;
+            let call = text(item, "call_id");
             let same = |at: &usize| id.is_some() && self.outputs[*at].id == id;
+            let called = |at: &usize| self.outputs[*at].is_called(call.as_deref());
             // Some servers give an item another id each time they speak of it.
             let may_be = |at: &usize| !self.outputs[*at].id.as_ref().is_some_and(|id| ids.contains(id));
             let all = || (0..known.len()).filter(free);
             let there = || all().filter(may_be).find(|at| self.outputs[*at].at == Some(place));
-            let found = all().find(same).or_else(there).or_else(|| all().find(may_be));
+            let found =
+                all().find(same).or_else(|| all().find(called)).or_else(there).or_else(|| all().find(may_be));
             let at = match found {
                 Some(at) => at,
                 None => self.begin(kind, id.as_deref(), Some(place))?,
@@ -314,8 +317,8 @@ impl Assembler {
         Ok(())
     }
 
-    /// Finds the item an event is about; one that nobody announced begins here. By its id; or by its
-    /// place, among those that are not whole; or it is the newest of its kind that may be meant.
+    /// Finds the item an event is about; one that nobody announced begins here. By its id; or, among those
+    /// that are not whole, by the id of its call or its place; or it is the newest of its kind that may be meant.
     fn position(&mut self, kind: Kind, id: Option<&str>, event: &Value) -> Result<usize, Error> {
         let place = event.get("output_index").and_then(count);
         let outputs = || self.outputs.iter().enumerate().rev().filter(|(_, output)| output.kind == kind);
@@ -325,9 +328,11 @@ impl Assembler {
         let theirs = |output: &Output| kind == Kind::Call && output.kind == Kind::Other && is_it(output);
         let theirs = || self.outputs.iter().enumerate().find(|(_, output)| theirs(output));
         let open = || outputs().filter(|(_, output)| !output.done);
+        let call = event.get("item").and_then(|item| text(item, "call_id"));
+        let by_call = || open().find(|(_, output)| output.is_called(id) || output.is_called(call.as_deref()));
         let by_place = || open().find(|(_, output)| place.is_some() && output.at == place);
         let newest = || open().find(|(_, output)| place.is_none() || output.at.is_none());
-        let found = by_id.or_else(theirs).or_else(by_place).or_else(newest);
+        let found = by_id.or_else(theirs).or_else(by_call).or_else(by_place).or_else(newest);
         match found.map(|(at, _)| at) {
             Some(at) => Ok(at),
             None => self.begin(kind, id, place),

@@ -265,6 +265,11 @@ impl Output {
         parts.push(Part::ToolCallEnd { index, opaque });
     }
 
+    /// Tells whether this is the id of the call.
+    pub(super) fn is_called(&self, id: Option<&str>) -> bool {
+        id.is_some() && self.call_id.as_deref() == id
+    }
+
     /// Tells whether nothing but its being a call is known of it.
     pub(super) fn is_unnamed_call(&self) -> bool {
         self.kind == Kind::Call && self.index.is_none()
