@@ -292,6 +292,12 @@ impl Output {
         parts.push(Part::ToolCallEnd { index, opaque });
     }
 
+    /// Tells whether all of these came already, of an item that speaks.
+    pub(super) fn told(&self, whole: &[&str]) -> bool {
+        let told = |text: &&str| self.heard.iter().any(|(_, heard)| heard == text);
+        self.kind != Kind::Call && !whole.is_empty() && whole.iter().all(told)
+    }
+
     /// Tells whether this is the id of the call.
     pub(super) fn is_called(&self, id: Option<&str>) -> bool {
         id.is_some() && self.call_id.as_deref() == id
@@ -340,6 +346,12 @@ pub(super) fn text(value: &Value, key: &str) -> Option<String> {
 pub(super) fn text_of(part: &Value) -> &str {
     let field = |key| part.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     part.as_str().or_else(|| field("text")).or_else(|| field("refusal")).unwrap_or_default()
+}
+
+/// Returns all that an item says.
+pub(super) fn texts_of(item: &Value) -> Vec<&str> {
+    let texts = pieces(item, "summary").chain(pieces(item, "content")).map(|(_, part)| text_of(part));
+    texts.filter(|text| !text.is_empty()).collect()
 }
 
 /// Returns the arguments of a call as text, in whatever form they came.
