@@ -5,7 +5,7 @@ use longhaul_session::failure::FailureClass;
 use longhaul_session::usage::Usage;
 use serde_json::Value;
 
-use super::output::{Kind, Output, Slot, arguments, text, text_of};
+use super::output::{Kind, Output, Slot, arguments, text, text_of, texts_of};
 use crate::error::{classify_in_answer, says_failure};
 use crate::limits::{MAX_CALLS, MAX_RESPONSE_BYTES};
 use crate::measure::value_bytes;
@@ -231,12 +231,15 @@ impl Assembler {
             self.grow(item)?;
             let (kind, id) = (Kind::of(item), text(item, "id"));
             let free = |at: &usize| !known[*at] && self.outputs[*at].kind == kind;
+            let call = text(item, "call_id");
             let same = |at: &usize| id.is_some() && self.outputs[*at].id == id;
+            let called = |at: &usize| self.outputs[*at].is_called(call.as_deref());
             // Some servers give an item another id each time they speak of it.
             let may_be = |at: &usize| !self.outputs[*at].id.as_ref().is_some_and(|id| ids.contains(id));
             let all = || (0..known.len()).filter(free);
             let there = || all().filter(may_be).find(|at| self.outputs[*at].at == Some(place));
-            let found = all().find(same).or_else(there).or_else(|| all().find(may_be));
+            let found =
+                all().find(same).or_else(|| all().find(called)).or_else(there).or_else(|| all().find(may_be));
             let at = match found {
                 Some(at) => at,
                 None => self.begin(kind, id.as_deref(), Some(place))?,
@@ -256,10 +259,11 @@ impl Assembler {
     }
 
     fn added(&mut self, item: &Value, event: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
-        let id = text(item, "id");
-        let known = id.is_some() && self.outputs.iter().any(|output| output.id == id);
+        let (kind, id) = (Kind::of(item), text(item, "id"));
+        let same = |output: &Output| output.kind == kind && output.id == id && !output.done;
+        let known = id.is_some() && self.outputs.iter().any(same);
         if item.is_object() && !known {
-            let at = self.begin(Kind::of(item), id.as_deref(), event.get("output_index").and_then(count))?;
+            let at = self.begin(kind, id.as_deref(), event.get("output_index").and_then(count))?;
             self.outputs[at].announce(item, &mut self.calls, parts);
         }
         Ok(())
@@ -274,7 +278,7 @@ impl Assembler {
         let unnamed = |output: &Output| output.id == id && id.is_some() && output.is_unnamed_call();
         let at = match self.outputs.iter().position(unnamed).filter(|_| kind == Kind::Other) {
             Some(at) => at,
-            None => self.position(kind, id.as_deref(), event)?,
+            None => self.position(kind, id.as_deref(), event, &texts_of(item))?,
         };
         self.outputs[at].kind = kind;
         self.grow(item)?;
@@ -291,7 +295,7 @@ impl Assembler {
         event: &Value,
         parts: &mut Vec<Part>,
     ) -> Result<(), Error> {
-        let at = self.position(kind, text(event, "item_id").as_deref(), event)?;
+        let at = self.position(kind, text(event, "item_id").as_deref(), event, &[])?;
         self.held_bytes = self.held_bytes.saturating_add(piece.len());
         self.check_size()?;
         self.outputs[at].hear(slot, piece, parts);
@@ -309,14 +313,22 @@ impl Assembler {
         if whole.is_empty() {
             return Ok(());
         }
-        let at = self.position(kind, text(event, "item_id").as_deref(), event)?;
+        let at = self.position(kind, text(event, "item_id").as_deref(), event, &[whole])?;
         self.outputs[at].settle(slot, whole, parts);
         Ok(())
     }
 
-    /// Finds the item an event is about; one that nobody announced begins here. By its id; or by its
-    /// place, among those that are not whole; or it is the newest of its kind that may be meant.
-    fn position(&mut self, kind: Kind, id: Option<&str>, event: &Value) -> Result<usize, Error> {
+    /// Finds the item an event is about; one that nobody announced begins here. By its id; or, among those
+    /// that are not whole, by the id of its call or its place; or it is the newest of its kind that may be
+    /// meant, or one of which all of these whole texts came already: some servers give what ends an item the
+    /// place and the id of the next.
+    fn position(
+        &mut self,
+        kind: Kind,
+        id: Option<&str>,
+        event: &Value,
+        whole: &[&str],
+    ) -> Result<usize, Error> {
         let place = event.get("output_index").and_then(count);
         let outputs = || self.outputs.iter().enumerate().rev().filter(|(_, output)| output.kind == kind);
         let is_it = |output: &Output| id.is_some() && output.id.as_deref() == id;
@@ -325,9 +337,12 @@ impl Assembler {
         let theirs = |output: &Output| kind == Kind::Call && output.kind == Kind::Other && is_it(output);
         let theirs = || self.outputs.iter().enumerate().find(|(_, output)| theirs(output));
         let open = || outputs().filter(|(_, output)| !output.done);
+        let call = event.get("item").and_then(|item| text(item, "call_id"));
+        let by_call = || open().find(|(_, output)| output.is_called(id) || output.is_called(call.as_deref()));
         let by_place = || open().find(|(_, output)| place.is_some() && output.at == place);
         let newest = || open().find(|(_, output)| place.is_none() || output.at.is_none());
-        let found = by_id.or_else(theirs).or_else(by_place).or_else(newest);
+        let told = || open().find(|(_, output)| output.told(whole));
+        let found = by_id.or_else(theirs).or_else(by_call).or_else(by_place).or_else(newest).or_else(told);
         match found.map(|(at, _)| at) {
             Some(at) => Ok(at),
             None => self.begin(kind, id, place),

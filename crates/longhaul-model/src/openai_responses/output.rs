@@ -60,6 +60,15 @@ impl Slot {
     pub(super) fn of(piece: &Value, at: u64) -> Slot {
         if piece.get("refusal").is_some_and(Value::is_string) { Slot::Refusal(at) } else { Slot::Content(at) }
     }
+
+    /// Returns the place among the pieces of the same field, and whether that field is the summary.
+    fn place(self) -> (u64, bool) {
+        match self {
+            Slot::Content(at) | Slot::Refusal(at) => (at, false),
+            Slot::Summary(at) => (at, true),
+            Slot::Arguments => (0, false),
+        }
+    }
 }
 
 /// One item of an answer.
@@ -158,10 +167,12 @@ impl Output {
         match self.kind {
             Kind::Message | Kind::Reasoning => {
                 for (at, part) in pieces(item, "summary") {
-                    self.settle(Slot::Summary(at), text_of(part), parts);
+                    let slot = self.heard_as(Slot::Summary(at), pieces(item, "summary").count());
+                    self.settle(slot, text_of(part), parts);
                 }
                 for (at, part) in pieces(item, "content") {
-                    self.settle(Slot::of(part, at), text_of(part), parts);
+                    let slot = self.heard_as(Slot::of(part, at), pieces(item, "content").count());
+                    self.settle(slot, text_of(part), parts);
                 }
             }
             Kind::Call => {
@@ -170,6 +181,22 @@ impl Output {
             }
             Kind::Other => {}
         }
+    }
+
+    /// Finds the place that a piece had while it came, of so many in its field: vLLM counts on from item to item.
+    fn heard_as(&self, slot: Slot, pieces: usize) -> Slot {
+        let (at, summary) = slot.place();
+        let beyond = |it: &Slot| {
+            let (place, of_summary) = it.place();
+            of_summary == summary && usize::try_from(place).is_ok_and(|place| place >= pieces)
+        };
+        let mut heard = self.heard.iter().map(|(it, _)| *it);
+        if heard.clone().any(|it| it == slot) {
+            return slot;
+        }
+        let nth = usize::try_from(at).unwrap_or(usize::MAX);
+        let found = heard.by_ref().filter(beyond).nth(nth);
+        found.filter(|it| discriminant(it) == discriminant(&slot)).unwrap_or(slot)
     }
 
     /// Takes the whole item. Half a call, when something cut the answer, is left open.
@@ -265,6 +292,17 @@ impl Output {
         parts.push(Part::ToolCallEnd { index, opaque });
     }
 
+    /// Tells whether all of these came already, of an item that speaks.
+    pub(super) fn told(&self, whole: &[&str]) -> bool {
+        let told = |text: &&str| self.heard.iter().any(|(_, heard)| heard == text);
+        self.kind != Kind::Call && !whole.is_empty() && whole.iter().all(told)
+    }
+
+    /// Tells whether this is the id of the call.
+    pub(super) fn is_called(&self, id: Option<&str>) -> bool {
+        id.is_some() && self.call_id.as_deref() == id
+    }
+
     /// Tells whether nothing but its being a call is known of it.
     pub(super) fn is_unnamed_call(&self) -> bool {
         self.kind == Kind::Call && self.index.is_none()
@@ -308,6 +346,12 @@ pub(super) fn text(value: &Value, key: &str) -> Option<String> {
 pub(super) fn text_of(part: &Value) -> &str {
     let field = |key| part.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     part.as_str().or_else(|| field("text")).or_else(|| field("refusal")).unwrap_or_default()
+}
+
+/// Returns all that an item says.
+pub(super) fn texts_of(item: &Value) -> Vec<&str> {
+    let texts = pieces(item, "summary").chain(pieces(item, "content")).map(|(_, part)| text_of(part));
+    texts.filter(|text| !text.is_empty()).collect()
 }
 
 /// Returns the arguments of a call as text, in whatever form they came.
