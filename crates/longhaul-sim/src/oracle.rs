@@ -170,7 +170,7 @@ impl Known {
             hold(false, "Answered", &what);
         }
         if self.context.is_stale() {
-            self.context = std::mem::take(&mut self.context).read_back();
+            self.context = std::mem::take(&mut self.context).read_back(0);
         }
     }
 
