@@ -1,12 +1,13 @@
 //! `evolve`: the fold. One record changes the state; nothing here reads content, decides or refuses.
 
 use crate::entry::{
-    CallFact, Charge, Fact, FinishReason, Mode, ModelGoal, Next, Place, Record, ResultFact, TurnVerdict,
+    CallFact, Charge, Fact, FinishReason, Mode, ModelGoal, Next, Place, Record, ResultFact,
+    TurnVerdict,
 };
 use crate::failure::{Failure, FailureClass};
 use crate::goal::{BudgetKind, GET_GOAL, Goal, GoalStatus, SPIN_TURNS};
 use crate::id::{CallId, Digest, EntryNo, GoalId, Timestamp};
-use crate::state::{Newest, Origin, Owner, PendingCall, SessionState, Status, Turn};
+use crate::state::{Newest, Origin, Overflow, Owner, PendingCall, SessionState, Status, Turn};
 use crate::steering::SteeringDue;
 use crate::usage::{Totals, Usage};
 
@@ -37,6 +38,7 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
             state.prepared_at = 0;
             state.measured_at = 0;
             state.response_id = None;
+            state.overflow = Overflow::None;
         }
         Fact::Message => state.begin_turn(n, Origin::User),
         Fact::Queued => state.queue.push(n),
@@ -50,12 +52,12 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         }
         Fact::Context { digest } => {
             state.context_digest = Some(*digest);
-            state.history_changed(n);
+            state.history_grew(n);
         }
         Fact::Steering { .. } => {
             state.steering_due = SteeringDue::default();
             state.newest = Newest::Input;
-            state.history_changed(n);
+            state.history_grew(n);
         }
         Fact::ModelStep { calls, measured, .. } => {
             state.measured = Some(*measured);
@@ -79,6 +81,9 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
             // Where only the connection failed, the provider goes on making it.
             if failure.class != FailureClass::Network {
                 state.response_id = None;
+            }
+            if failure.class == FailureClass::ContextOverflow {
+                state.overflow = Overflow::Request;
             }
             state.last_error = Some(failure.clone());
         }
@@ -134,7 +139,7 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::Hook { .. } => {
             if record.content.is_some() {
                 state.newest = Newest::Input;
-                state.history_changed(n);
+                state.history_grew(n);
             }
         }
         Fact::Redacted { .. } => {}
@@ -159,6 +164,14 @@ impl SessionState {
         self.retry = None;
         self.response_id = None;
         self.last_error = None;
+        self.overflow = Overflow::None;
+    }
+
+    /// Notes that the model's history has become longer, and nothing else: what was too large is so still.
+    fn history_grew(&mut self, n: EntryNo) {
+        let overflow = self.overflow;
+        self.history_changed(n);
+        self.overflow = overflow;
     }
 
     fn begin_turn(&mut self, n: EntryNo, origin: Origin) {
@@ -357,9 +370,11 @@ impl SessionState {
     fn compaction_failed(&mut self, failure: &Failure, automatic_off: bool) {
         self.compaction_failures += 1;
         // The model is asked next, and its own troubles are counted from then on.
-        let overflowed = self.retry.is_some_and(|retry| retry.class == FailureClass::ContextOverflow);
-        if automatic_off && !overflowed {
+        if automatic_off {
             self.retry = None;
+        }
+        if failure.class == FailureClass::ContextOverflow && self.overflow == Overflow::None {
+            self.overflow = Overflow::Summary;
         }
         self.compaction_requested = false;
         self.attempt += 1;

@@ -7,7 +7,7 @@ use crate::failure::{Failure, FailureClass};
 use crate::goal::{BudgetKind, Goal};
 use crate::id::{CallId, Digest, Epoch, Timestamp};
 use crate::item::EffectClass;
-use crate::state::{Newest, Origin, PendingCall, SessionState, Status};
+use crate::state::{Newest, Origin, Overflow, PendingCall, SessionState, Status};
 
 /// What a runner has observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,7 +185,7 @@ fn to_be_seen_first(state: &SessionState, view: &View) -> Option<Work> {
 
 /// Rule 8: a request that does not fit is not sent. Automatic compaction is off after too many failures.
 fn for_size(state: &SessionState, view: &View, limits: &Limits) -> Option<Work> {
-    let overflowed = state.retry.is_some_and(|retry| retry.class == FailureClass::ContextOverflow);
+    let overflowed = state.overflow == Overflow::Request;
     if !overflowed && view.next_request_tokens <= limits.compact_above_tokens {
         return None;
     }

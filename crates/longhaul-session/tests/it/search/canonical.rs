@@ -147,6 +147,7 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
         epoch,
         attempt,
         retry,
+        overflow,
         crashes,
         turn,
         goal,
@@ -176,7 +177,7 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
     (pending.len(), owner.map(|owner| names.epoch(owner.epoch)), names.epoch(*epoch)).hash(out);
     (retry.map(|retry| (retry.class, names.to_come(retry.not_before))), *crashes.min(&limits.max_crashes))
         .hash(out);
-    state.works_for().is_some().hash(out);
+    (overflow, state.works_for().is_some()).hash(out);
     put_turn(out, turn, goal.is_some(), limits);
     if let Some(goal) = goal {
         put_goal(out, goal);
