@@ -1,7 +1,7 @@
 //! `evolve`: the fold. One record changes the state; nothing here reads content, decides or refuses.
 
 use crate::entry::{
-    CallFact, Charge, Fact, FinishReason, Mode, ModelGoal, Next, Place, Record, ResultFact,
+    Actor, CallFact, Charge, Fact, FinishReason, Mode, ModelGoal, Next, Place, Record, ResultFact,
     TurnVerdict,
 };
 use crate::failure::{Failure, FailureClass};
@@ -17,6 +17,7 @@ use crate::usage::{Totals, Usage};
 pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
     let n = record.n;
     state.head = n;
+    state.overtaken = state.is_overtaken_by(record);
     if let Some(charge) = record.fact.charge() {
         state.charge(charge);
     }
@@ -172,6 +173,24 @@ impl SessionState {
         let overflow = self.overflow;
         self.history_changed(n);
         self.overflow = overflow;
+    }
+
+    /// Tells whether its owner may be calling the model although something else is owed, as a person has changed
+    /// that. What the owner itself appends ends it, but for the name of an answer: one call at a time is made.
+    fn is_overtaken_by(&self, record: &Record) -> bool {
+        if matches!(record.by, Actor::Worker { .. }) {
+            return self.overtaken && matches!(record.fact, Fact::ResponseStarted { .. });
+        }
+        let may_call = self.status == Status::Running && self.pending.is_empty();
+        let overtakes = matches!(
+            record.fact,
+            Fact::Configured { .. }
+                | Fact::Edited { .. }
+                | Fact::Interrupting { .. }
+                | Fact::Goal { .. }
+                | Fact::Mode { .. }
+        );
+        self.owner.is_some() && (self.overtaken || may_call && overtakes)
     }
 
     fn begin_turn(&mut self, n: EntryNo, origin: Origin) {

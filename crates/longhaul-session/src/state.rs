@@ -77,6 +77,10 @@ pub struct SessionState {
     /// What was too large for a model, of the history as it is.
     #[serde(default, skip_serializing_if = "Overflow::is_none")]
     pub overflow: Overflow,
+    /// A person has changed what is owed while its owner may have been calling the model: what that was is not
+    /// told by what is owed now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overtaken: bool,
     /// Ownership losses since the last tool batch that really ran or the last finished turn.
     pub crashes: u32,
     /// The turn under way, or the last one.

@@ -431,6 +431,8 @@ pub(crate) async fn begin(
             let id = truth.attempts.len() as u64 + 1;
             let process = process.name.clone();
             truth.attempts.insert(id, Attempt { runner, process, ..Attempt::default() });
+            let runner = runner.and_then(|task| truth.runners.get(&task).copied());
+            truth.calling.extend(runner.map(|runner| (runner, id)));
             id
         },
         number,
