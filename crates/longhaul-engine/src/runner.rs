@@ -546,10 +546,10 @@ impl Runner {
             Err(failure) => return self.fail(failure, Usage::default()).await,
         };
         let goal = self.state().goal.as_ref();
-        let (id, protected) =
-            goal.map(|goal| (goal.id, goal.protected.clone())).expect("a goal is unguarded");
+        let (terms, protected) =
+            goal.map(|goal| (goal.terms(), goal.protected.clone())).expect("a goal is unguarded");
         match checks::digests(protected, equipment.workspace.directory.clone()).await {
-            Ok(files) => self.try_commit(OwnerAction::GuardFiles { goal: id, files }).await,
+            Ok(files) => self.try_commit(OwnerAction::GuardFiles { terms, files }).await,
             Err(error) => {
                 let message = format!("the files that the goal protects cannot be digested: {error}");
                 self.fail(Failure { class: FailureClass::Preparation, message }, Usage::default()).await

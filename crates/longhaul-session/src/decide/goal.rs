@@ -7,7 +7,7 @@ use crate::goal::{
     Budget, Goal, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, MAX_PROTECTED, MAX_PROTECTED_BYTES, Terms,
     valid_objective,
 };
-use crate::id::GoalId;
+use crate::id::{Digest, GoalId};
 use crate::item::{FileSeen, Item};
 use crate::state::{SessionState, Status};
 

@@ -155,8 +155,8 @@ fn at_once(world: &World, work: Work, files: Option<Digest>) -> OwnerAction {
 
 /// There are no files to be found.
 pub(super) fn guard(state: &SessionState) -> OwnerAction {
-    let goal = state.goal.as_ref().expect("it protects files").id;
-    OwnerAction::GuardFiles { goal, files: Vec::new() }
+    let terms = state.goal.as_ref().expect("it protects files").terms();
+    OwnerAction::GuardFiles { terms, files: Vec::new() }
 }
 
 /// Only what a client runs has a deadline.
