@@ -439,9 +439,7 @@ impl SessionState {
 
     pub(crate) fn limit(&mut self, limited: Option<BudgetKind>, hard: bool) {
         if let (Some(kind), Some(goal)) = (limited, &mut self.goal) {
-            let how = if hard { "leaves no room for another call" } else { "is used up" };
-            goal.status = GoalStatus::BudgetLimited;
-            goal.reason = Some(format!("the {} budget {how}", kind.name()));
+            goal.limit(kind, hard);
         }
     }
 
@@ -485,9 +483,16 @@ impl SessionState {
         self.steering_due.objective_changed |= !same && (busy || next.is_some());
         self.steering_due.goal_recalled =
             after.is_some() && (self.steering_due.goal_recalled || woken || !same);
+        // A budget that is lowered to what was used is crossed: the model is told to wrap up.
+        let limited = after.filter(|goal| goal.status == GoalStatus::BudgetLimited && pursued(before));
+        let lowered = limited.and_then(|goal| goal.budget.reached(&goal.used));
         self.goal = goal.cloned();
         if busy {
             self.work_for_goal();
+        }
+        if lowered.is_some_and(|kind| kind != BudgetKind::Continuations) && busy && self.works_for().is_some()
+        {
+            self.steering_due.budget = lowered;
         }
         if let Some(next) = next {
             self.go_on(n, next);
