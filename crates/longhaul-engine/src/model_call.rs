@@ -86,13 +86,11 @@ impl Runner {
         }
     }
 
-    /// Assembles the request. A provider that keeps the conversation is sent all of it when it has just lost
-    /// what it kept.
+    /// Assembles the request.
     pub(crate) async fn request(&mut self, equipment: &Equipment) -> Result<Arc<Request>, Error> {
-        let broken = self.state().retry.is_some_and(|retry| retry.class == FailureClass::ChainBroken);
         let context = self.journal.context().await?;
         let mut request = context.request_pruned_to(context.outlook().pruned_to);
-        if request.previous.is_some() && (broken || !equipment.chained) {
+        if request.previous.is_some() && !equipment.chained {
             Arc::make_mut(&mut request).previous = None;
         }
         if request.items.iter().any(|item| matches!(**item, Item::Attachment(_))) {

@@ -245,9 +245,9 @@ pub enum OwnerAction {
     CommitSteering,
     /// Keeps the digests of the files that the goal protects.
     GuardFiles {
-        /// The goal.
-        goal: GoalId,
-        /// The files there are.
+        /// What the goal asked for when they were taken.
+        terms: Digest,
+        /// The files there were.
         files: Vec<FileSeen>,
     },
     /// Notes a hook's decision.

@@ -8,12 +8,13 @@ mod pruning;
 mod scale;
 mod tail;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::agent::{Configuration, Previous, Request, ToolSpec};
 use crate::entry::{Content, Entry, Fact, Record};
+use crate::failure::FailureClass;
 use crate::id::{CallId, EntryNo};
 use crate::item::{Attachment, Item, ToolCall, ToolResult};
 use crate::state::SessionState;
@@ -42,6 +43,8 @@ pub struct Context {
     configuration: Option<Arc<Configuration>>,
     /// An answer that is under way was asked for with what has been redacted since, or of another provider.
     outdated: bool,
+    /// Entries without their content of which nothing that was read says when it was redacted.
+    gone: BTreeSet<EntryNo>,
     as_of: EntryNo,
     stale: bool,
 }
@@ -119,6 +122,9 @@ impl Context {
         let n = entry.record.n;
         self.as_of = n;
         let outdated = self.outdated;
+        if entry.content.is_none() && entry.record.content.is_some() {
+            self.gone.insert(n);
+        }
         match &entry.record.fact {
             Fact::Queued => {
                 self.queued.insert(n, items_of(entry));
@@ -148,7 +154,8 @@ impl Context {
                 self.scale = Scale::default();
                 self.outdated = true;
             }
-            Fact::Redacted { .. } => {
+            Fact::Redacted { entry } => {
+                self.gone.remove(entry);
                 self.begin_anew();
                 self.outdated = true;
                 self.stale = true;
@@ -157,6 +164,8 @@ impl Context {
                 self.prune(measured.pruned_to);
                 self.scale.measured(self.extent(self.items.len()), measured.input_tokens);
             }
+            // The provider has lost what it kept, and does not find it by being asked again.
+            Fact::Retry { failure, .. } if failure.class == FailureClass::ChainBroken => self.begin_anew(),
             Fact::Reconciled { .. } => self.drop_unanswered(),
             Fact::Forked { .. } | Fact::Imported { .. } => self.queued.clear(),
             _ => {}
@@ -287,9 +296,14 @@ impl Context {
         self.stale
     }
 
-    /// Declares it read back: what was redacted is redacted in it.
+    /// Declares it read back: what was redacted is redacted in it. Entries up to `shared_to` are those of the session
+    /// that this one was forked from. Where that has redacted some since, nobody knows which answers were asked for
+    /// with them: none is gone on from.
     #[must_use]
-    pub fn read_back(self) -> Self {
+    pub fn read_back(mut self, shared_to: EntryNo) -> Self {
+        if std::mem::take(&mut self.gone).first().is_some_and(|n| *n <= shared_to) {
+            self.begin_anew();
+        }
         Context { stale: false, ..self }
     }
 

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::cli;
 use crate::goal;
 use crate::line::Line;
-use crate::spend;
+use crate::spend::{self, Together};
 use crate::summary;
 
 /// Entries read at once.
@@ -24,7 +24,7 @@ const BATCH: u64 = 500;
 /// The widest a line of a table is on paper; a terminal may be narrower.
 const COLUMNS: usize = 160;
 
-/// Lists sessions, the last active first.
+/// Lists sessions, the last active first, and says what they have spent.
 pub(crate) async fn ls(app: &App, args: cli::Ls) -> anyhow::Result<ExitCode> {
     let filter = Filter { archived: (!args.all).then_some(false), ..Filter::default() };
     let rows = app.engine.store().list(filter, Page { after: None, limit: usize::from(args.limit) }).await?;
@@ -32,6 +32,7 @@ pub(crate) async fn ls(app: &App, args: cli::Ls) -> anyhow::Result<ExitCode> {
     if rows.is_empty() && !app.options.json {
         writeln!(out, "No sessions in {}. Start one with `longhaul run`.", app.kept_in)?;
     }
+    let mut together = Together::default();
     for row in rows {
         let snapshot = app.engine.snapshot(row.session).await?;
         let owned = app.is_owned(&snapshot.row).await?;
@@ -40,15 +41,21 @@ pub(crate) async fn ls(app: &App, args: cli::Ls) -> anyhow::Result<ExitCode> {
             continue;
         }
         let state = &snapshot.state;
+        together.add(&state.ledger, row.parent.is_some());
+        let spent = &state.ledger.measured;
         let line = format!(
-            "{}  {:<21}  {:>12}  {:>11}  {}",
+            "{}  {:<21}  {:>12}  {:>13}  {:>8}  {}",
             summary::short_id(row.session),
             summary::status(state, owned),
             summary::ago(row.updated, app.engine.host().now()),
-            format!("{} entries", state.head),
+            format!("{} tokens", summary::tokens(spent.tokens())),
+            if spent.cost_micros > 0 { summary::dollars(spent.cost_micros) } else { String::new() },
             row.name.as_deref().or(row.labels.get("directory").map(String::as_str)).unwrap_or_default(),
         );
         writeln!(out, "{}", fitted(&line))?;
+    }
+    if let Some(line) = together.line() {
+        writeln!(out, "{line}")?;
     }
     Ok(ExitCode::SUCCESS)
 }

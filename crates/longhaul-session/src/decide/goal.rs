@@ -7,7 +7,7 @@ use crate::goal::{
     Budget, Goal, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, MAX_PROTECTED, MAX_PROTECTED_BYTES, Terms,
     valid_objective,
 };
-use crate::id::GoalId;
+use crate::id::{Digest, GoalId};
 use crate::item::{FileSeen, Item};
 use crate::state::{SessionState, Status};
 
@@ -53,17 +53,18 @@ pub(super) fn edit(
         let reached = goal.budget.reached(&goal.used);
         if goal.status == GoalStatus::BudgetLimited && reached.is_none() {
             goal = activate(goal)?;
-        } else if goal.status == GoalStatus::Active && reached.is_some() {
-            goal.status = GoalStatus::BudgetLimited;
+        } else if let Some(kind) = reached.filter(|_| goal.status == GoalStatus::Active) {
+            goal.limit(kind, false);
         }
     }
     change(draft, Some(goal))
 }
 
-/// Keeps the digests of the files that the goal protects. They are taken once, until somebody sets them anew.
-pub(super) fn guard(draft: &mut Draft, id: GoalId, files: Vec<FileSeen>) -> Result<(), Refusal> {
+/// Keeps the digests of the files that the goal protects. They are taken once, until somebody sets them anew; those
+/// of files that were named before are no use then.
+pub(super) fn guard(draft: &mut Draft, terms: Digest, files: Vec<FileSeen>) -> Result<(), Refusal> {
     let goal = present(draft)?;
-    if goal.id != id || !goal.is_unguarded() {
+    if goal.terms() != terms || !goal.is_unguarded() {
         return Err(Refusal::Invalid("the goal awaits no digests of files"));
     }
     let goal = Some(Goal { guarded_at: draft.state.head + 1, ..goal });

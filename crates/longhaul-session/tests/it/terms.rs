@@ -59,14 +59,19 @@ fn a_goal_protects_a_bounded_number_of_paths_of_bounded_size() {
 fn protected_files_are_digested_once_until_they_are_named_anew() {
     let mut session = Session::created();
     session.run(protecting(1, &["tests".to_owned()])).acquire().prepare();
-    let guard = |goal: u128| OwnerAction::GuardFiles { goal: goal_id(goal), files: Vec::new() };
+    let guard = |session: &Session| {
+        session.owned(OwnerAction::GuardFiles { terms: session.goal().terms(), files: Vec::new() })
+    };
+    let mut before = None;
     let again = [protecting(9, &["tests/**".to_owned()]), protect(&["src".to_owned()])];
     for renewed in again.into_iter().map(Some).chain([None]) {
         assert_eq!(session.owed(), Work::GuardFiles);
-        assert!(matches!(session.refusal(session.owned(guard(2))), Refusal::Invalid(_)), "of another goal");
-        session.own(guard(1));
+        if let Some(before) = before.replace(guard(&session)) {
+            assert!(matches!(session.refusal(before), Refusal::Invalid(_)), "of what was named before");
+        }
+        session.run(guard(&session));
         assert_eq!((session.goal().guarded_at, session.goal().is_unguarded()), (session.state.head, false));
-        assert!(matches!(session.refusal(session.owned(guard(1))), Refusal::Invalid(_)), "digested already");
+        assert!(matches!(session.refusal(guard(&session)), Refusal::Invalid(_)), "digested already");
         assert_eq!(session.owed(), Work::CallModel);
         if let Some(command) = renewed {
             session.run(command);
@@ -76,7 +81,7 @@ fn protected_files_are_digested_once_until_they_are_named_anew() {
     complete.model(&[call("a")]).run_model_goal(ModelGoal::Completed).run(protect(&["tests".to_owned()]));
     assert_eq!(complete.owed(), Work::CallModel, "nothing will be checked");
     let bare = pursuing(Budget::default());
-    assert!(matches!(bare.refusal(bare.owned(guard(1))), Refusal::Invalid(_)), "nothing is protected");
+    assert!(matches!(bare.refusal(guard(&bare)), Refusal::Invalid(_)), "nothing is protected");
 }
 
 #[test]

@@ -171,8 +171,9 @@ fn sessions_are_listed_shown_logged_and_verified() {
         lines.collect::<Vec<_>>().join("\n")
     };
     assert_snapshot!(words(&plain(&world, &world.succeed(&["ls"]))), @"
-    ID stopped in the middle AGO 2 entries ROOT/work
-    ID waiting AGO 8 entries counting
+    ID stopped in the middle AGO 0 tokens ROOT/work
+    ID waiting AGO 2.5k tokens counting
+    2 sessions: 2.5k in, 39 out, DURATION of work; no cost is known of 1
     ");
     assert_eq!(world.succeed(&["ls", "--limit", "1"]).lines().count(), 1);
     assert_snapshot!(plain(&world, &world.succeed(&["show", "counting"])), @"
