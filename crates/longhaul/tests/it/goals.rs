@@ -291,6 +291,7 @@ fn what_the_manifest_says_of_goals_holds_for_each_of_them() {
 fn what_cannot_be_a_goal_is_refused_with_what_to_do() {
     let world = World::new();
     world.write("script.toml", &[TURN, SAY].concat());
+    std::fs::File::create(world.work("large")).unwrap().set_len(40 << 20).unwrap();
     let run = |more: &[&str]| {
         let all = [&["run", "--script", "script.toml", "--dir", "work", "all is done"], more].concat();
         let ran = world.run(&all);
@@ -299,14 +300,19 @@ fn what_cannot_be_a_goal_is_refused_with_what_to_do() {
     };
     for (wrong, code, told) in [
         (&["--budget", "200k"][..], 2, "--budget is about a goal; say --goal"),
+        (&["--budget", "200k"], 2, "Usage: longhaul run "),
         (&["--protect", "x"], 2, "--protect is about a goal"),
         (&["--goal", "--budget", "lots"], 2, "give a number of tokens: 50000, 200k or 1.5M"),
         (&["--goal", "--time", "2"], 2, "give a time with its units: 90s, 15m, 2h or 1h30m"),
         (&["--goal", "--cost", "5eur"], 2, "give an amount of US dollars: 5usd, $5 or 0.50"),
-        (&["--goal", "--budget", "0"], 2, "nothing is no budget"),
-        (&["--goal", "--continuations", "0"], 2, "0 is not in"),
+        (&["--goal", "--budget", "0"], 2, "a limit is more than nothing"),
+        (&["--goal", "--budget", "-1"], 2, "200k or 1.5M, or none for no limit"),
+        (&["--goal", "--continuations", "0"], 2, "turns are always limited"),
+        (&["--goal", "--continuations", "none"], 2, "turns are always limited"),
+        (&["--goal", "--check", " "], 1, "none of them is blank"),
         (&["--goal", "--ephemeral"], 2, "cannot be used with"),
         (&["--goal", "--protect", "nothing.py"], 1, "\"nothing.py\" protects nothing"),
+        (&["--goal", "--protect", "large"], 1, "only files of at most 33554432 can be protected"),
         (&["--goal", "--protect", "tests/["], 1, "the pattern `tests/[` cannot be read"),
         (&["--goal", "--hard", "--cost", "5usd"], 1, "a hard budget cannot be held to a cost"),
         (&["--goal", "--hard", "--budget", "50k"], 1, "leaves no room for one call"),
@@ -318,6 +324,7 @@ fn what_cannot_be_a_goal_is_refused_with_what_to_do() {
     world.succeed(&["run", "--script", "script.toml", "--dir", "work", "hello"]);
     for (wrong, told) in [
         (&["goal", "pause"][..], "the session has no goal"),
+        (&["goal", "set", "@last", "x", "--check", "\t"], "none of them is blank"),
         (&["goal", "budget", "@last", "--budget", "1k"], "longhaul goal set"),
         (&["goal", "budget", "@last"], "there is nothing to change"),
         (&["goal", "edit", "@last"], "there is nothing to change"),
