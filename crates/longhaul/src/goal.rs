@@ -24,6 +24,7 @@ use crate::cli::{self, Budgets, GoalTerms};
 use crate::drive::goal_code;
 use crate::facts;
 use crate::manage::say;
+use crate::next;
 use crate::start::go_on;
 use crate::summary;
 
@@ -34,21 +35,27 @@ pub(crate) async fn goal(app: &App, command: cli::Goal) -> anyhow::Result<ExitCo
         cli::Goal::Show(args) => show(app, &args.session).await,
         cli::Goal::Edit(args) => edit(app, args).await,
         cli::Goal::Pause(args) => {
-            change(app, &args.session, Command::PauseGoal, "the goal is paused; `longhaul resume` goes on")
-                .await
+            let session = goal_to_pause(app, &args.session).await?;
+            let done =
+                format!("the goal is paused; `longhaul resume {}` goes on", summary::short_id(session));
+            change(app, session, Command::PauseGoal, &done).await
         }
         cli::Goal::Resume(args) => {
             let session = app.find(&args.session).await?;
             match resume(app, session).await? {
                 Some(code) => Ok(code),
+                None if args.detach => say(app, session, "the goal is active"),
                 None => {
                     let head = app.engine.snapshot(session).await?.row.head;
-                    go_on(app, session, head.saturating_sub(1), args.detach).await
+                    go_on(app, session, head.saturating_sub(1), false).await
                 }
             }
         }
         cli::Goal::Budget(args) => budget(app, args).await,
-        cli::Goal::Clear(args) => change(app, &args.session, Command::ClearGoal, "the goal is removed").await,
+        cli::Goal::Clear(args) => {
+            let session = app.find(&args.session).await?;
+            change(app, session, Command::ClearGoal, "the goal is removed").await
+        }
     }
 }
 
@@ -113,8 +120,18 @@ async fn budget(app: &App, args: cli::BudgetGoal) -> anyhow::Result<ExitCode> {
     after(app, session, row.head, args.detach, "the budget is changed").await
 }
 
-async fn change(app: &App, name: &str, command: Command, done: &str) -> anyhow::Result<ExitCode> {
+/// Finds a session with a goal that can be paused.
+async fn goal_to_pause(app: &App, name: &str) -> anyhow::Result<SessionId> {
     let session = app.find(name).await?;
+    match app.engine.snapshot(session).await?.state.goal {
+        Some(goal) if goal.status != GoalStatus::Active => {
+            bail!("there is nothing to pause: the goal is {}", summary::goal_status(goal.status))
+        }
+        Some(_) | None => Ok(session),
+    }
+}
+
+async fn change(app: &App, session: SessionId, command: Command, done: &str) -> anyhow::Result<ExitCode> {
     app.engine.command(session, command, None).await??;
     say(app, session, done)
 }
@@ -127,8 +144,19 @@ async fn after(
     detach: bool,
     done: &str,
 ) -> anyhow::Result<ExitCode> {
-    let rests = app.engine.snapshot(session).await?.state.status.is_resting();
-    if rests || detach { say(app, session, done) } else { go_on(app, session, head, false).await }
+    let state = app.engine.snapshot(session).await?.state;
+    if detach || !state.status.is_resting() {
+        return if detach { say(app, session, done) } else { go_on(app, session, head, false).await };
+    }
+    match &state.goal {
+        Some(goal) if goal.status == GoalStatus::BudgetLimited => {
+            let raise = next::raise(goal, &summary::short_id(session));
+            let why = summary::why_goal_rests(&state).unwrap_or_default();
+            say(app, session, &format!("{done}, but {why}; go on with: {raise}"))?;
+            Ok(ExitCode::from(goal_code(&state)))
+        }
+        Some(_) | None => say(app, session, done),
+    }
 }
 
 /// Lets the goal of a session go on, if it has one that does not. Where it cannot, says why and returns the
@@ -138,11 +166,12 @@ pub(crate) async fn resume(app: &App, session: SessionId) -> anyhow::Result<Opti
         Ok(_) => Ok(None),
         Err(Refusal::Invalid(why)) => {
             let snapshot = app.engine.snapshot(session).await?;
-            if snapshot.state.goal.as_ref().is_none_or(|goal| goal.status != GoalStatus::BudgetLimited) {
-                bail!("{why}");
-            }
-            let id = summary::short_id(session);
-            say(app, session, &format!("not resumed: {why} with `longhaul goal budget {id}`"))?;
+            let limited =
+                snapshot.state.goal.as_ref().filter(|goal| goal.status == GoalStatus::BudgetLimited);
+            let Some(goal) = limited else { bail!("{why}") };
+            let raise = next::raise(goal, &summary::short_id(session));
+            let why = summary::why_goal_rests(&snapshot.state).unwrap_or_default();
+            say(app, session, &format!("not resumed: {why}; raise it first: {raise}"))?;
             Ok(Some(ExitCode::from(goal_code(&snapshot.state))))
         }
         Err(refusal) => Err(refusal.into()),
@@ -314,11 +343,11 @@ pub(crate) fn described(goal: &Goal, state: &SessionState) -> String {
         Some(limit) => format!("{used} of {limit}"),
         None => used,
     };
-    let kind = if budget.hard { "hard" } else { "budget" };
+    let hard = if budget.hard { ", hard" } else { "" };
     line(
-        kind,
+        "budget",
         format!(
-            "{} tokens, {}, turn {} of {}",
+            "{} tokens, {}, turn {} of {}{hard}",
             of(summary::tokens(used.tokens), budget.tokens.map(summary::tokens)),
             of(summary::duration(used.active_ms), budget.active_ms.map(summary::duration)),
             used.continuations,

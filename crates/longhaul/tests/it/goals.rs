@@ -55,12 +55,18 @@ fn a_goal_out_of_budget_wraps_up_once_and_exits_with_3() {
     assert_eq!((ran.code, ran.stderr.as_str()), (3, ""), "{}", ran.stdout);
     let shown = plain(&world, &ran.stdout);
     assert!(shown.contains("Wrapped up.\ngoal out of budget: the token budget is used up · "), "{shown}");
-    assert!(shown.contains("go on with: longhaul goal budget ID"), "{shown}");
+    let raise = "longhaul goal budget ID --budget TOKENS (more than 1.";
+    assert!(shown.contains(&format!("\n  go on with: {raise}")), "{shown}");
+    assert!(plain(&world, &world.succeed(&["show"])).contains(&format!("\nnext       {raise}")));
     assert_eq!(world.kinds("@last").iter().filter(|kind| *kind == "steering").count(), 1);
     assert_eq!(goal_of(&world)["status"], "budget_limited");
     let refused = world.run(&["resume"]);
     assert_eq!(refused.code, 3, "{}{}", refused.stdout, refused.stderr);
-    assert!(refused.stdout.contains("raise it first"), "{}", refused.stdout);
+    let told = "not resumed: the token budget is used up; raise it first: longhaul goal budget";
+    assert!(refused.stdout.starts_with(told), "{}", refused.stdout);
+    let raised = world.run(&["goal", "budget", "@last", "--budget", "1100"]);
+    let told = "the budget is changed, but the token budget is used up; go on with: longhaul goal budget";
+    assert!(raised.code == 3 && raised.stdout.starts_with(told), "{}: {}", raised.code, raised.stdout);
     let raised = world.run(&["goal", "budget", "@last", "--budget", "100k", "--continuations", "2"]);
     assert_eq!(raised.code, 3, "it goes on at once, for one turn more: {}{}", raised.stdout, raised.stderr);
     assert!(raised.stdout.contains("Part 9 is done."), "{}", raised.stdout);
@@ -94,6 +100,37 @@ fn a_goal_that_rests_says_why_and_exits_with_5() {
 }
 
 #[test]
+fn what_keeps_a_goal_from_being_complete_is_said_on_the_screen() {
+    let world = World::new();
+    std::fs::write(world.work("rules"), "as they were\n").unwrap();
+    std::fs::write(world.work("more"), "as they were\n").unwrap();
+    let script = [TURN, &bash("echo else > rules; rm more"), COMPLETE, SAY].concat();
+    let ran = pursue(&world, &script, &["--protect", "rules", "--protect", "more", "--continuations", "1"]);
+    let said = "\n    protected: more (removed), rules (changed)\n";
+    assert!(ran.stdout.contains(said), "{}", ran.stdout);
+    let manifest = "[model]\nprovider = \"scripted\"\nscript = \"script.toml\"\n[agent]\ndirectory = \"work\"\n\
+                    [goal]\ncheck_time = \"1s\"\nchecks = [\"sleep 60\"]\ncontinuations = 1\n";
+    world.write("longhaul.toml", manifest);
+    world.write("script.toml", &[TURN, COMPLETE, SAY].concat());
+    let ran = world.run(&["run", "--goal", "all is done"]);
+    let said = "\n    the check `sleep 60` ended with its time limit of 1 s\n";
+    assert!(ran.stdout.contains(said), "{}", ran.stdout);
+}
+
+#[test]
+fn a_change_without_driving_says_what_was_done() {
+    let world = World::new();
+    world.write("script.toml", &[TURN, SAY].concat());
+    let run = ["run", "--script", "script.toml", "--dir", "work", "--goal", "all is done", "--detach"];
+    let made: Value = serde_json::from_str(&world.succeed(&[&["--json"], &run[..]].concat())).unwrap();
+    let session = made["session"].as_str().unwrap();
+    assert!(world.succeed(&["show", session]).contains("status     not begun, goal active\n"));
+    world.succeed(&["goal", "pause", session]);
+    let resumed = world.succeed(&["goal", "resume", session, "--detach"]);
+    assert!(resumed.starts_with("the goal is active · session "), "{resumed}");
+}
+
+#[test]
 fn a_failure_that_ends_a_goal_exits_as_a_blocked_one() {
     let world = World::new();
     let script = "[[turn]]\n[[turn.step]]\nfail = { class = \"auth\", message = \"the key is wrong\" }\n";
@@ -114,6 +151,9 @@ fn an_interrupt_pauses_the_goal_and_resume_goes_on() {
     running.signal(Signal::INT);
     let ran = running.finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (130, ""), "{}", ran.stdout);
+    let shown = plain(&world, &ran.stdout);
+    assert!(shown.contains("\ninterrupted, goal paused · "), "{shown}");
+    assert!(shown.ends_with("\n  go on with: longhaul resume ID\n"), "{shown}");
     assert_eq!(goal_of(&world)["status"], "paused");
     let resumed = world.run(&["resume"]);
     assert_eq!((resumed.code, resumed.stderr.as_str()), (0, ""), "{}", resumed.stdout);
@@ -199,7 +239,13 @@ fn a_goal_is_set_changed_paused_and_gone_on_with_by_commands() {
     assert!(set.stdout.contains("goal active: all is done"), "{}", set.stdout);
     let goal = goal_of(&world);
     assert_eq!((&goal["budget"]["active_ms"], &goal["checks"][0]), (&5_400_000.into(), &"true".into()));
-    assert!(world.succeed(&["goal", "pause", "@last"]).contains("paused"));
+    let paused = world.succeed(&["goal", "pause", "@last"]);
+    assert!(
+        plain(&world, &paused).starts_with("the goal is paused; `longhaul resume ID` goes on"),
+        "{paused}"
+    );
+    let again = world.run(&["goal", "pause", "@last"]).stderr;
+    assert_eq!(again, "error: there is nothing to pause: the goal is paused\n");
     let edited = world.succeed(&["goal", "edit", "@last", "all is well", "--no-checks"]);
     assert!(edited.starts_with("the goal is changed"), "{edited}");
     let goal = goal_of(&world);

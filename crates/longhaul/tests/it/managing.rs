@@ -170,8 +170,9 @@ fn queued_messages_are_listed_removed_and_let_go_first() {
     assert!(three.is_some() && three < one, "{}", ran.stdout);
     assert_eq!(world.succeed(&["--json", "queue", &session]), "");
     let log = world.succeed(&["log", &session]);
-    let next: Vec<&str> = log.lines().filter(|line| line.contains("promote(")).collect();
-    let order = next.iter().map(|line| line.contains(&format!("promote({})", ids[2]))).collect::<Vec<_>>();
+    let next: Vec<&str> = log.lines().filter(|line| line.contains("then the message of")).collect();
+    let third = format!("then the message of entry {}", ids[2]);
+    let order = next.iter().map(|line| line.contains(&third)).collect::<Vec<_>>();
     assert_eq!(order, [true, false], "{log}");
     world.succeed(&["verify", &session]);
 }
@@ -311,6 +312,7 @@ fn one_who_attaches_sees_the_end_and_never_drives() {
     assert_eq!((seen.code, seen.stderr.as_str(), ran.code), (0, "", 0));
     assert!(seen.stdout.starts_with("› go\nThis takes long.\n"), "{}", seen.stdout);
     assert!(seen.stdout.contains("The first turn."), "{}", seen.stdout);
+    assert!(seen.stdout.ends_with("\nthe session rests: waiting\n"), "{}", seen.stdout);
     assert_eq!(world.kinds(&session).iter().filter(|kind| *kind == "acquired").count(), 1);
     let again = world.succeed(&["attach", &session]);
     assert_eq!(again, "nothing to watch, the session rests: waiting\n");
@@ -407,8 +409,8 @@ impl Models for NoModels {
 /// Returns the ids of the calls a session waits for.
 fn open_calls(world: &World, session: &str) -> Vec<String> {
     let shown = world.succeed(&["show", session]);
-    let lines = shown.lines().filter_map(|line| line.strip_prefix("open call  bash "));
-    lines.map(str::to_owned).collect()
+    let id = |line: &str| Some(line.strip_prefix("open call  bash echo ")?.rsplit_once(" (")?.1.to_owned());
+    shown.lines().filter_map(id).map(|id| id.trim_end_matches(')').to_owned()).collect()
 }
 
 #[test]
@@ -423,6 +425,12 @@ fn calls_that_wait_for_a_person_are_answered_one_by_one() {
         calls[0], calls[1]
     );
     assert_eq!(said, expected);
+    let told = world.run(&["resume", &session]).stdout;
+    let waiting = "  ? bash echo one >> ran\n  ? bash echo two >> ran\nwaiting for an answer · ";
+    assert!(told.starts_with(waiting), "{told}");
+    let answer = format!("longhaul answer {} --call {} --allow (or --deny)\n", &session[..13], calls[0]);
+    assert!(told.ends_with(&format!("  go on with: {answer}")), "{told}");
+    assert!(world.succeed(&["show", &session]).ends_with(&format!("next       {answer}")));
     let said = refused(&world, &["answer", &session, "--call", "none", "--allow"]);
     assert_eq!(said, "error: call none does not await this answer");
     let said = refused(&world, &["answer", &session, "--call", &calls[0], "--text", "yes"]);
@@ -487,5 +495,6 @@ fn one_who_attaches_to_a_session_that_nobody_runs_is_told_what_to_do() {
     › go
       ! no live worker runs this session; `longhaul resume ID` goes on with it
     One.
+    the session rests: waiting
     ");
 }
