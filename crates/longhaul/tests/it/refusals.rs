@@ -84,7 +84,7 @@ fn what_the_rules_forbid_says_what_is_possible() {
         &world,
         &["interrupt", &session],
         1,
-        "error: Interrupt is not possible while the session is waiting: send it a message with `longhaul send`, or set a goal with `longhaul goal set`",
+        "error: this is not possible while the session is waiting: send it a message with `longhaul send`, or set a goal with `longhaul goal set`",
     );
     let long = "x".repeat(129);
     check(
