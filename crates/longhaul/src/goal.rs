@@ -34,26 +34,19 @@ pub(crate) async fn goal(app: &App, command: cli::Goal) -> anyhow::Result<ExitCo
         cli::Goal::Set(args) => set(app, args).await,
         cli::Goal::Show(args) => show(app, &args.session).await,
         cli::Goal::Edit(args) => edit(app, args).await,
-        cli::Goal::Pause(args) => {
-            let session = goal_to_pause(app, &args.session).await?;
-            let done =
-                format!("the goal is paused; `longhaul resume {}` goes on", summary::short_id(session));
-            change(app, session, Command::PauseGoal, &done).await
-        }
+        cli::Goal::Pause(args) => pause(app, &args.session).await,
         cli::Goal::Resume(args) => {
-            let session = app.find(&args.session).await?;
+            let Snapshot { row, .. } = with_goal(app, &args.session).await?;
+            let session = row.session;
             match resume(app, session).await? {
                 Some(code) => Ok(code),
                 None if args.detach => say(app, session, "the goal is active"),
-                None => {
-                    let head = app.engine.snapshot(session).await?.row.head;
-                    go_on(app, session, head.saturating_sub(1), false).await
-                }
+                None => go_on(app, session, row.head, false).await,
             }
         }
         cli::Goal::Budget(args) => budget(app, args).await,
         cli::Goal::Clear(args) => {
-            let session = app.find(&args.session).await?;
+            let session = with_goal(app, &args.session).await?.row.session;
             change(app, session, Command::ClearGoal, "the goal is removed").await
         }
     }
@@ -91,8 +84,8 @@ async fn edit(app: &App, args: cli::EditGoal) -> anyhow::Result<ExitCode> {
             "there is nothing to change: give an objective, --check, --protect, --no-checks or --no-protect"
         );
     }
-    let session = app.find(&args.session).await?;
-    let Snapshot { row, state } = app.engine.snapshot(session).await?;
+    let Snapshot { row, state } = with_goal(app, &args.session).await?;
+    let session = row.session;
     let configuration = configuration(app, session, &state).await?;
     let new = Terms {
         checks: checks.clone().unwrap_or_default(),
@@ -109,26 +102,32 @@ async fn budget(app: &App, args: cli::BudgetGoal) -> anyhow::Result<ExitCode> {
     if args.budgets.is_empty() {
         bail!("there is nothing to change: give --budget, --time, --cost, --continuations, --hard or --soft");
     }
-    let session = app.find(&args.session).await?;
-    let Snapshot { row, state } = app.engine.snapshot(session).await?;
-    let Some(goal) = &state.goal else { bail!("the session has no goal; `longhaul goal set` sets one") };
+    let Snapshot { row, state } = with_goal(app, &args.session).await?;
+    let session = row.session;
     let configuration = configuration(app, session, &state).await?;
-    let budget = args.budgets.over(goal.budget);
+    let budget = args.budgets.over(state.goal.map(|goal| goal.budget).unwrap_or_default());
     holdable(&budget, &configuration)?;
     let command = Command::EditGoal { objective: None, budget: Some(budget), checks: None, protected: None };
     app.engine.command(session, command, None).await??;
     after(app, session, row.head, args.detach, "the budget is changed").await
 }
 
-/// Finds a session with a goal that can be paused.
-async fn goal_to_pause(app: &App, name: &str) -> anyhow::Result<SessionId> {
-    let session = app.find(name).await?;
-    match app.engine.snapshot(session).await?.state.goal {
-        Some(goal) if goal.status != GoalStatus::Active => {
-            bail!("there is nothing to pause: the goal is {}", summary::goal_status(goal.status))
-        }
-        Some(_) | None => Ok(session),
+async fn pause(app: &App, name: &str) -> anyhow::Result<ExitCode> {
+    let Snapshot { row, state } = with_goal(app, name).await?;
+    if let Some(goal) = state.goal.filter(|goal| goal.status != GoalStatus::Active) {
+        bail!("there is nothing to pause: the goal is {}", summary::goal_status(goal.status));
     }
+    let done = format!("the goal is paused; `longhaul resume {}` goes on", summary::short_id(row.session));
+    change(app, row.session, Command::PauseGoal, &done).await
+}
+
+/// Finds a session that has a goal.
+async fn with_goal(app: &App, name: &str) -> anyhow::Result<Snapshot> {
+    let snapshot = app.engine.snapshot(app.find(name).await?).await?;
+    if snapshot.state.goal.is_none() {
+        bail!("the session has no goal; `longhaul goal set` sets one");
+    }
+    Ok(snapshot)
 }
 
 async fn change(app: &App, session: SessionId, command: Command, done: &str) -> anyhow::Result<ExitCode> {
@@ -148,15 +147,31 @@ async fn after(
     if detach || !state.status.is_resting() {
         return if detach { say(app, session, done) } else { go_on(app, session, head, false).await };
     }
-    match &state.goal {
-        Some(goal) if goal.status == GoalStatus::BudgetLimited => {
-            let raise = next::raise(goal, &summary::short_id(session));
-            let why = summary::why_goal_rests(&state).unwrap_or_default();
-            say(app, session, &format!("{done}, but {why}; go on with: {raise}"))?;
+    match summary::why_goal_rests(&state) {
+        Some(why) if is_out_of_budget(&state) => {
+            say_with_next(app, session, &state, &format!("{done}, but {why}"))?;
             Ok(ExitCode::from(goal_code(&state)))
         }
-        Some(_) | None => say(app, session, done),
+        Some(_) | None => say_with_next(app, session, &state, done),
     }
+}
+
+fn is_out_of_budget(state: &SessionState) -> bool {
+    state.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::BudgetLimited)
+}
+
+/// Says what was done, and which command goes on where the session does not by itself.
+fn say_with_next(
+    app: &App,
+    session: SessionId,
+    state: &SessionState,
+    done: &str,
+) -> anyhow::Result<ExitCode> {
+    say(app, session, done)?;
+    if let Some(next) = next::command(state, &summary::short_id(session)).filter(|_| !app.options.json) {
+        writeln!(anstream::stdout(), "  go on with: {next}")?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Lets the goal of a session go on, if it has one that does not. Where it cannot, says why and returns the
@@ -166,12 +181,11 @@ pub(crate) async fn resume(app: &App, session: SessionId) -> anyhow::Result<Opti
         Ok(_) => Ok(None),
         Err(Refusal::Invalid(why)) => {
             let snapshot = app.engine.snapshot(session).await?;
-            let limited =
-                snapshot.state.goal.as_ref().filter(|goal| goal.status == GoalStatus::BudgetLimited);
-            let Some(goal) = limited else { bail!("{why}") };
-            let raise = next::raise(goal, &summary::short_id(session));
+            if !is_out_of_budget(&snapshot.state) {
+                bail!("{why}");
+            }
             let why = summary::why_goal_rests(&snapshot.state).unwrap_or_default();
-            say(app, session, &format!("not resumed: {why}; raise it first: {raise}"))?;
+            say_with_next(app, session, &snapshot.state, &format!("not resumed: {why}"))?;
             Ok(Some(ExitCode::from(goal_code(&snapshot.state))))
         }
         Err(refusal) => Err(refusal.into()),

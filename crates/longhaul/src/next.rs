@@ -41,7 +41,7 @@ fn with_goal(state: &SessionState, id: &str) -> Option<String> {
 }
 
 /// Names the command that raises the budget which is used up.
-pub(crate) fn raise(goal: &Goal, id: &str) -> String {
+fn raise(goal: &Goal, id: &str) -> String {
     let used = &goal.used;
     let (option, used) = match goal.budget.reached(used) {
         Some(BudgetKind::Tokens) => ("--budget TOKENS", summary::tokens(used.tokens)),
@@ -76,7 +76,7 @@ pub(crate) async fn open_calls<'a>(
     for call in &snapshot.state.pending {
         let step = app.engine.entries(snapshot.row.session, call.step..=call.step).await?;
         let mut made = step.iter().flat_map(|entry| entry.items()).filter_map(Item::tool_call);
-        let about = made.find(|made| made.id == call.id).map(|made| summary::call(&made.arguments));
+        let about = made.find(|made| made.id == call.id).map(|made| summary::call_by_lines(&made.arguments));
         open.push((call, format!("{} {}", call.tool, about.unwrap_or_default()).trim_end().to_owned()));
     }
     Ok(open)

@@ -170,17 +170,33 @@ pub(crate) fn entries(number: u64) -> String {
 /// Puts a text on one line.
 pub(crate) fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    // A terminal must not be steered by what a model or a tool wrote.
-    words.join(" ").chars().filter(|letter| !letter.is_control()).collect()
+    shown(&words.join(" "))
+}
+
+/// Drops what would steer a terminal, or turn what is shown around, from what a model or a tool wrote.
+fn shown(text: &str) -> String {
+    let turns = |letter: char| matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().filter(|letter| !letter.is_control() && !turns(*letter)).collect()
 }
 
 /// Says what a tool call is about: its one telling argument, else all of them.
 pub(crate) fn call(arguments: &str) -> String {
+    one_line(&telling(arguments))
+}
+
+/// Says the same with its lines told apart, for somebody who has to judge it.
+pub(crate) fn call_by_lines(arguments: &str) -> String {
+    let telling = telling(arguments);
+    let lines: Vec<String> = telling.trim().lines().map(one_line).collect();
+    lines.join(" ⏎ ")
+}
+
+fn telling(arguments: &str) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(arguments).ok();
     let telling = ["command", "path", "pattern", "objective", "status"]
         .iter()
         .find_map(|name| parsed.as_ref().and_then(|value| value.get(*name)).and_then(|value| value.as_str()));
-    one_line(telling.unwrap_or(if arguments == "{}" { "" } else { arguments }))
+    telling.unwrap_or(if arguments == "{}" { "" } else { arguments }).to_owned()
 }
 
 /// Says how a call ended, where it is not plain.
@@ -390,6 +406,13 @@ mod tests {
             }
         };
         assert_eq!(rests(blocked).as_deref(), Some("no key"));
+    }
+
+    #[test]
+    fn a_call_to_be_judged_shows_its_lines_and_hides_nothing_by_turning() {
+        let arguments = r#"{ "command": "echo fine\n\trm -rf x \u202e# enif" }"#;
+        assert_eq!(call(arguments), "echo fine rm -rf x # enif");
+        assert_eq!(call_by_lines(arguments), "echo fine ⏎ rm -rf x # enif");
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn of_service(told: &Told) -> News {
 
 fn end(driven: &Driven) -> (&'static str, String) {
     match driven {
-        Driven::Waiting => ("waiting", "done".to_owned()),
+        Driven::Waiting => ("waiting", "waits for a message".to_owned()),
         Driven::RequiresAction => ("requires_action", "waits for an answer".to_owned()),
         Driven::Failed(failure) => ("failed", format!("failed: {}", summary::one_line(&failure.message))),
         Driven::OwnedBy(_) => ("owned", "another worker has it".to_owned()),

@@ -62,11 +62,12 @@ fn a_goal_out_of_budget_wraps_up_once_and_exits_with_3() {
     assert_eq!(goal_of(&world)["status"], "budget_limited");
     let refused = world.run(&["resume"]);
     assert_eq!(refused.code, 3, "{}{}", refused.stdout, refused.stderr);
-    let told = "not resumed: the token budget is used up; raise it first: longhaul goal budget";
-    assert!(refused.stdout.starts_with(told), "{}", refused.stdout);
-    let raised = world.run(&["goal", "budget", "@last", "--budget", "1100"]);
-    let told = "the budget is changed, but the token budget is used up; go on with: longhaul goal budget";
-    assert!(raised.code == 3 && raised.stdout.starts_with(told), "{}: {}", raised.code, raised.stdout);
+    let told = format!("not resumed: the token budget is used up · session ID\n  go on with: {raise}");
+    assert!(plain(&world, &refused.stdout).starts_with(&told), "{}", refused.stdout);
+    let little = world.run(&["goal", "budget", "@last", "--budget", "1100"]);
+    let told =
+        format!("the budget is changed, but the token budget is used up · session ID\n  go on with: {raise}");
+    assert!(little.code == 3 && plain(&world, &little.stdout).starts_with(&told), "{little:?}");
     let raised = world.run(&["goal", "budget", "@last", "--budget", "100k", "--continuations", "2"]);
     assert_eq!(raised.code, 3, "it goes on at once, for one turn more: {}{}", raised.stdout, raised.stderr);
     assert!(raised.stdout.contains("Part 9 is done."), "{}", raised.stdout);
@@ -247,7 +248,8 @@ fn a_goal_is_set_changed_paused_and_gone_on_with_by_commands() {
     let again = world.run(&["goal", "pause", "@last"]).stderr;
     assert_eq!(again, "error: there is nothing to pause: the goal is paused\n");
     let edited = world.succeed(&["goal", "edit", "@last", "all is well", "--no-checks"]);
-    assert!(edited.starts_with("the goal is changed"), "{edited}");
+    let said = "the goal is changed · session ID\n  go on with: longhaul resume ID\n";
+    assert_eq!(plain(&world, &edited), said);
     let goal = goal_of(&world);
     assert_eq!((&goal["objective"], &goal["checks"]), (&"all is well".into(), &Value::Array(vec![])));
     assert_eq!(world.run(&["goal", "resume"]).code, 5);
@@ -369,7 +371,8 @@ fn what_cannot_be_a_goal_is_refused_with_what_to_do() {
     assert!(world.run(&["goal", "pause", "@last"]).stderr.contains("no session"), "nothing was made");
     world.succeed(&["run", "--script", "script.toml", "--dir", "work", "hello"]);
     for (wrong, told) in [
-        (&["goal", "pause"][..], "the session has no goal"),
+        (&["goal", "pause"][..], "the session has no goal; `longhaul goal set` sets one"),
+        (&["goal", "clear"], "the session has no goal; `longhaul goal set` sets one"),
         (&["goal", "set", "@last", "x", "--check", "\t"], "none of them is blank"),
         (&["goal", "budget", "@last", "--budget", "1k"], "longhaul goal set"),
         (&["goal", "budget", "@last"], "there is nothing to change"),
