@@ -360,13 +360,18 @@ async fn look(app: &App, session: SessionId) -> anyhow::Result<Snapshot> {
     Ok(app.engine.snapshot(session).await?)
 }
 
-/// Says that nothing more comes, and which command would change that.
-fn at_rest(snapshot: &Snapshot, something_was_seen: bool) -> String {
-    let status = summary::status(&snapshot.state, false);
+/// Says that nothing more comes, why, and which command would change that.
+fn at_rest(Snapshot { row, state }: &Snapshot, something_was_seen: bool) -> String {
     let what = if something_was_seen { "the session rests" } else { "nothing to watch, the session rests" };
-    let next = next::command(&snapshot.state, &summary::short_id(snapshot.row.session));
-    let next = next.map(|next| format!("\n  go on with: {next}")).unwrap_or_default();
-    format!("{what}: {status}{next}")
+    let mut text = format!("{what}: {}", summary::status(state, false));
+    let error = state.last_error.as_ref().filter(|_| state.status == Status::Failed);
+    if let Some(why) = error.map(|error| error.message.clone()).or_else(|| summary::why_goal_rests(state)) {
+        text.push_str(&format!("\n  {why}"));
+    }
+    if let Some(next) = next::command(state, &summary::short_id(row.session)) {
+        text.push_str(&format!("\n  go on with: {next}"));
+    }
+    text
 }
 
 /// Waits for the next event, and says so if nobody is there to bring it about; `None` when there is none to wait

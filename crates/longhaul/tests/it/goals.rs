@@ -139,6 +139,10 @@ fn a_failure_that_ends_a_goal_exits_as_a_blocked_one() {
     assert_eq!((ran.code, ran.stderr.as_str()), (4, ""), "{}", ran.stdout);
     assert!(ran.stdout.contains("failed: the key is wrong"), "{}", ran.stdout);
     assert_eq!(goal_of(&world)["reason"], "the key is wrong");
+    let seen = plain(&world, &world.succeed(&["attach"]));
+    let told =
+        "nothing to watch, the session rests: failed, goal blocked\n  the key is wrong\n  go on with: ";
+    assert_eq!(seen, format!("{told}longhaul resume ID\n"));
 }
 
 #[test]
