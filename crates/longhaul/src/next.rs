@@ -42,16 +42,33 @@ fn with_goal(state: &SessionState, id: &str) -> Option<String> {
 
 /// Names the command that raises the budget which is used up.
 fn raise(goal: &Goal, id: &str) -> String {
-    let used = &goal.used;
-    let (option, used) = match goal.budget.reached(used) {
-        Some(BudgetKind::Tokens) => ("--budget TOKENS", summary::tokens(used.tokens)),
-        Some(BudgetKind::Time) => ("--time TIME", summary::duration(used.active_ms)),
-        Some(BudgetKind::Cost) => ("--cost MONEY", summary::dollars(used.cost_micros)),
-        Some(BudgetKind::Continuations) => ("--continuations N", used.continuations.to_string()),
+    let (budget, used) = (&goal.budget, &goal.used);
+    let more = match budget.reached(used) {
+        Some(BudgetKind::Tokens) => more_tokens(used.tokens),
+        Some(BudgetKind::Time) => more_time(used.active_ms),
+        Some(BudgetKind::Cost) => more_money(used.cost_micros),
+        Some(BudgetKind::Continuations) => format!("--continuations N (more than {})", used.continuations),
         // A hard one leaves no room for a call before it is used up.
-        None => return format!("longhaul goal budget {id} (with more of it)"),
+        None => match (budget.tokens, budget.active_ms, budget.cost_micros) {
+            (Some(tokens), None, None) => more_tokens(tokens),
+            (None, Some(active_ms), None) => more_time(active_ms),
+            (None, None, Some(cost_micros)) => more_money(cost_micros),
+            (_, _, _) => "(with more of it)".to_owned(),
+        },
     };
-    format!("longhaul goal budget {id} {option} (more than {used})")
+    format!("longhaul goal budget {id} {more}")
+}
+
+fn more_tokens(than: u64) -> String {
+    format!("--budget TOKENS (more than {})", summary::tokens(than))
+}
+
+fn more_time(than_ms: u64) -> String {
+    format!("--time TIME (more than {})", summary::duration(than_ms))
+}
+
+fn more_money(than_micros: u64) -> String {
+    format!("--cost MONEY (more than {})", summary::dollars(than_micros))
 }
 
 fn answer(state: &SessionState, id: &str) -> Option<String> {

@@ -419,6 +419,7 @@ fn a_hard_budget_is_held_by_the_program() {
     let ran = pursue(&world, step, &["--budget", "160k", "--hard"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (3, ""), "{}", ran.stdout);
     assert!(ran.stdout.contains("leaves no room for another call"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with(" --budget TOKENS (more than 160.0k)\n"), "{}", ran.stdout);
     let used = goal_of(&world)["used"]["tokens"].as_u64().unwrap();
     assert!((2_100..=160_000).contains(&used), "{used}");
 }
