@@ -393,7 +393,7 @@ pub struct Cut {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The command has no meaning in this state.
-    #[error("{command} is not possible while the session is {}: {allowed}", standing.name())]
+    #[error("this is not possible while the session is {}: {allowed}", standing.name())]
     NotNow {
         /// The command.
         command: &'static str,

@@ -173,6 +173,20 @@ impl App {
     }
 }
 
+/// Returns what was found; `None` where the store could not be used for a reason that may pass.
+pub(crate) fn passing<T>(found: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+    let error = match found {
+        Ok(found) => return Ok(Some(found)),
+        Err(error) => error,
+    };
+    let of_engine = match error.downcast_ref() {
+        Some(longhaul_engine::Error::Store(error)) => Some(error),
+        Some(_) | None => None,
+    };
+    let of_store: Option<&longhaul_store::Error> = of_engine.or_else(|| error.downcast_ref());
+    if of_store.is_some_and(longhaul_store::Error::is_transient) { Ok(None) } else { Err(error) }
+}
+
 /// Refuses a name under which a session could not be found, or that would hide another's id.
 pub(crate) fn check_name(name: &str) -> anyhow::Result<()> {
     if name.starts_with('@') {

@@ -154,17 +154,20 @@ fn positive(budget: Budget) -> Result<(), Refusal> {
 }
 
 fn bounded(checks: &[String]) -> Result<(), Refusal> {
-    let fits = |check: &String| (1..=MAX_CHECK_BYTES).contains(&check.len());
+    // A blank command would pass.
+    let fits = |check: &String| !check.trim().is_empty() && check.len() <= MAX_CHECK_BYTES;
     if checks.len() <= MAX_CHECKS && checks.iter().all(fits) {
         return Ok(());
     }
-    Err(Refusal::Invalid("a goal has at most 20 checks of 1 to 1,000 bytes each"))
+    Err(Refusal::Invalid("a goal has at most 20 checks of 1 to 1,000 bytes each, and none of them is blank"))
 }
 
 fn protectable(protected: &[String]) -> Result<(), Refusal> {
-    let fits = |path: &String| (1..=MAX_PROTECTED_BYTES).contains(&path.len());
+    let fits = |path: &String| !path.trim().is_empty() && path.len() <= MAX_PROTECTED_BYTES;
     if protected.len() <= MAX_PROTECTED && protected.iter().all(fits) {
         return Ok(());
     }
-    Err(Refusal::Invalid("a goal protects at most 20 paths or patterns of 1 to 1,000 bytes each"))
+    Err(Refusal::Invalid(
+        "a goal protects at most 20 paths or patterns of 1 to 1,000 bytes each, and none of them is blank",
+    ))
 }

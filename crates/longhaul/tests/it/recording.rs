@@ -299,7 +299,10 @@ fn what_cannot_be_recorded_or_replayed_is_refused() {
         &["record", "new", "--", "--store", "postgres://me:secret@host/db", "ls"],
         "the command is kept in the recording, and the address of a database may hold a password",
     );
-    refused(&["replay", "gone"], "the recording gone cannot be read: No such file");
+    refused(
+        &["replay", "gone"],
+        "the recording gone cannot be read: No such file or directory (os error 2)\n",
+    );
     refused(&["replay", "there"], "line 1 of there does not belong in a recording: the file is empty");
     world.write("there", "{\"recording\":9,\"program\":\"\",\"command\":[],\"directories\":{}}\n");
     refused(&["replay", "there"], "line 1 of there does not belong in a recording: its form is 9");

@@ -110,6 +110,15 @@ impl World {
         command
     }
 
+    /// Returns the program as one that a terminal's end reaches: where the tests themselves are to outlive theirs, it
+    /// would not.
+    pub(crate) fn in_terminal(&self, args: &[&str]) -> Command {
+        let mut command = self.other("env", &["--default-signal=HUP", env!("CARGO_BIN_EXE_longhaul")]);
+        self.kept.tell(&mut command);
+        command.args(args);
+        command
+    }
+
     /// Runs the program to its end.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         self.start(args).finish()
