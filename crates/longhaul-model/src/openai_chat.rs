@@ -8,6 +8,7 @@ mod decoder;
 mod message;
 mod reasoning;
 mod request;
+mod server;
 pub(crate) mod usage;
 
 #[cfg(test)]
@@ -173,6 +174,9 @@ impl crate::codec::Codec for Codec {
             }
             true if names(&["reasoning_content", "reasoning_details"]) => {
                 "This server takes no reasoning back: switch `replay_reasoning` off"
+            }
+            true if names(&["'max_completion_tokens' instead"]) => {
+                "Leave `max_output_tokens` out, and set `max_completion_tokens` among the `parameters`"
             }
             true | false => return error,
         };

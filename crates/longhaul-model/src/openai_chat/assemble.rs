@@ -257,7 +257,8 @@ fn error_in(chunk: &Value) -> Option<&Value> {
     if let Some(choice) = first_choice(chunk).find(there) {
         return Some(choice);
     }
-    let said = ["message", "detail"].iter().any(|key| chunk.get(key).is_some_and(Value::is_string));
+    let said =
+        ["message", "detail", "error_msg"].iter().any(|key| chunk.get(key).is_some_and(Value::is_string));
     let bare = said || chunk.get("errors").is_some_and(says_failure);
     Some(chunk).filter(|_| bare && chunk.get("choices").is_none())
 }
