@@ -299,6 +299,10 @@ fn finish_reason(raw: Option<&str>, has_calls: bool) -> Result<FinishReason, Err
             let message = "the provider failed while it answered: it did not say why";
             return Err(Error::new(FailureClass::Server, message));
         }
+        Some("timeout") => {
+            let message = "the provider gave the answer up because it took too long";
+            return Err(Error::new(FailureClass::Timeout, message));
+        }
         Some(word) if word.contains("malformed_function_call") => {
             let message = "the model wrote what the provider could not read";
             return Err(Error::new(FailureClass::Server, message));

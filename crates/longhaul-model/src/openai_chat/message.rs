@@ -41,7 +41,7 @@ pub(crate) fn messages<'a>(
     system: &'a str,
     items: &'a [Arc<Item>],
 ) -> Vec<Message<'a>> {
-    let mut writer = Writer { host, messages: Vec::new(), answer: Answer::default() };
+    let mut writer = Writer { host, replay, messages: Vec::new(), answer: Answer::default() };
     if !system.is_empty() {
         writer.say("system", vec![Piece::Text(Cow::Borrowed(system))]);
     }
@@ -78,6 +78,7 @@ pub(crate) fn messages<'a>(
 
 struct Writer<'a> {
     host: &'a str,
+    replay: bool,
     messages: Vec<Message<'a>>,
     answer: Answer<'a>,
 }
@@ -142,9 +143,13 @@ impl<'a> Writer<'a> {
         if text.is_none() && calls.is_empty() {
             return;
         }
+        let unsaid = server::no_reasoning(self.host).filter(|_| self.replay);
         let message = self.say("assistant", text.into_iter().map(Piece::Text).collect());
         message.calls = calls.iter().map(|(call, _)| *call).collect();
         message.reasoning = replay.fields();
+        if let Some((field, text)) = unsaid.filter(|_| message.reasoning.is_empty()) {
+            message.reasoning.push((field, Value::from(text)));
+        }
         for (call, result) in calls {
             let content = result.map_or(NO_RESULT, output);
             self.say("tool", vec![Piece::Text(Cow::Borrowed(content))]).answers = Some(call);

@@ -23,6 +23,10 @@ const WITHOUT_STREAM_OPTIONS: [&str; 6] = [
 /// They want a text also where an answer only calls tools.
 const WITH_TEXT: [&str; 2] = ["api.cloudflare.com", "gateway.ai.cloudflare.com"];
 
+/// Their models refuse an answer that comes back without the reasoning before it, and take a blank for reasoning
+/// that was none or is not theirs; no text at all is refused by some.
+const WITH_REASONING: [&str; 4] = ["api.deepseek.com", "api.moonshot.ai", "api.moonshot.cn", "api.kimi.com"];
+
 const MISTRAL: [&str; 1] = ["api.mistral.ai"];
 
 /// Mistral takes ids of this length only, of letters and digits.
@@ -41,6 +45,11 @@ pub(super) fn takes_stream_options(host: &str) -> bool {
 /// Returns the text of an answer that has none.
 pub(super) fn no_text(host: &str) -> Option<&'static str> {
     Some("").filter(|_| is_one_of(host, &WITH_TEXT))
+}
+
+/// Returns the field and the text for the reasoning of an answer that has none.
+pub(super) fn no_reasoning(host: &str) -> Option<(&'static str, &'static str)> {
+    Some(("reasoning_content", " ")).filter(|_| is_one_of(host, &WITH_REASONING))
 }
 
 /// Returns the id of a call. `is_own` says that the server gave it: some take what they need out of it again, or

@@ -262,6 +262,26 @@ fn a_server_gets_what_it_is_known_to_take() {
 }
 
 #[test]
+fn an_answer_without_reasoning_gets_a_blank_one_where_servers_insist() {
+    for (url, replay_reasoning, reasoning) in [
+        ("https://api.deepseek.com/v1", true, Some(" ")),
+        ("https://api.moonshot.ai/v1", true, Some(" ")),
+        ("https://api.moonshot.ai/v1", false, None),
+        (URL, true, None),
+    ] {
+        let options = Options { replay_reasoning, ..Options::new(url, "m") };
+        let opaque =
+            json!({ "api": "openai-chat", "host": "api.deepseek.com", "field": "reasoning_content" });
+        let thought = Item::Reasoning { text: "Hm.".to_owned(), opaque: Some(opaque) };
+        let items = vec![user("Go."), called("c1", "{}"), answered("c1"), thought, assistant("Done.")];
+        let sent = body(options, items)["messages"].clone();
+        assert_eq!(sent[2]["reasoning_content"].as_str(), reasoning, "{url}");
+        let said = if url.contains("deepseek") { Some("Hm.") } else { reasoning };
+        assert_eq!(sent[4]["reasoning_content"].as_str(), said, "{url}");
+    }
+}
+
+#[test]
 fn reasoning_goes_back_only_in_the_form_and_to_the_server_it_came_from() {
     let stream = |deltas: &[Value]| {
         let mut decoder = Codec::new(options()).decoder();

@@ -630,7 +630,15 @@ fn a_field_that_a_server_does_not_know_is_named_with_what_to_switch_off() {
         codec.failure(&ResponseHead { status, headers: Vec::new() }, body.as_bytes()).message
     };
     assert!(refusal(400, "Unknown field: stream_options").contains("switch `include_usage` off"));
-    assert!(refusal(422, "reasoning_content: extra field").contains("switch `replay_reasoning` off"));
+    for said in ["reasoning_content: extra field", "`messages[3].reasoning`: not supported with this model"] {
+        assert!(refusal(422, said).contains("switch `replay_reasoning` off"), "{said}");
+    }
+    let wanted = "The `reasoning_content` must be passed back to the API.";
+    assert!(!refusal(400, wanted).contains("switch"));
+    let silent = Options { replay_reasoning: false, ..Options::new("http://localhost/v1", "m") };
+    let head = ResponseHead { status: 400, headers: Vec::new() };
+    let refused = Codec::new(silent).failure(&head, wanted.as_bytes());
+    assert!(refused.message.contains("switch `replay_reasoning` on"), "{refused}");
     let listed = r#"{"detail":[{"loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]}"#;
     let head = ResponseHead { status: 422, headers: Vec::new() };
     assert!(codec.failure(&head, listed.as_bytes()).message.contains("switch `include_usage` off"));
