@@ -115,10 +115,15 @@ pub(crate) fn marked<'a>(tag: &str, attributes: &[(&str, &str)], text: &str) -> 
     Cow::Owned(marked)
 }
 
+/// Tells whether every server takes an id, but for those that want one of their own kind.
+pub(crate) fn is_plain_id(id: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    (1..=MAX_ID_CHARS).contains(&id.len()) && id.chars().all(plain)
+}
+
 /// Sends an id as it is if every server takes it; otherwise one that is always the same for it.
 pub(crate) fn wire_id(id: &CallId) -> Cow<'_, str> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if (1..=MAX_ID_CHARS).contains(&id.0.len()) && id.0.chars().all(plain) {
+    if is_plain_id(&id.0) {
         return Cow::Borrowed(&id.0);
     }
     let digest = Digest::of(id.0.as_bytes()).to_hex();

@@ -8,6 +8,7 @@ mod decoder;
 mod message;
 mod reasoning;
 mod request;
+mod server;
 pub(crate) mod usage;
 
 #[cfg(test)]
@@ -131,6 +132,30 @@ impl Codec {
         Codec { options, url, offers_url, host, written: Arc::default() }
     }
 
+    /// Says which option mends a refusal.
+    fn advice(&self, error: &Error) -> Option<&'static str> {
+        let names = |words: &[&str]| words.iter().any(|word| error.message.contains(word));
+        if error.class != FailureClass::InvalidRequest {
+            return None;
+        }
+        if names(&["stream_options", "include_usage"]) {
+            return Some("This server does not know `stream_options`: switch `include_usage` off");
+        }
+        if names(&["'max_completion_tokens' instead"]) {
+            return Some(
+                "Leave `max_output_tokens` out, and set `max_completion_tokens` among the `parameters`",
+            );
+        }
+        let of_reasoning =
+            ["reasoning_content", "reasoning_details", ".reasoning`", "'reasoning' is unsupported"];
+        match (names(&of_reasoning), names(&["issing", "must be passed back"]), self.options.replay_reasoning)
+        {
+            (true, false, true) => Some("This server takes no reasoning back: switch `replay_reasoning` off"),
+            (true, true, false) => Some("This server wants reasoning back: switch `replay_reasoning` on"),
+            _ => None,
+        }
+    }
+
     fn headers(&self, streamed: bool) -> Vec<(String, Secret)> {
         let accept = if streamed { "text/event-stream" } else { "application/json" };
         let mut headers = vec![
@@ -166,16 +191,9 @@ impl crate::codec::Codec for Codec {
 
     fn failure(&self, head: &ResponseHead, body: &[u8]) -> Error {
         let error = classify(head, body);
-        let names = |fields: &[&str]| fields.iter().any(|field| error.message.contains(field));
-        let advice = match error.class == FailureClass::InvalidRequest {
-            true if names(&["stream_options", "include_usage"]) => {
-                "This server does not know `stream_options`: switch `include_usage` off"
-            }
-            true if names(&["reasoning_content", "reasoning_details"]) => {
-                "This server takes no reasoning back: switch `replay_reasoning` off"
-            }
-            true | false => return error,
-        };
-        error.with_advice(advice)
+        match self.advice(&error) {
+            Some(advice) => error.with_advice(advice),
+            None => error,
+        }
     }
 }

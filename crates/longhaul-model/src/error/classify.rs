@@ -23,27 +23,31 @@ struct Mark {
     statuses: &'static [u16],
 }
 
-const REFUSED: &[u16] = &[0, 400, 403, 413, 422];
+const REFUSED: &[u16] = &[0, 400, 403, 413, 422, 446];
 
 /// In this order: the first that fits is the class.
-const MARKS: [Mark; 8] = [
+const MARKS: [Mark; 9] = [
     Mark {
         class: FailureClass::ContextOverflow,
         codes: &[
             "1261",
+            "characters_too_long",
             "content_length_exceeds_threshold",
             "context_length_exceeded",
             "context_window_exceeded",
             "exceed_context_size_error",
             "model_context_window_exceeded",
             "model_max_prompt_tokens_exceeded",
+            "outofcontexterror",
             "request_too_large",
             "string_above_max_length",
             "tokens_limit_reached",
+            "tokens_too_long",
         ],
         words: &[
             "context length",
             "context window",
+            "contextwindowexceedederror",
             "context size",
             "maximum context",
             "prompt is too long",
@@ -54,7 +58,9 @@ const MARKS: [Mark; 8] = [
             "too many input tokens",
             "`inputs` tokens",
             "`inputs` must have less than",
-            "prompt token count of",
+            "prompt token count",
+            "prompt sequence length",
+            "sum of prompt length",
             "prompt exceeds max length",
             "maximum number of input tokens",
             "maximum allowed number of input tokens",
@@ -66,10 +72,12 @@ const MARKS: [Mark; 8] = [
             "request too large",
             "too many tokens",
             "exceeds the maximum number of tokens",
+            "exceed max message tokens",
+            "input tokens exceed",
             "token limit exceeded",
             "reduce the length of",
         ],
-        statuses: &[0, 400, 413, 422, 500],
+        statuses: &[0, 400, 403, 413, 422, 500],
     },
     Mark {
         class: FailureClass::ContextOverflow,
@@ -85,11 +93,13 @@ const MARKS: [Mark; 8] = [
             "content_policy_violation",
             "data_inspection_failed",
             "datainspectionfailed",
+            "hooks_failed",
             "moderation",
             "moderation_blocked",
             "prohibited_content",
             "responsibleaipolicyviolation",
             "sensitive_words_detected",
+            "system_unsafe",
         ],
         words: &[
             "content management policy",
@@ -99,17 +109,29 @@ const MARKS: [Mark; 8] = [
             "requires moderation",
             "was flagged",
             "data may contain inappropriate content",
+            "contentpolicyviolationerror",
+            "guardrail",
+            "includes sensitive content",
             "may contain sensitive information",
+            "violate platform rules",
             "content exists risk",
             "considered high risk",
             "violates usage guidelines",
         ],
         statuses: REFUSED,
     },
+    // Alibaba says so of a limit per minute, with the code that others use for credit.
+    Mark {
+        class: FailureClass::RateLimited,
+        codes: &[],
+        words: &["allocated quota exceeded, please increase"],
+        statuses: &[0, 429],
+    },
     Mark {
         class: FailureClass::Quota,
         codes: &[
             "1113",
+            "1309",
             "accountoverdueerror",
             "arrearage",
             "insufficient_quota",
@@ -121,9 +143,16 @@ const MARKS: [Mark; 8] = [
             "billing_hard_limit_reached",
             "billing_not_active",
             "billing_error",
+            "budget_exceeded",
             "exceeded_current_quota_error",
+            "credit_balance_exhausted",
             "credit_balance_too_low",
             "billing_disabled",
+            "insufficient_funds",
+            "organization_spend_limit_exceeded",
+            "organization_usage_limit_exceeded",
+            "project_spend_limit_exceeded",
+            "setlimitexceeded",
         ],
         words: &[
             "credit balance is too low",
@@ -134,6 +163,10 @@ const MARKS: [Mark; 8] = [
             "balance is not enough",
             "not enough balance",
             "overdue balance",
+            "balance is overdue",
+            "budget has been exceeded",
+            "daily free allocation",
+            "free allocated quota exceeded",
             "insufficient credits",
             "no credits remaining",
             "free quota has been exhausted",
@@ -183,6 +216,8 @@ const MARKS: [Mark; 8] = [
     Mark {
         class: FailureClass::RateLimited,
         codes: &[
+            "1302",
+            "1303",
             "rate_limit_error",
             "rate_limit_exceeded",
             "ratelimitexceeded",
@@ -195,16 +230,26 @@ const MARKS: [Mark; 8] = [
     Mark {
         class: FailureClass::Overloaded,
         codes: &[
+            "1305",
+            "1312",
             "overloaded_error",
             "engine_overloaded",
             "engine_overloaded_error",
             "server_overloaded",
             "server_is_overloaded",
+            "serveroverloaded",
             "slow_down",
             "unavailable",
             "service_unavailable",
         ],
-        words: &["overloaded", "at capacity", "no capacity", "capacity exceeded"],
+        words: &[
+            "overloaded",
+            "at capacity",
+            "no capacity",
+            "capacity exceeded",
+            "capacity temporarily exceeded",
+            "no more data centers",
+        ],
         statuses: &[0, 429, 498, 500, 502],
     },
 ];
@@ -213,6 +258,8 @@ const MARKS: [Mark; 8] = [
 const CODES: [(&str, FailureClass); 20] = [
     ("overloaded", FailureClass::Overloaded),
     ("rate_limit", FailureClass::RateLimited),
+    ("ratelimit", FailureClass::RateLimited),
+    ("throttl", FailureClass::RateLimited),
     ("resource_exhausted", FailureClass::RateLimited),
     ("too_many_requests", FailureClass::RateLimited),
     ("usage_limit", FailureClass::RateLimited),
@@ -296,8 +343,10 @@ pub(crate) fn web_page_in_answer(body: &[u8]) -> Error {
 
 fn marked(said: &Said, status: u16) -> Option<FailureClass> {
     let text = said.message.as_deref().unwrap_or_default().to_lowercase();
+    // Volcengine and Alibaba say behind a dot more of what the code says.
+    let codes: Vec<&str> = said.codes.iter().filter_map(|code| code.split('.').next()).collect();
     let means = |mark: &&Mark| {
-        said.codes.iter().any(|code| mark.codes.contains(&code.as_str()))
+        codes.iter().any(|code| mark.codes.contains(code))
             || mark.statuses.contains(&status) && mark.words.iter().any(|word| text.contains(word))
     };
     MARKS.iter().find(means).map(|mark| mark.class)
@@ -311,7 +360,7 @@ fn of_status(status: u16) -> FailureClass {
         409 | 425 => FailureClass::Server,
         413 => FailureClass::ContextOverflow,
         429 => FailureClass::RateLimited,
-        451 => FailureClass::ContentFilter,
+        446 | 451 => FailureClass::ContentFilter,
         498 | 503 | 529 => FailureClass::Overloaded,
         300..=499 | 501 => FailureClass::InvalidRequest,
         500..=599 => FailureClass::Server,

@@ -7,11 +7,35 @@ use crate::limits::MAX_ERROR_CHARS;
 use crate::secret::mask;
 
 /// Where a document holds its error.
-const PLACES: [&str; 4] = ["/error", "/errors/0", "/base_resp", "/x_groq/error"];
+const PLACES: [&str; 5] = ["/error", "/errors/0", "/errors", "/base_resp", "/x_groq/error"];
 
 /// Where an error has its codes, or the status it stands for.
-const CODES: [&str; 8] =
-    ["code", "type", "status", "status_code", "statusCode", "http_status_code", "http_code", "reason"];
+const CODES: [&str; 9] = [
+    "code",
+    "type",
+    "status",
+    "status_code",
+    "statusCode",
+    "http_status_code",
+    "http_code",
+    "error_code",
+    "reason",
+];
+
+/// Where an error says for people what happened.
+const TEXTS: [&str; 11] = [
+    "message",
+    "msg",
+    "detail",
+    "error_description",
+    "error_msg",
+    "error_message",
+    "status_msg",
+    "Message",
+    "title",
+    "error",
+    "errors",
+];
 
 /// What an error's body says.
 #[derive(Debug, Default)]
@@ -133,14 +157,26 @@ fn http_status(number: Option<u64>) -> Option<u16> {
     }
 }
 
-fn text_of(value: &Value) -> Option<String> {
-    let keys = ["message", "msg", "detail", "error_description", "status_msg", "title", "error"];
-    let named = keys.iter().find_map(|key| value.get(key).filter(|it| it.is_string() || it.is_array()));
-    let text = named.unwrap_or(value);
-    match text.as_str() {
-        Some(text) => Some(text.to_owned()),
-        None => text.as_array().and_then(|all| all.first()).and_then(text_of),
+/// Finds the sentence in an error, which may be an object or a list of what was wrong with the request.
+fn text_of(error: &Value) -> Option<String> {
+    match error {
+        Value::String(text) => Some(text.clone()).filter(|text| !text.trim().is_empty()),
+        Value::Array(all) => all.iter().find_map(text_of),
+        Value::Object(fields) => {
+            let text = TEXTS.iter().find_map(|key| text_of(fields.get(*key)?))?;
+            Some(match fields.get("loc").and_then(Value::as_array) {
+                Some(path) => format!("{}: {text}", path_of(path)),
+                None => text,
+            })
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
+}
+
+/// Writes which part of the request an error is of.
+fn path_of(path: &[Value]) -> String {
+    let steps = path.iter().map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned));
+    steps.collect::<Vec<String>>().join(".")
 }
 
 /// Makes one line of a text: masked, bounded, without control characters.

@@ -8,17 +8,6 @@ use jiff::tz::TimeZone;
 use crate::codec::ResponseHead;
 use crate::limits::MAX_RETRY_AFTER_MS;
 
-/// A limit is named by these headers: what is left of it, and when it is full again.
-const RESETS: [(&str, &str); 7] = [
-    ("x-ratelimit-remaining", "x-ratelimit-reset"),
-    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
-    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
-    ("ratelimit-remaining", "ratelimit-reset"),
-    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
-    ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
-    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
-];
-
 /// Numbers from here on are seconds since 1970, and from the next on milliseconds: both are far
 /// longer than any wait and far before today.
 const EPOCH_S: f64 = 1e9;
@@ -27,7 +16,11 @@ const EPOCH_MS: f64 = 1e12;
 /// Returns the wait the answer asks for, in milliseconds. What is most to the point wins.
 pub(super) fn asked_for_ms(head: &ResponseHead, retry_delay: Option<&str>) -> Option<u64> {
     let exact = head.header("retry-after-ms").and_then(|value| bounded(value.trim().parse().ok()?));
-    let usual = || head.header("retry-after").and_then(|value| wait_ms(value, head));
+    // LiteLLM passes the headers of whom it asked on under names of its own.
+    let usual = || {
+        let named = ["retry-after", "llm_provider-retry-after"];
+        named.iter().find_map(|name| wait_ms(head.header(name)?, head))
+    };
     let google = || retry_delay.and_then(|value| bounded(duration_ms(value)?));
     exact.or_else(usual).or_else(google).or_else(|| until_reset_ms(head))
 }
@@ -37,16 +30,25 @@ pub(super) fn asked_for_ms(head: &ResponseHead, retry_delay: Option<&str>) -> Op
 fn until_reset_ms(head: &ResponseHead) -> Option<u64> {
     let mut used_up = None;
     let mut shortest = None;
-    for (remaining, reset) in RESETS {
-        let wait = head.header(reset).and_then(|value| wait_ms(value, head));
+    for (name, reset) in &head.headers {
+        let Some(remaining) = what_remains(name) else { continue };
         // A limit that is full again says nothing of how long to wait.
-        let Some(wait) = wait.filter(|wait| *wait > 0) else { continue };
-        if head.header(remaining).is_some_and(|left| left.trim() == "0") {
+        let Some(wait) = wait_ms(reset, head).filter(|wait| *wait > 0) else { continue };
+        if head.header(&remaining).is_some_and(|left| left.trim() == "0") {
             used_up = used_up.max(Some(wait));
         }
         shortest = Some(shortest.map_or(wait, |it: u64| it.min(wait)));
     }
     used_up.or(shortest)
+}
+
+/// Returns the name of the header that says how much is left of a limit, where the one named says when the limit is
+/// full again. What is limited stands in the middle or at the end of both, as in `x-ratelimit-reset-tokens-minute`.
+fn what_remains(name: &str) -> Option<String> {
+    let name = name.to_ascii_lowercase();
+    let is_reset = name.replace("rate-limit", "ratelimit").contains("ratelimit")
+        && name.split('-').any(|part| part == "reset");
+    is_reset.then(|| name.replacen("reset", "remaining", 1))
 }
 
 /// Reads a number of seconds, a duration ("6m0s"), an instant in seconds or milliseconds since

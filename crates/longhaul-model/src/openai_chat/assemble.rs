@@ -257,7 +257,8 @@ fn error_in(chunk: &Value) -> Option<&Value> {
     if let Some(choice) = first_choice(chunk).find(there) {
         return Some(choice);
     }
-    let said = ["message", "detail"].iter().any(|key| chunk.get(key).is_some_and(Value::is_string));
+    let said =
+        ["message", "detail", "error_msg"].iter().any(|key| chunk.get(key).is_some_and(Value::is_string));
     let bare = said || chunk.get("errors").is_some_and(says_failure);
     Some(chunk).filter(|_| bare && chunk.get("choices").is_none())
 }
@@ -297,6 +298,10 @@ fn finish_reason(raw: Option<&str>, has_calls: bool) -> Result<FinishReason, Err
         Some("error" | "error_finish" | "network_error" | "abort" | "aborted") => {
             let message = "the provider failed while it answered: it did not say why";
             return Err(Error::new(FailureClass::Server, message));
+        }
+        Some("timeout") => {
+            let message = "the provider gave the answer up because it took too long";
+            return Err(Error::new(FailureClass::Timeout, message));
         }
         Some(word) if word.contains("malformed_function_call") => {
             let message = "the model wrote what the provider could not read";

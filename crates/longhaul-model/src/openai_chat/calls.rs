@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use longhaul_session::failure::FailureClass;
 
 use super::API;
-use crate::conversation::{is_whole, rest_of_blank};
+use crate::conversation::{is_plain_id, is_whole, rest_of_blank};
 use crate::limits::MAX_CALLS;
 use crate::reader::nonsense;
 use crate::{Error, Part};
@@ -154,16 +154,21 @@ impl Call {
         }
     }
 
-    /// Makes the opaque value of the call. Google's servers sign calls, and want the signature back.
+    /// Makes the opaque value of the call. Google's servers sign calls, and want the signature back; LiteLLM hides
+    /// it in the id.
     fn opaque(&self, host: &str) -> Option<Value> {
         let mut opaque = json!({ "api": API, "host": host });
+        let own_id = self.id.as_deref().is_some_and(|id| !is_plain_id(id));
+        if own_id {
+            opaque["own_id"] = json!(true);
+        }
         if self.custom {
             opaque["custom"] = json!(true);
         }
         if let Some(extra) = &self.extra {
             opaque["extra_content"] = extra.clone();
         }
-        (self.custom || self.extra.is_some()).then_some(opaque)
+        (own_id || self.custom || self.extra.is_some()).then_some(opaque)
     }
 
     /// Tells whether its arguments are all there, as far as can be seen.
@@ -195,6 +200,11 @@ pub(crate) fn extra<'a>(host: &str, opaque: Option<&'a Value>) -> Option<&'a Val
 /// Tells whether a call came from this server with a text of any kind for arguments.
 pub(crate) fn is_custom(host: &str, opaque: Option<&Value>) -> bool {
     ours(host, opaque).is_some_and(|it| it["custom"] == true)
+}
+
+/// Tells whether a call's id came from this server, and is none that all servers would take.
+pub(crate) fn has_own_id(host: &str, opaque: Option<&Value>) -> bool {
+    ours(host, opaque).is_some_and(|it| it["own_id"] == true)
 }
 
 fn ours<'a>(host: &str, opaque: Option<&'a Value>) -> Option<&'a Value> {

@@ -5,14 +5,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use longhaul_session::id::CallId;
 use longhaul_session::item::{Item, ToolCall, ToolResult};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::calls;
 use super::reasoning::Replay;
-use crate::conversation::{NO_RESULT, Results, data_url, output, told, wire_id};
+use super::server;
+use crate::conversation::{NO_RESULT, Results, data_url, output, told};
 use crate::files;
 
 /// One message of a request.
@@ -21,7 +21,7 @@ pub(crate) struct Message<'a> {
     role: &'static str,
     content: Vec<Piece<'a>>,
     calls: Vec<&'a ToolCall>,
-    answers: Option<&'a CallId>,
+    answers: Option<&'a ToolCall>,
     reasoning: Vec<(&'static str, Value)>,
     host: &'a str,
 }
@@ -41,7 +41,7 @@ pub(crate) fn messages<'a>(
     system: &'a str,
     items: &'a [Arc<Item>],
 ) -> Vec<Message<'a>> {
-    let mut writer = Writer { host, messages: Vec::new(), answer: Answer::default() };
+    let mut writer = Writer { host, replay, messages: Vec::new(), answer: Answer::default() };
     if !system.is_empty() {
         writer.say("system", vec![Piece::Text(Cow::Borrowed(system))]);
     }
@@ -78,6 +78,7 @@ pub(crate) fn messages<'a>(
 
 struct Writer<'a> {
     host: &'a str,
+    replay: bool,
     messages: Vec<Message<'a>>,
     answer: Answer<'a>,
 }
@@ -142,12 +143,16 @@ impl<'a> Writer<'a> {
         if text.is_none() && calls.is_empty() {
             return;
         }
+        let unsaid = server::no_reasoning(self.host).filter(|_| self.replay);
         let message = self.say("assistant", text.into_iter().map(Piece::Text).collect());
         message.calls = calls.iter().map(|(call, _)| *call).collect();
         message.reasoning = replay.fields();
+        if let Some((field, text)) = unsaid.filter(|_| message.reasoning.is_empty()) {
+            message.reasoning.push((field, Value::from(text)));
+        }
         for (call, result) in calls {
             let content = result.map_or(NO_RESULT, output);
-            self.say("tool", vec![Piece::Text(Cow::Borrowed(content))]).answers = Some(&call.id);
+            self.say("tool", vec![Piece::Text(Cow::Borrowed(content))]).answers = Some(call);
         }
     }
 }
@@ -159,11 +164,11 @@ impl Serialize for Message<'_> {
         for (field, value) in &self.reasoning {
             map.serialize_entry(field, value)?;
         }
-        if let Some(id) = self.answers {
-            map.serialize_entry("tool_call_id", &wire_id(id))?;
+        if let Some(call) = self.answers {
+            map.serialize_entry("tool_call_id", &call_id(self.host, call))?;
         }
         match &self.content[..] {
-            [] => map.serialize_entry("content", &None::<&str>)?,
+            [] => map.serialize_entry("content", &server::no_text(self.host))?,
             // Many servers know a plain text only.
             [Piece::Text(text)] => map.serialize_entry("content", text)?,
             pieces => map.serialize_entry("content", pieces)?,
@@ -198,8 +203,12 @@ impl Serialize for Piece<'_> {
     }
 }
 
+fn call_id<'a>(host: &str, call: &'a ToolCall) -> Cow<'a, str> {
+    server::call_id(host, &call.id, calls::has_own_id(host, call.opaque.as_ref()))
+}
+
 fn wire_call(host: &str, call: &ToolCall) -> Value {
-    let id = wire_id(&call.id);
+    let id = call_id(host, call);
     let mut wire = if calls::is_custom(host, call.opaque.as_ref()) {
         let custom = json!({ "name": call.name, "input": call.arguments });
         json!({ "id": id, "type": "custom", "custom": custom })

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Options;
 use super::message::messages;
+use super::server;
 use crate::body::{Fields, begin_field, separate, write_json};
 use crate::written::{Begun, Written, settled};
 
@@ -60,11 +61,11 @@ fn head(options: &Options, host: &str, request: &Request) -> Vec<u8> {
     let mut fields = Fields::default();
     fields.set("model", json!(options.model));
     fields.set("stream", json!(options.stream));
-    if options.stream && options.include_usage {
+    if options.stream && options.include_usage && server::takes_stream_options(host) {
         fields.set("stream_options", json!({ "include_usage": true }));
     }
     if let Some(max) = options.max_output_tokens {
-        fields.set(max_tokens_field(host), json!(max));
+        fields.set(server::limit_field(host), json!(max));
     }
     if let Some(temperature) = options.temperature {
         fields.set("temperature", json!(temperature));
@@ -74,13 +75,6 @@ fn head(options: &Options, host: &str, request: &Request) -> Vec<u8> {
     }
     fields.override_with(&options.parameters);
     fields.begin()
-}
-
-/// OpenAI's newer models know the limit by the new name only, and other servers by the old one.
-fn max_tokens_field(host: &str) -> &'static str {
-    let name = host.split(':').next().unwrap_or_default();
-    let openai = name == "api.openai.com" || name.ends_with(".openai.azure.com");
-    if openai { "max_completion_tokens" } else { "max_tokens" }
 }
 
 fn tool(spec: &ToolSpec) -> Value {

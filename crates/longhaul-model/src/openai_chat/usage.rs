@@ -64,7 +64,8 @@ impl Tally {
             }
         }
         let ticks = said.get("cost_in_usd_ticks").and_then(count).map(|ticks| ticks / TICKS_PER_MICRO);
-        let cost = ["/cost", "/cost/total_cost"].iter().find_map(|at| micros(said.pointer(at)?));
+        let cost =
+            ["/cost", "/cost/total_cost", "/estimated_cost"].iter().find_map(|at| micros(said.pointer(at)?));
         self.cost_micros = cost.or(ticks).or(self.cost_micros);
         news.then(|| self.usage())
     }

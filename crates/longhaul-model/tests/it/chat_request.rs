@@ -12,7 +12,7 @@ use longhaul_session::steering::SteeringReason;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::support::{assistant, collect, result, user};
+use crate::support::{assistant, collect, decoded, result, user};
 
 const URL: &str = "https://provider.test/v1";
 
@@ -199,6 +199,86 @@ fn ids_that_servers_refuse_are_replaced_by_the_same_one_everywhere() {
     assert_eq!(all[2]["tool_calls"][0]["id"], all[3]["tool_call_id"]);
     assert_eq!(all[2]["tool_calls"][1]["id"], all[4]["tool_call_id"]);
     assert_ne!(all[3]["tool_call_id"], all[4]["tool_call_id"]);
+}
+
+#[test]
+fn an_id_goes_back_as_it_came_to_the_server_that_gave_it() {
+    let id = "functions.read:0";
+    let signed = format!("call_1__thought__{}==", "Ab+/".repeat(30));
+    let call = |id: &str| json!({ "id": id, "function": { "name": "read", "arguments": "{}" } });
+    let message = json!({ "tool_calls": [call(id), call(&signed)] });
+    let answer = json!({ "choices": [{ "message": message, "finish_reason": "tool_calls" }] });
+    let mut items = vec![user("Go.")];
+    items.extend(decoded(&Codec::new(options()), &answer.to_string()));
+    items.extend([answered(id), answered(&signed)]);
+    let ids = |url: &str| {
+        let asked = Codec::new(Options::new(url, "m")).request(&request(items.clone()));
+        let sent: Value = serde_json::from_slice(&asked.body).unwrap();
+        let all = sent["messages"].as_array().unwrap().clone();
+        let called = all[2]["tool_calls"].as_array().unwrap().iter().map(|call| call["id"].clone());
+        let answered = all[3..].iter().map(|message| message["tool_call_id"].clone());
+        assert!(called.clone().eq(answered), "{all:?}");
+        called.map(|id| id.as_str().unwrap().to_owned()).collect::<Vec<String>>()
+    };
+    assert_eq!(ids(URL), [id, &signed]);
+    let elsewhere = ids("https://other.test/v1");
+    assert!(elsewhere.iter().all(|id| id.starts_with("call_") && id.len() < 40), "{elsewhere:?}");
+    let strict = ids("https://api.mistral.ai/v1");
+    assert!(strict.iter().all(|id| id.len() == 9 && id.bytes().all(|it| it.is_ascii_alphanumeric())));
+    assert_ne!(strict[0], strict[1]);
+}
+
+#[test]
+fn a_server_gets_what_it_is_known_to_take() {
+    let sent = |url: &str| {
+        let options =
+            Options { base_url: url.to_owned(), max_output_tokens: Some(500), ..Options::new(url, "m") };
+        let items = vec![user("Go."), called("c2345678x", "{}"), answered("c2345678x")];
+        serde_json::from_slice::<Value>(&Codec::new(options).request(&request(items)).body).unwrap()
+    };
+    for (url, limit) in [
+        ("https://eu.api.openai.com/v1", "max_completion_tokens"),
+        ("https://x.openai.azure.com/openai/v1", "max_completion_tokens"),
+        ("https://x.cognitiveservices.azure.com/openai/v1", "max_completion_tokens"),
+        ("https://notapi.openai.com.test/v1", "max_tokens"),
+        ("http://localhost:8080/v1", "max_tokens"),
+    ] {
+        assert_eq!(sent(url)[limit], 500, "{url}");
+    }
+    for (url, takes) in [
+        ("https://api.mistral.ai/v1", false),
+        ("https://api.cohere.ai/compatibility/v1", false),
+        ("https://x.cloud.databricks.com/serving-endpoints", false),
+        ("https://adb-1.2.azuredatabricks.net/serving-endpoints", false),
+        ("https://api.groq.com/openai/v1", true),
+        ("http://localhost:11434/v1", true),
+    ] {
+        assert_eq!(sent(url).get("stream_options").is_some(), takes, "{url}");
+    }
+    let content = |url: &str| sent(url)["messages"][2]["content"].clone();
+    assert_eq!(content("https://api.cloudflare.com/client/v4/accounts/a/ai/v1"), "");
+    assert_eq!(content("http://localhost:8080/v1"), Value::Null);
+    assert_eq!(sent("https://api.mistral.ai/v1")["messages"][3]["tool_call_id"], "c2345678x");
+}
+
+#[test]
+fn an_answer_without_reasoning_gets_a_blank_one_where_servers_insist() {
+    for (url, replay_reasoning, reasoning) in [
+        ("https://api.deepseek.com/v1", true, Some(" ")),
+        ("https://api.moonshot.ai/v1", true, Some(" ")),
+        ("https://api.moonshot.ai/v1", false, None),
+        (URL, true, None),
+    ] {
+        let options = Options { replay_reasoning, ..Options::new(url, "m") };
+        let opaque =
+            json!({ "api": "openai-chat", "host": "api.deepseek.com", "field": "reasoning_content" });
+        let thought = Item::Reasoning { text: "Hm.".to_owned(), opaque: Some(opaque) };
+        let items = vec![user("Go."), called("c1", "{}"), answered("c1"), thought, assistant("Done.")];
+        let sent = body(options, items)["messages"].clone();
+        assert_eq!(sent[2]["reasoning_content"].as_str(), reasoning, "{url}");
+        let said = if url.contains("deepseek") { Some("Hm.") } else { reasoning };
+        assert_eq!(sent[4]["reasoning_content"].as_str(), said, "{url}");
+    }
 }
 
 #[test]

@@ -305,7 +305,7 @@ fn each_provider_is_understood_in_its_own_shape_and_words() {
         (
             429,
             r#"{"error":{"code":"ServerOverloaded","message":"Unable to handle more.","type":"TooManyRequests"}}"#,
-            RateLimited,
+            Overloaded,
         ),
         // One API, which many resellers run
         (403, r#"{"error":{"message":"?","type":"new_api_error","code":"insufficient_user_quota"}}"#, Quota),
@@ -356,6 +356,119 @@ fn each_provider_is_understood_in_its_own_shape_and_words() {
         (401, r#"{"error":{"code":"1000","message":"?"}}"#, Auth),
         (429, r#"{"error":{"code":"1113","message":"?"}}"#, Quota),
         (429, r#"{"error":{"code":"1302","message":"?"}}"#, RateLimited),
+    ];
+    for (status, body, class) in cases {
+        assert_eq!(error(*status, &[], body).class, *class, "{status} {body}");
+    }
+}
+
+// tidy: long — a table of what servers send
+#[test]
+fn servers_that_people_run_and_gateways_are_understood_too() {
+    let cases: &[(u16, &str, FailureClass)] = &[
+        // Alibaba
+        (
+            429,
+            r#"{"error":{"code":"insufficient_quota","message":"Allocated quota exceeded, please increase it."}}"#,
+            RateLimited,
+        ),
+        (403, r#"{"code":"AllocationQuota.FreeTier","message":"Free allocated quota exceeded."}"#, Quota),
+        // Baidu
+        (
+            400,
+            r#"{"error":{"code":"tokens_too_long","message":"Shorten it.","type":"x"},"id":"i"}"#,
+            ContextOverflow,
+        ),
+        (
+            403,
+            r#"{"error":{"code":"system_unsafe","message":"Refused.","type":"x"},"id":"i"}"#,
+            ContentFilter,
+        ),
+        (429, r#"{"error":{"code":"tpm_rate_limit_exceeded","message":"Slower.","type":"x"}}"#, RateLimited),
+        // Bedrock
+        (400, r#"{"message":"Input Tokens Exceeded: update the input to try again."}"#, ContextOverflow),
+        (403, r#"{"Message":"Make sure that the key is valid."}"#, Auth),
+        // Cloudflare
+        (
+            400,
+            r#"{"errors":{"message":"AiError: The 9 tokens exceeded this model context window","code":5021},"success":false}"#,
+            ContextOverflow,
+        ),
+        (429, r#"{"errors":[{"message":"The daily free allocation is used up","code":3036}]}"#, Quota),
+        (429, r#"{"errors":[{"message":"No more data centers to ask","code":3040}]}"#, Overloaded),
+        // Databricks
+        (400, r#"{"error_code":"BAD_REQUEST","message":"prompt token count cannot be 9"}"#, ContextOverflow),
+        (403, r#"{"error_code":"PERMISSION_DENIED","message":"No."}"#, Auth),
+        (429, r#"{"error_code":"REQUEST_LIMIT_EXCEEDED","message":"Slower."}"#, RateLimited),
+        // LiteLLM, Portkey, Vercel
+        (
+            400,
+            r#"{"error":{"message":"litellm.ContextWindowExceededError: no room","type":null,"code":"400"}}"#,
+            ContextOverflow,
+        ),
+        (
+            400,
+            r#"{"error":{"message":"litellm.ContentPolicyViolationError: no","type":null,"code":"400"}}"#,
+            ContentFilter,
+        ),
+        (
+            400,
+            r#"{"error":{"message":"Violated guardrail policy","type":"None","code":"400"}}"#,
+            ContentFilter,
+        ),
+        (400, r#"{"error":{"message":"Spent: 2 of 1","type":"budget_exceeded","code":"400"}}"#, Quota),
+        (429, r#"{"error":{"message":"Budget has been exceeded! Spent: 2","type":"x","code":"429"}}"#, Quota),
+        (
+            446,
+            r#"{"error":{"message":"A check failed","type":"hooks_failed"},"hook_results":{}}"#,
+            ContentFilter,
+        ),
+        (402, r#"{"error":{"message":"Top up.","type":"insufficient_funds"}}"#, Quota),
+        // NVIDIA
+        (
+            400,
+            r#"{"object":"error","message":"The sum of prompt length (9.0), query length (0) is above 8","code":400}"#,
+            ContextOverflow,
+        ),
+        // OpenAI
+        (429, r#"{"error":{"message":"None left.","code":"credit_balance_exhausted","type":"x"}}"#, Quota),
+        (429, r#"{"error":{"message":"Reached.","code":"project_spend_limit_exceeded"}}"#, Quota),
+        // Servers of one's own
+        (400, r#"{"error":"Prompt sequence length is greater than 8"}"#, ContextOverflow),
+        (503, r#"{"error":"server busy, please try again. maximum pending requests exceeded"}"#, Overloaded),
+        (
+            503,
+            r#"{"error":{"message":"The request queue is full.","type":"SERVICE_UNAVAILABLE"}}"#,
+            Overloaded,
+        ),
+        // Together
+        (
+            403,
+            r#"{"error":{"message":"Tokens must be less than the context length of the model"}}"#,
+            ContextOverflow,
+        ),
+        // Volcengine
+        (400, r#"{"error":{"code":"OutofContextError","message":"Too much.","type":"x"}}"#, ContextOverflow),
+        (
+            400,
+            r#"{"error":{"code":"InputTextRiskDetection","message":"The text includes sensitive content"}}"#,
+            ContentFilter,
+        ),
+        (
+            403,
+            r#"{"error":{"code":"OperationDenied.ServiceOverdue","message":"Your account balance is overdue"}}"#,
+            Quota,
+        ),
+        (429, r#"{"error":{"code":"SetLimitExceeded","message":"It has been paused."}}"#, Quota),
+        (
+            429,
+            r#"{"error":{"code":"RateLimitExceeded.EndpointTPMExceeded","message":"Slower."}}"#,
+            RateLimited,
+        ),
+        // Zhipu
+        (429, r#"{"error":{"code":"1309","message":"?"}}"#, Quota),
+        (429, r#"{"error":{"code":"1305","message":"?"}}"#, Overloaded),
+        (429, r#"{"error":{"code":"1308","message":"It resets at noon."}}"#, RateLimited),
     ];
     for (status, body, class) in cases {
         assert_eq!(error(*status, &[], body).class, *class, "{status} {body}");
@@ -418,6 +531,22 @@ fn the_wait_is_read_from_wherever_it_is_said() {
         ),
         (&[("anthropic-ratelimit-requests-reset", "2026-11-20T11:00:12Z"), NOW], Some(12_000)),
         (&[("x-ratelimit-reset-tokens", "s"), ("x-ratelimit-reset", "1x")], None),
+        (
+            &[
+                ("x-ratelimit-remaining-requests-day", "0"),
+                ("x-ratelimit-reset-requests-day", "7200.5"),
+                ("x-ratelimit-remaining-tokens-minute", "60"),
+                ("x-ratelimit-reset-tokens-minute", "12.5"),
+            ],
+            Some(7_200_500),
+        ),
+        (&[("ratelimitbysize-reset", "12"), ("x-rate-limit-reset", "30")], Some(12_000)),
+        (
+            &[("llm_provider-retry-after", "7"), ("llm_provider-x-ratelimit-reset-requests", "1s")],
+            Some(7_000),
+        ),
+        (&[("llm_provider-x-ratelimit-reset-requests", "3s")], Some(3_000)),
+        (&[("x-ratelimit-limit-requests", "3"), ("x-preset", "3"), ("reset", "3")], None),
     ];
     for (headers, wait_ms) in cases {
         assert_eq!(error(429, headers, "").retry_after_ms, *wait_ms, "{headers:?}");
@@ -444,6 +573,13 @@ fn a_message_says_what_the_provider_said_in_one_line() {
             "the provider answered 503 with a web page: Down for repairs",
         ),
         (404, r#"{"detail":"Not Found"}"#, "the provider answered 404: Not Found"),
+        (402, r#"{"detail":{"error":"Top up."}}"#, "the provider answered 402: Top up."),
+        (
+            422,
+            r#"{"object":"error","message":{"detail":[{"loc":["body","tools",0,"x"],"msg":"Not known"}]}}"#,
+            "the provider answered 422: body.tools.0.x: Not known",
+        ),
+        (400, r#"{"errors":{"message":"Bad input","code":5006}}"#, "the provider answered 400: Bad input"),
         (
             500,
             r#"{"error":{"message":"Provider returned error","metadata":{"raw":"disk full"}}}"#,
@@ -494,7 +630,20 @@ fn a_field_that_a_server_does_not_know_is_named_with_what_to_switch_off() {
         codec.failure(&ResponseHead { status, headers: Vec::new() }, body.as_bytes()).message
     };
     assert!(refusal(400, "Unknown field: stream_options").contains("switch `include_usage` off"));
-    assert!(refusal(422, "reasoning_content: extra field").contains("switch `replay_reasoning` off"));
+    for said in ["reasoning_content: extra field", "`messages[3].reasoning`: not supported with this model"] {
+        assert!(refusal(422, said).contains("switch `replay_reasoning` off"), "{said}");
+    }
+    let wanted = "The `reasoning_content` must be passed back to the API.";
+    assert!(!refusal(400, wanted).contains("switch"));
+    let silent = Options { replay_reasoning: false, ..Options::new("http://localhost/v1", "m") };
+    let head = ResponseHead { status: 400, headers: Vec::new() };
+    let refused = Codec::new(silent).failure(&head, wanted.as_bytes());
+    assert!(refused.message.contains("switch `replay_reasoning` on"), "{refused}");
+    let listed = r#"{"detail":[{"loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]}"#;
+    let head = ResponseHead { status: 422, headers: Vec::new() };
+    assert!(codec.failure(&head, listed.as_bytes()).message.contains("switch `include_usage` off"));
+    let renamed = "'max_tokens' is not supported. Use 'max_completion_tokens' instead.";
+    assert!(refusal(400, renamed).contains("`max_completion_tokens` among the `parameters`"));
     assert!(!refusal(400, "Unknown field: top_k").contains("switch"));
     assert!(!refusal(500, "stream_options").contains("switch"));
 }

@@ -34,7 +34,7 @@ pub(crate) static WIRES: [Wire; 4] = [
     Wire {
         api: "openai-chat",
         folder: "openai_chat",
-        ours: 163,
+        ours: 165,
         codec: || Box::new(openai_chat::Codec::new(openai_chat::Options::new(URL, "test-model"))),
         ends: |text| text.contains("\"finish_reason\":\""),
     },
