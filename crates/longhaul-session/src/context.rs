@@ -182,6 +182,11 @@ impl Context {
             let message = self.queued.remove(&message).unwrap_or_else(|| vec![Item::Redacted]);
             self.extend(n, message);
         }
+        self.equip(entry);
+    }
+
+    /// Takes what a session is equipped with: its configuration, prompt and tools.
+    fn equip(&mut self, entry: &Entry) {
         match entry.content.as_ref().map(|payload| &payload.content) {
             Some(Content::Configuration { configuration }) => {
                 self.configuration = Some(Arc::new((**configuration).clone()));

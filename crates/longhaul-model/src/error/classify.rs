@@ -255,7 +255,7 @@ const MARKS: [Mark; 9] = [
 ];
 
 /// What codes mean where no status is known: in an answer that had begun.
-const CODES: [(&str, FailureClass); 20] = [
+const CODES: [(&str, FailureClass); 22] = [
     ("overloaded", FailureClass::Overloaded),
     ("rate_limit", FailureClass::RateLimited),
     ("ratelimit", FailureClass::RateLimited),
