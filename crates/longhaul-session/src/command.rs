@@ -91,6 +91,8 @@ pub enum Command {
         objective: String,
         /// What it is held to.
         terms: Terms,
+        /// What is said first: in a session at rest the goal is begun with the turn that this begins.
+        message: Option<Message>,
     },
     /// Changes the goal there is.
     EditGoal {

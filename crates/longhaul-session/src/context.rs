@@ -172,11 +172,7 @@ impl Context {
         }
         self.extend(n, items_of(entry));
         if let Fact::ModelStep { response_id, .. } = &entry.record.fact {
-            let chained = self.configuration.as_ref().is_some_and(|configured| configured.model.chain);
-            let kept_there = response_id.clone().filter(|_| chained && !outdated);
-            let items = self.items.len();
-            let previous = kept_there.map(|response_id| Previous { response_id, items });
-            Arc::make_mut(&mut self.request).previous = previous;
+            self.go_on_from(response_id.clone(), outdated);
         }
         if let Some(message) = entry.record.fact.promoted() {
             let message = self.queued.remove(&message).unwrap_or_else(|| vec![Item::Redacted]);
@@ -288,6 +284,15 @@ impl Context {
         self.prepared_bytes = (system.len() + if tools.is_empty() { 0 } else { tool_bytes }) as u64;
         let request = Arc::make_mut(&mut self.request);
         (request.system, request.tools, request.previous) = (system, Arc::new(tools), None);
+    }
+
+    /// Goes on from the newest answer, where its provider keeps the conversation and was told what stands here.
+    fn go_on_from(&mut self, response_id: Option<String>, outdated: bool) {
+        let chained = self.configuration.as_ref().is_some_and(|configured| configured.model.chain);
+        let kept_there = response_id.filter(|_| chained && !outdated);
+        let items = self.items.len();
+        let previous = kept_there.map(|response_id| Previous { response_id, items });
+        Arc::make_mut(&mut self.request).previous = previous;
     }
 
     /// A provider that keeps the conversation would keep what is gone here.

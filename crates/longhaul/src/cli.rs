@@ -334,7 +334,7 @@ pub(crate) struct Run {
     /// What the agent is to do
     pub(crate) message: String,
     /// A file to give with it: a picture, a PDF, a text; may be repeated
-    #[arg(long, value_name = "FILE", conflicts_with = "goal")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) attach: Vec<PathBuf>,
     /// Make it a goal: go on, turn after turn, until it is reached, blocked, or its budget is used up
     #[arg(long, conflicts_with = "ephemeral")]

@@ -71,7 +71,7 @@ async fn set(app: &App, args: cli::SetGoal) -> anyhow::Result<ExitCode> {
     let terms = terms(&configuration, &args.terms)?;
     check(&terms, &configuration, !app.is_elsewhere(&row))?;
     let id = GoalId(app.engine.host().fresh_id());
-    let command = Command::SetGoal { id, objective: args.objective, terms };
+    let command = Command::SetGoal { id, objective: args.objective, terms, message: None };
     app.engine.command(session, command, None).await??;
     after(app, session, row.head, args.detach, "the goal is set").await
 }

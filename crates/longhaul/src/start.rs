@@ -99,7 +99,7 @@ pub(crate) struct New<'a> {
     pub(crate) mode: Mode,
     pub(crate) name: Option<String>,
     pub(crate) first: First,
-    /// What a first message carries.
+    /// What goes with it.
     pub(crate) files: &'a [GivenFile],
 }
 
@@ -114,7 +114,11 @@ pub(crate) async fn create(app: &App, new: New<'_>, request: Option<&RequestId>)
             let text = message.text.clone();
             app.engine.create_with_files(new, &text, files, request).await?
         }
-        First::Nothing | First::Goal { .. } => app.engine.create(new, request).await?,
+        First::Goal { objective, .. } => {
+            let text = objective.clone();
+            app.engine.create_with_files(new, &text, files, request).await?
+        }
+        First::Nothing => app.engine.create(new, request).await?,
     };
     Ok(created?)
 }

@@ -69,7 +69,7 @@ async fn a_call_that_was_edited_away_as_its_worker_was_lost_is_counted() {
     let session = world.session("go").await;
     killed_while_calling(&world, session).await;
     let (id, objective) = (GoalId(Uuid::new_v4()), "make it work".to_owned());
-    world.command(session, Command::SetGoal { id, objective, terms: Terms::default() }).await;
+    world.command(session, Command::SetGoal { id, objective, terms: Terms::default(), message: None }).await;
     world.engine.edit(session, None, "rather that", None).await.unwrap().unwrap();
     assert!(world.state(session).await.steering_is_due(), "no call is owed now");
     killed_while_calling(&world, session).await;

@@ -8,11 +8,17 @@ use crate::goal::{
     valid_objective,
 };
 use crate::id::{Digest, GoalId};
-use crate::item::{FileSeen, Item};
+use crate::item::{FileSeen, Item, Message};
 use crate::state::{SessionState, Status};
 
 /// Sets a goal. The same objective on an unfinished one updates it; another objective replaces it.
-pub(super) fn set(draft: &mut Draft, id: GoalId, objective: &str, terms: Terms) -> Result<(), Refusal> {
+pub(super) fn set(
+    draft: &mut Draft,
+    id: GoalId,
+    objective: &str,
+    terms: Terms,
+    message: Option<Message>,
+) -> Result<(), Refusal> {
     let objective = valid(objective)?;
     let Terms { budget, checks, protected } = terms;
     positive(budget)?;
@@ -24,6 +30,10 @@ pub(super) fn set(draft: &mut Draft, id: GoalId, objective: &str, terms: Terms) 
         }
         Some(_) | None => Goal { protected, ..Goal::new(id, objective, budget, checks, draft.now) },
     };
+    // Whoever is spoken to is at work already, and is told of the goal before anything else.
+    if let Some(said) = message {
+        super::user::send(draft, said, false)?;
+    }
     change(draft, Some(goal))
 }
 

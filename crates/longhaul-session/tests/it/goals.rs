@@ -138,7 +138,7 @@ fn the_same_objective_updates_the_goal_and_keeps_its_meter() {
     let (set, checks) = (session.goal().updated, vec!["make check".to_owned()]);
     let objective = " All tests pass ".to_owned();
     let terms = Terms { budget: token_budget(200), checks: checks.clone(), ..Terms::default() };
-    let again = Command::SetGoal { id: goal_id(2), objective, terms };
+    let again = Command::SetGoal { id: goal_id(2), objective, terms, message: None };
     session.model_for(&[], session.spend(30)).run(again);
     assert_eq!((session.goal().id, session.goal().used.tokens), (goal_id(1), 30));
     assert_eq!((session.goal().budget, &session.goal().checks), (token_budget(200), &checks));

@@ -132,7 +132,7 @@ fn states(at: Standing) -> Vec<Session> {
             let unprepared = with(&fresh, acquire(None));
             let terms = Terms { protected: vec!["tests".to_owned()], ..Terms::default() };
             let objective = "objective".to_owned();
-            let guarded = with(&model, Command::SetGoal { id: goal_id(2), objective, terms });
+            let guarded = with(&model, Command::SetGoal { id: goal_id(2), objective, terms, message: None });
             vec![with(&done, send("queued")), unprepared, model, tools, done, foreign, goal, guarded, free]
         }
         Standing::Is(Interrupting) => {

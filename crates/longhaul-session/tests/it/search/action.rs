@@ -335,6 +335,7 @@ fn command(world: &mut World, wish: Wish, place: usize, raised: Budget) -> Optio
             id: world.next_goal(),
             objective: OBJECTIVES[which].to_owned(),
             terms: Terms { budget: raised, ..Terms::default() },
+            message: None,
         },
         Wish::RaiseBudget => {
             Command::EditGoal { objective: None, budget: Some(raised), checks: None, protected: None }
