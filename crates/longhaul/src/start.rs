@@ -21,7 +21,7 @@ use longhaul_store::RequestId;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 
-use crate::app::{App, check_name, passing, path_text};
+use crate::app::{App, check_directory, check_name, passing, path_text};
 use crate::attach;
 use crate::cli;
 use crate::drive::{Keys, LOOK_MS, Wanted, drive, drive_to, name_earlier_calls, stopped_by};
@@ -167,6 +167,9 @@ fn directory(wanted: &Path) -> anyhow::Result<PathBuf> {
     if !directory.is_dir() {
         bail!("{} is not a directory; choose one with --dir", directory.display());
     }
+    check_directory(&directory).with_context(|| {
+        format!("the working directory {} cannot be read; choose one with --dir", directory.display())
+    })?;
     Ok(directory)
 }
 
