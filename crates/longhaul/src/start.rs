@@ -33,6 +33,7 @@ use crate::manifest;
 use crate::next;
 use crate::providers::{self, Provider};
 use crate::render::Renderer;
+use crate::signals::Termination;
 use crate::summary;
 
 /// Starts a session and drives it until it rests.
@@ -332,6 +333,7 @@ pub(crate) async fn watch(app: &App, session: SessionId, after: EntryNo) -> anyh
     let from = watcher.seen();
     // Listened to from here on: a key pressed while something is shown is not lost.
     let mut leave = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let mut terminate = Termination::listen()?;
     renderer.follow(app.engine.snapshot(session).await?.state);
     name_earlier_calls(app, session, after, &mut renderer).await?;
     loop {
@@ -348,14 +350,15 @@ pub(crate) async fn watch(app: &App, session: SessionId, after: EntryNo) -> anyh
                 if let Some(event) = event? {
                     renderer.show(&event.into())?;
                 }
+                continue;
             }
-            _ = leave.recv() => {
-                let row = app.engine.snapshot(session).await?.row;
-                let goes_on = if app.is_owned(&row).await? { "; the session goes on" } else { "" };
-                renderer.say(&format!("  no longer watching{goes_on}"))?;
-                return Ok(ExitCode::SUCCESS);
-            }
+            _ = leave.recv() => {}
+            () = terminate.recv() => {}
         }
+        let row = app.engine.snapshot(session).await?.row;
+        let goes_on = if app.is_owned(&row).await? { "; the session goes on" } else { "" };
+        renderer.say(&format!("  no longer watching{goes_on}"))?;
+        return Ok(ExitCode::SUCCESS);
     }
 }
 
