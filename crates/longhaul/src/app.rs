@@ -206,6 +206,12 @@ fn is_prefix(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|digit| digit.is_ascii_hexdigit() || digit == '-')
 }
 
+/// Checks that an agent could look into a directory and work in it.
+pub(crate) fn check_directory(directory: &Path) -> std::io::Result<()> {
+    std::fs::read_dir(directory)?;
+    std::fs::metadata(directory.join(".")).map(drop)
+}
+
 /// Returns a path as text, or says that it cannot be one.
 pub(crate) fn path_text(path: &Path) -> anyhow::Result<String> {
     path.to_str().map(str::to_owned).with_context(|| {

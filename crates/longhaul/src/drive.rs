@@ -90,9 +90,14 @@ pub(crate) async fn drive_to(
     }
     renderer.settle()?;
     let interrupted = keys.interrupted || renderer.saw_interruption() && wanted == Wanted::Rest;
-    let another = snapshot.row.owner.is_some_and(|owner| owner != worker.id());
-    let goes_on = matches!(driven, Driven::Stopped) && another && app.is_owned(&snapshot.row).await?;
+    let goes_on = matches!(driven, Driven::Stopped) && goes_on_elsewhere(app, session, &worker).await?;
     conclude(app, &mut renderer, &snapshot, &End { driven, interrupted, goes_on }).await
+}
+
+/// Tells whether another worker drives a session.
+async fn goes_on_elsewhere(app: &App, session: SessionId, worker: &Worker) -> anyhow::Result<bool> {
+    let row = app.engine.snapshot(session).await?.row;
+    Ok(row.owner.is_some_and(|owner| owner != worker.id()) && app.is_owned(&row).await?)
 }
 
 /// How the driving of a session ended.
@@ -157,10 +162,13 @@ async fn step(
             // same: a runner that is dropped would be a crash, and leave calls of unknown outcome.
             keys.shutdown.cancel();
             match driving.await {
-                Ok(Driven::Stopped) | Err(_) => Err(stopped_by(failed, session)),
                 Ok(Driven::Waiting | Driven::RequiresAction | Driven::Failed(_) | Driven::OwnedBy(_)) => {
                     Err(failed)
                 }
+                Ok(Driven::Stopped) if goes_on_elsewhere(app, session, worker).await.unwrap_or(false) => {
+                    Err(failed)
+                }
+                Ok(Driven::Stopped) | Err(_) => Err(stopped_by(failed, session)),
             }
         }
     }

@@ -14,7 +14,7 @@ use longhaul_session::id::{CallId, SessionId};
 use longhaul_session::state::PendingCall;
 use longhaul_store::Deleted;
 
-use crate::app::{App, check_name, path_text};
+use crate::app::{App, check_directory, check_name, path_text};
 use crate::attach;
 use crate::cli;
 use crate::drive::drive;
@@ -170,6 +170,8 @@ fn usable_directory(directory: &Path) -> anyhow::Result<String> {
     if !path.is_dir() {
         bail!("{} is not a directory; choose one with --dir", path.display());
     }
+    check_directory(&path)
+        .with_context(|| format!("the directory {} cannot be read; choose another", path.display()))?;
     path_text(&path)
 }
 

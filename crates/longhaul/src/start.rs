@@ -21,7 +21,7 @@ use longhaul_store::RequestId;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 
-use crate::app::{App, check_name, passing, path_text};
+use crate::app::{App, check_directory, check_name, passing, path_text};
 use crate::attach;
 use crate::cli;
 use crate::drive::{Keys, LOOK_MS, Wanted, drive, drive_to, name_earlier_calls, stopped_by};
@@ -33,6 +33,7 @@ use crate::manifest;
 use crate::next;
 use crate::providers::{self, Provider};
 use crate::render::Renderer;
+use crate::signals::Termination;
 use crate::summary;
 
 /// Starts a session and drives it until it rests.
@@ -171,6 +172,9 @@ fn directory(wanted: &Path) -> anyhow::Result<PathBuf> {
     if !directory.is_dir() {
         bail!("{} is not a directory; choose one with --dir", directory.display());
     }
+    check_directory(&directory).with_context(|| {
+        format!("the working directory {} cannot be read; choose one with --dir", directory.display())
+    })?;
     Ok(directory)
 }
 
@@ -333,6 +337,7 @@ pub(crate) async fn watch(app: &App, session: SessionId, after: EntryNo) -> anyh
     let from = watcher.seen();
     // Listened to from here on: a key pressed while something is shown is not lost.
     let mut leave = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let mut terminate = Termination::listen()?;
     renderer.follow(app.engine.snapshot(session).await?.state);
     name_earlier_calls(app, session, after, &mut renderer).await?;
     loop {
@@ -349,14 +354,15 @@ pub(crate) async fn watch(app: &App, session: SessionId, after: EntryNo) -> anyh
                 if let Some(event) = event? {
                     renderer.show(&event.into())?;
                 }
+                continue;
             }
-            _ = leave.recv() => {
-                let row = app.engine.snapshot(session).await?.row;
-                let goes_on = if app.is_owned(&row).await? { "; the session goes on" } else { "" };
-                renderer.say(&format!("  no longer watching{goes_on}"))?;
-                return Ok(ExitCode::SUCCESS);
-            }
+            _ = leave.recv() => {}
+            () = terminate.recv() => {}
         }
+        let row = app.engine.snapshot(session).await?.row;
+        let goes_on = if app.is_owned(&row).await? { "; the session goes on" } else { "" };
+        renderer.say(&format!("  no longer watching{goes_on}"))?;
+        return Ok(ExitCode::SUCCESS);
     }
 }
 

@@ -21,6 +21,7 @@ use super::form::{Agent, Compaction, Consent, Key, Level, Manifest, Model, Rule}
 use super::source::{Source, is_variable};
 use super::value::Threshold;
 use super::{form, users_folder};
+use crate::app::check_directory;
 use crate::environment;
 use crate::facts::{self, ASSUMED_WINDOW_TOKENS, THRESHOLD_PERCENT};
 use crate::providers::{self, Provider};
@@ -383,6 +384,11 @@ impl<'a> Resolver<'a> {
         };
         if !found.is_dir() {
             self.wrong(&at, format!("{} is not a directory", found.display()), "name a directory");
+            return None;
+        }
+        if let Err(error) = check_directory(&found) {
+            let what = format!("{} cannot be read: {error}", found.display());
+            self.wrong(&at, what, "check its permissions, or name another directory");
             return None;
         }
         Some(found)

@@ -320,12 +320,14 @@ fn one_who_attaches_sees_the_end_and_never_drives() {
 fn one_who_stops_watching_leaves_the_session_running() {
     let world = World::new();
     let (session, running) = start_held(&world);
-    let mut attached = world.start(&["attach", &session, "--after", "0"]);
-    attached.wait_for("This takes long.");
-    attached.signal(Signal::INT);
-    let seen = attached.finish();
-    assert_eq!((seen.code, seen.stderr.as_str()), (0, ""));
-    assert!(seen.stdout.ends_with("  no longer watching; the session goes on\n"), "{}", seen.stdout);
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut attached = world.start(&["attach", &session, "--after", "0"]);
+        attached.wait_for("This takes long.");
+        attached.signal(signal);
+        let seen = attached.finish();
+        assert_eq!((seen.code, seen.stderr.as_str()), (0, ""));
+        assert!(seen.stdout.ends_with("  no longer watching; the session goes on\n"), "{}", seen.stdout);
+    }
     assert_eq!(world.show(&session)["owned"], true);
     let_go(&world);
     assert_eq!(running.finish().code, 0);

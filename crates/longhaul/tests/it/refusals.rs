@@ -317,6 +317,38 @@ fn a_home_that_may_only_be_read_is_named() {
 }
 
 #[test]
+fn a_directory_that_may_not_be_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new();
+    let set = |path: &str, mode| {
+        std::fs::set_permissions(world.path(path), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    world.write("script.toml", SCRIPT);
+    let agent = "[model]\nprovider = \"scripted\"\nscript = \"script.toml\"\n[agent]\ndirectory = \"work\"\n";
+    world.write("agent.toml", agent);
+    std::fs::copy(env!("CARGO_BIN_EXE_longhaul"), world.path("longhaul")).unwrap();
+    let modes =
+        [(".", 0o755), ("longhaul", 0o755), ("script.toml", 0o644), ("agent.toml", 0o644), ("work", 0o0)];
+    modes.iter().for_each(|(path, mode)| set(path, *mode));
+    // Root may read everything: it becomes nobody.
+    let as_nobody = |line: &str| {
+        let line = format!("exec ./longhaul {line}");
+        let told = ["--reuid", "65534", "--clear-groups", "sh", "-c", &line];
+        let shell = ["-c", &line];
+        let is_root = rustix::process::geteuid().is_root();
+        let command = if is_root { world.other("setpriv", &told) } else { world.other("sh", &shell) };
+        Running::start(command).finish().stderr
+    };
+    let run = as_nobody("run --ephemeral --script script.toml --dir work x");
+    let said = "error: the working directory ROOT/work cannot be read; choose one with --dir: Permission denied \
+                (os error 13)\n";
+    assert_eq!(plain(&world, &run), said);
+    let check = plain(&world, &as_nobody("agent check agent.toml"));
+    assert!(check.contains("ROOT/work cannot be read: Permission denied"), "{check}");
+    set("work", 0o755);
+}
+
+#[test]
 fn a_name_by_which_no_session_could_be_found_is_refused() {
     let world = World::new();
     let session = world.create(SCRIPT, &[]);

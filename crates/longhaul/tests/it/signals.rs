@@ -174,6 +174,22 @@ fn a_watcher_told_to_end_says_that_the_session_goes_on() {
 }
 
 #[test]
+fn a_watcher_whose_reader_has_gone_leaves_the_session_as_it_is() {
+    let world = World::new();
+    let (session, running) = start_held(&world);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let watching = Running::start_into(world.command(&["resume", &session]), Stdio::from(writer));
+    let mut told = std::io::BufReader::new(reader);
+    std::io::BufRead::read_line(&mut told, &mut String::new()).unwrap();
+    drop(told);
+    world.succeed(&["send", &session, "and then?", "--detach"]);
+    let ran = watching.finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let_go(&world);
+    assert_eq!(running.finish().code, 0);
+}
+
+#[test]
 fn one_who_attaches_late_reads_what_a_call_was_about() {
     let world = World::new();
     let (session, running) = start_held(&world);
