@@ -27,6 +27,13 @@ const REFUSED: &[u16] = &[0, 400, 403, 413, 422, 446];
 
 /// In this order: the first that fits is the class.
 const MARKS: [Mark; 9] = [
+    // Limits per minute, in the words for too long a request, and with the code for exhausted credit.
+    Mark {
+        class: FailureClass::RateLimited,
+        codes: &[],
+        words: &["too many tokens, please wait", "allocated quota exceeded, please increase"],
+        statuses: &[0, 429],
+    },
     Mark {
         class: FailureClass::ContextOverflow,
         codes: &[
@@ -74,6 +81,8 @@ const MARKS: [Mark; 9] = [
             "exceeds the maximum number of tokens",
             "exceed max message tokens",
             "input tokens exceed",
+            "payload size exceeds",
+            "while limit is",
             "token limit exceeded",
             "reduce the length of",
         ],
@@ -119,13 +128,6 @@ const MARKS: [Mark; 9] = [
             "violates usage guidelines",
         ],
         statuses: REFUSED,
-    },
-    // Alibaba says so of a limit per minute, with the code that others use for credit.
-    Mark {
-        class: FailureClass::RateLimited,
-        codes: &[],
-        words: &["allocated quota exceeded, please increase"],
-        statuses: &[0, 429],
     },
     Mark {
         class: FailureClass::Quota,
