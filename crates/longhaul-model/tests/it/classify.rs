@@ -397,7 +397,15 @@ fn servers_that_people_run_and_gateways_are_understood_too() {
         ),
         (429, r#"{"errors":[{"message":"The daily free allocation is used up","code":3036}]}"#, Quota),
         (429, r#"{"errors":[{"message":"No more data centers to ask","code":3040}]}"#, Overloaded),
+        // Cohere
+        (400, r#"{"message":"too many tokens: total number of tokens is 9"}"#, ContextOverflow),
+        (400, r#"{"message":"too many tokens: max tokens must be less than or equal to 9"}"#, InvalidRequest),
         // Databricks
+        (
+            400,
+            r#"{"error_code":"BAD_REQUEST","message":"{\"error\":{\"code\":\"context_length_exceeded\"}}"}"#,
+            ContextOverflow,
+        ),
         (400, r#"{"error_code":"BAD_REQUEST","message":"prompt token count cannot be 9"}"#, ContextOverflow),
         (403, r#"{"error_code":"PERMISSION_DENIED","message":"No."}"#, Auth),
         (429, r#"{"error_code":"REQUEST_LIMIT_EXCEEDED","message":"Slower."}"#, RateLimited),
