@@ -13,7 +13,7 @@ use longhaul_session::decide::decide;
 use longhaul_session::id::{Digest, EntryNo, SessionId};
 use longhaul_session::item::{Attachment, Item, Message};
 use longhaul_session::media;
-use longhaul_session::state::MAX_FILES;
+use longhaul_session::state::{MAX_FILES, SessionState};
 use longhaul_store::RequestId;
 
 use crate::Error;
@@ -69,8 +69,8 @@ impl GivenFile {
 }
 
 impl Engine {
-    /// Makes a session that begins with a message and files. A request id makes it safe to ask again, as for
-    /// [`Engine::create`].
+    /// Makes a session that begins with a message and files, and with the goal that it was to begin with, if it
+    /// was. A request id makes it safe to ask again, as for [`Engine::create`].
     ///
     /// # Errors
     /// The store failed.
@@ -82,18 +82,29 @@ impl Engine {
         request: Option<&RequestId>,
     ) -> Result<Result<Created, Refusal>, Error> {
         let message = message(text, files);
-        if files.is_empty() {
-            return self.create(NewSession { first: First::Message(message), ..new }, request).await;
-        }
-        if let Some(refusal) = too_many(files) {
+        let said = match new.first.clone() {
+            First::Goal { .. } if files.is_empty() => return self.create(new, request).await,
+            First::Nothing | First::Message(_) if files.is_empty() => {
+                return self.create(NewSession { first: First::Message(message), ..new }, request).await;
+            }
+            First::Goal { id, objective, terms } => {
+                Command::SetGoal { id, objective, terms, message: Some(message) }
+            }
+            First::Nothing | First::Message(_) => Command::Send { message, interrupt: false },
+        };
+        // What is refused makes no session.
+        let new = NewSession { first: First::Nothing, ..new };
+        let empty = decide(&SessionState::default(), new.clone().command(), self.host.now());
+        let begun = empty.and_then(|empty| decide(&empty.state, said.clone(), self.host.now()));
+        if let Err(refusal) = begun {
             return Ok(Err(refusal));
         }
-        let created = match self.create(NewSession { first: First::Nothing, ..new }, request).await? {
+        let created = match self.create(new, request).await? {
             Ok(created) => created,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let first = RequestId::new(FIRST_MESSAGE).expect("it is short and printable");
-        let sent = self.send(created.session, text, files, false, Some(&first)).await?;
+        let sent = self.say(created.session, &said, files, Some(&first)).await?;
         let head = self.snapshot(created.session).await?.row.head;
         Ok(sent.map(|_| Created { head, ..created }))
     }
@@ -111,16 +122,27 @@ impl Engine {
         request: Option<&RequestId>,
     ) -> Result<Result<Done, Refusal>, Error> {
         let send = Command::Send { message: message(text, files), interrupt };
+        self.say(session, &send, files, request).await
+    }
+
+    /// Does what names these files.
+    async fn say(
+        &self,
+        session: SessionId,
+        command: &Command,
+        files: &[GivenFile],
+        request: Option<&RequestId>,
+    ) -> Result<Result<Done, Refusal>, Error> {
         let mut journal = self.journal(session).await?;
         // What is refused keeps no bytes.
         if !files.is_empty()
-            && let Err(refusal) = decide(&journal.state, send.clone(), self.host.now())
+            && let Err(refusal) = decide(&journal.state, command.clone(), self.host.now())
             && !self.is_done(session, request).await?
         {
             return Ok(Err(refusal));
         }
         self.keep(session, files).await?;
-        Ok(done(journal.command(|_| Ok(send.clone()), request).await?))
+        Ok(done(journal.command(|_| Ok(command.clone()), request).await?))
     }
 
     /// Replaces a message and its files; see [`Engine::edit`], which leaves the files as they are.

@@ -135,6 +135,9 @@ fn ending(checked: &Checked, limit: Duration) -> String {
     match checked.ended {
         CheckEnd::Exit(code) => format!("exit code {code}"),
         CheckEnd::Signal(signal) => format!("signal {signal}"),
+        CheckEnd::TimeLimit if limit.subsec_millis() == 0 => {
+            format!("its time limit of {} s", limit.as_secs())
+        }
         CheckEnd::TimeLimit => format!("its time limit of {} ms", limit.as_millis()),
         CheckEnd::Cancelled => "no result".to_owned(),
     }

@@ -7,6 +7,7 @@ use longhaul_session::command::{Basis, OwnerAction};
 use longhaul_session::context::Kept;
 use longhaul_session::failure::{Failure, FailureClass};
 use longhaul_session::item::Item;
+use longhaul_session::state::Overflow;
 use longhaul_session::steering::SteeringReason;
 use longhaul_session::usage::Usage;
 
@@ -70,8 +71,7 @@ impl Runner {
     /// and what to do with it. Where that was too much already, only what is to leave, without the outputs of
     /// tools.
     async fn summary_request(&mut self, summariser: &Equipment, kept: &Kept) -> Result<Request, Error> {
-        let overflowed = self.state().last_error.as_ref().map(|error| error.class);
-        let overflowed = overflowed == Some(FailureClass::ContextOverflow);
+        let overflowed = self.state().overflow != Overflow::None;
         let (head, context) = (self.state().head, self.journal.context().await?);
         let rendered = prompt::compaction(context);
         let mut request = if overflowed {

@@ -78,6 +78,13 @@ pub struct NewSession {
     pub first: First,
 }
 
+impl NewSession {
+    pub(crate) fn command(self) -> Command {
+        let NewSession { configuration, ephemeral, name, mode, first, .. } = self;
+        Command::Create { configuration: Box::new(configuration), ephemeral, name, mode, first }
+    }
+}
+
 /// A session that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Created {
@@ -167,16 +174,9 @@ impl Engine {
             let head = self.row(session).await?.head;
             return Ok(Ok(Created { session, head, repeated: true }));
         }
-        let mut journal = Journal::fresh(self.store.clone(), self.host.clone(), session, new.place);
-        journal.labels = new.labels;
-        let create = Command::Create {
-            configuration: Box::new(new.configuration),
-            ephemeral: new.ephemeral,
-            name: new.name,
-            mode: new.mode,
-            first: new.first,
-        };
-        self.made(&mut journal, create, request).await
+        let mut journal = Journal::fresh(self.store.clone(), self.host.clone(), session, new.place.clone());
+        journal.labels.clone_from(&new.labels);
+        self.made(&mut journal, new.command(), request).await
     }
 
     /// Makes a session that begins as the first `at` entries of another. Nothing is copied.

@@ -146,7 +146,7 @@ impl Journal {
         for entry in &range {
             context.apply(entry);
         }
-        Ok(context.read_back())
+        Ok(context.read_back(self.parent.map_or(0, |parent| parent.at)))
     }
 
     async fn entries(&self, first: EntryNo, last: EntryNo) -> Result<Vec<SealedEntry>, Error> {

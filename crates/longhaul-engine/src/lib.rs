@@ -16,6 +16,7 @@ mod host;
 mod journal;
 mod lease;
 mod limits;
+mod loss;
 mod model_call;
 mod prompt;
 mod runner;

@@ -86,13 +86,11 @@ impl Runner {
         }
     }
 
-    /// Assembles the request. A provider that keeps the conversation is sent all of it when it has just lost
-    /// what it kept.
+    /// Assembles the request.
     pub(crate) async fn request(&mut self, equipment: &Equipment) -> Result<Arc<Request>, Error> {
-        let broken = self.state().retry.is_some_and(|retry| retry.class == FailureClass::ChainBroken);
         let context = self.journal.context().await?;
         let mut request = context.request_pruned_to(context.outlook().pruned_to);
-        if request.previous.is_some() && (broken || !equipment.chained) {
+        if request.previous.is_some() && !equipment.chained {
             Arc::make_mut(&mut request).previous = None;
         }
         if request.items.iter().any(|item| matches!(**item, Item::Attachment(_))) {
@@ -455,4 +453,35 @@ fn stream(model: Arc<dyn Model>, call: ModelCall, tenure: Tenure) -> mpsc::Recei
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use longhaul_session::failure::FailureClass;
+
+    use super::*;
+
+    #[test]
+    fn what_was_reported_and_not_looked_at_is_what_was_used() {
+        let report = |input| Part::Usage { usage: Usage { input, ..Usage::default() } };
+        let answer = || {
+            let mut answer = Accumulator::new(|| CallId("c".to_owned()));
+            answer.push(report(1)).unwrap();
+            answer
+        };
+        let used = |arrived: Vec<Arrived>| {
+            let (sender, receiver) = mpsc::channel(PARTS_WAITING);
+            arrived.into_iter().for_each(|parts| sender.try_send(parts).unwrap());
+            usage_of(&answer(), receiver).unwrap().input
+        };
+        let failure = |usage| {
+            Err(longhaul_model::Error { usage, ..longhaul_model::Error::new(FailureClass::Auth, "no") })
+        };
+        let text = || Ok(Part::Text { text: "more".to_owned() });
+        assert_eq!(used(Vec::new()), 1);
+        assert_eq!(used(vec![vec![Ok(report(2)), text()], vec![Ok(report(3))], vec![text()]]), 3);
+        assert_eq!(used(vec![vec![Ok(report(2))], vec![failure(None)]]), 2);
+        let usage = Usage { input: 4, ..Usage::default() };
+        assert_eq!(used(vec![vec![Ok(report(2))], vec![failure(Some(usage))]]), 4);
+    }
 }

@@ -241,20 +241,11 @@ impl Runner {
     async fn owed(&mut self) -> Result<Work, Error> {
         let (told, unpaid_ms) = (self.journal.state.context_digest, self.unpaid_ms());
         self.journal.context().await?;
-        let (state, context) = (&self.journal.state, self.journal.loaded_context());
-        let next_request_tokens = context.map_or(0, |context| context.outlook().estimate.tokens);
-        let hard = state.goal.as_ref().is_some_and(|goal| goal.budget.hard);
-        // Asked only where it matters: it looks at the items themselves.
-        let room_for = |most: fn(&SessionState, &Context) -> Usage| {
-            context.filter(|_| hard).and_then(|context| state.without_room(&most(state, context), unpaid_ms))
-        };
+        let (state, now) = (&self.journal.state, self.engine.host.now());
         let view = View {
             epoch: self.epoch,
-            now: self.engine.host.now(),
             context_digest: self.surroundings.as_ref().and_then(|seen| seen.digest(told)),
-            next_request_tokens,
-            without_room: room_for(bound::next_call),
-            without_room_to_compact: room_for(prompt::summary_bound),
+            ..seen(state, self.journal.loaded_context(), now, unpaid_ms)
         };
         Ok(owed(&self.journal.state, &view, &self.limits()))
     }
@@ -555,10 +546,10 @@ impl Runner {
             Err(failure) => return self.fail(failure, Usage::default()).await,
         };
         let goal = self.state().goal.as_ref();
-        let (id, protected) =
-            goal.map(|goal| (goal.id, goal.protected.clone())).expect("a goal is unguarded");
+        let (terms, protected) =
+            goal.map(|goal| (goal.terms(), goal.protected.clone())).expect("a goal is unguarded");
         match checks::digests(protected, equipment.workspace.directory.clone()).await {
-            Ok(files) => self.try_commit(OwnerAction::GuardFiles { goal: id, files }).await,
+            Ok(files) => self.try_commit(OwnerAction::GuardFiles { terms, files }).await,
             Err(error) => {
                 let message = format!("the files that the goal protects cannot be digested: {error}");
                 self.fail(Failure { class: FailureClass::Preparation, message }, Usage::default()).await
@@ -649,5 +640,22 @@ impl Runner {
         let (resumable, chained) = (configuration.model.resumable, configuration.model.chain);
         let workspace = Arc::new(workspace);
         Ok(Equipment { configured_at, model, prices, resumable, chained, toolbox, desk, workspace })
+    }
+}
+
+/// Returns what is seen of a session by whoever has read it, after work of so many milliseconds that is not accounted
+/// for yet: all but the epoch and the files.
+pub(crate) fn seen(state: &SessionState, context: Option<&Context>, now: Timestamp, unpaid_ms: u64) -> View {
+    let hard = state.goal.as_ref().is_some_and(|goal| goal.budget.hard);
+    // Asked only where it matters: it looks at the items themselves.
+    let room_for = |most: fn(&SessionState, &Context) -> Usage| {
+        context.filter(|_| hard).and_then(|context| state.without_room(&most(state, context), unpaid_ms))
+    };
+    View {
+        now,
+        next_request_tokens: context.map_or(0, |context| context.outlook().estimate.tokens),
+        without_room: room_for(bound::next_call),
+        without_room_to_compact: room_for(prompt::summary_bound),
+        ..View::default()
     }
 }

@@ -7,13 +7,10 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use longhaul_session::bound;
 use longhaul_session::command::Command;
-use longhaul_session::context::Context;
 use longhaul_session::failure::Failure;
 use longhaul_session::id::{SessionId, Timestamp, WorkerId};
 use longhaul_session::state::{SessionState, Status};
-use longhaul_session::usage::Usage;
 use longhaul_store::{Announced, Row, WorkerInfo};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,7 +20,7 @@ use crate::engine::{Engine, Snapshot};
 use crate::journal::{Committed, Journal, Patience, patiently};
 use crate::lease::{Leases, Tenure};
 use crate::limits::POLL_MS;
-use crate::prompt;
+use crate::loss;
 use crate::runner::Runner;
 use crate::stop::{Grace, Stop};
 
@@ -185,7 +182,7 @@ impl Worker {
         let head = journal.state.head;
         let make = |journal: &Journal| {
             let owner = journal.state.owner.filter(|_| lost && journal.state.head == head);
-            let estimate = lost_attempt(journal, engine.host.now());
+            let estimate = loss::estimate(journal, engine.host.now());
             Ok(Command::Acquire { worker: self.id, lost: owner, estimate })
         };
         let sent_ms = engine.host.monotonic_ms();
@@ -246,36 +243,4 @@ fn at_rest(state: &SessionState, now: Timestamp) -> Option<Driven> {
         }
         Status::RequiresAction | Status::Running | Status::Interrupting => None,
     }
-}
-
-/// Estimates what the attempt of a lost owner may have cost: if it was calling the model, the request. An
-/// answer that can be picked up again is not lost.
-fn lost_attempt(journal: &Journal, now: Timestamp) -> Usage {
-    let state = &journal.state;
-    let waited = state.retry.is_some_and(|retry| retry.not_before > now);
-    let called = state.status == Status::Running && state.pending.is_empty() && state.prepared_at > 0;
-    let lost = called && !waited && state.response_id.is_none();
-    let context = journal.loaded_context().filter(|_| lost);
-    let hard = state.works_for().is_some() && state.goal.as_ref().is_some_and(|goal| goal.budget.hard);
-    let estimate = match context {
-        // A hard budget holds also if the lost attempt has cost all that it can.
-        Some(context) if hard => return dearest_loss(state, context),
-        Some(context) => Usage { input: context.outlook().estimate.tokens, ..Usage::default() },
-        None => Usage::default(),
-    };
-    let prices = context.and_then(|context| context.configuration()?.model.prices.as_ref());
-    prices.map_or(estimate, |prices| prices.priced(estimate))
-}
-
-/// Returns what a lost attempt can have cost at most: of an answer, or of a summary where one was due. What there
-/// was no room for was not made.
-fn dearest_loss(state: &SessionState, context: &Context) -> Usage {
-    let made = |most: Usage| if state.without_room(&most, 0).is_none() { most } else { Usage::default() };
-    let call = made(bound::next_call(state, context));
-    let above = context.configuration().map(|configured| configured.limits.compact_above_tokens);
-    let was_near = above.is_some_and(|above| context.outlook().estimate.tokens > above / 8 * 7);
-    if !state.compaction_requested && !was_near {
-        return call;
-    }
-    bound::either(call, made(prompt::summary_bound(state, context)))
 }

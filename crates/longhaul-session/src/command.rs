@@ -91,6 +91,8 @@ pub enum Command {
         objective: String,
         /// What it is held to.
         terms: Terms,
+        /// What is said first: in a session at rest the goal is begun with the turn that this begins.
+        message: Option<Message>,
     },
     /// Changes the goal there is.
     EditGoal {
@@ -245,9 +247,9 @@ pub enum OwnerAction {
     CommitSteering,
     /// Keeps the digests of the files that the goal protects.
     GuardFiles {
-        /// The goal.
-        goal: GoalId,
-        /// The files there are.
+        /// What the goal asked for when they were taken.
+        terms: Digest,
+        /// The files there were.
         files: Vec<FileSeen>,
     },
     /// Notes a hook's decision.
@@ -393,7 +395,7 @@ pub struct Cut {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The command has no meaning in this state.
-    #[error("{command} is not possible while the session is {}: {allowed}", standing.name())]
+    #[error("this is not possible while the session is {}: {allowed}", standing.name())]
     NotNow {
         /// The command.
         command: &'static str,

@@ -8,12 +8,13 @@ mod pruning;
 mod scale;
 mod tail;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::agent::{Configuration, Previous, Request, ToolSpec};
 use crate::entry::{Content, Entry, Fact, Record};
+use crate::failure::FailureClass;
 use crate::id::{CallId, EntryNo};
 use crate::item::{Attachment, Item, ToolCall, ToolResult};
 use crate::state::SessionState;
@@ -42,6 +43,8 @@ pub struct Context {
     configuration: Option<Arc<Configuration>>,
     /// An answer that is under way was asked for with what has been redacted since, or of another provider.
     outdated: bool,
+    /// Entries without their content of which nothing that was read says when it was redacted.
+    gone: BTreeSet<EntryNo>,
     as_of: EntryNo,
     stale: bool,
 }
@@ -119,6 +122,9 @@ impl Context {
         let n = entry.record.n;
         self.as_of = n;
         let outdated = self.outdated;
+        if entry.content.is_none() && entry.record.content.is_some() {
+            self.gone.insert(n);
+        }
         match &entry.record.fact {
             Fact::Queued => {
                 self.queued.insert(n, items_of(entry));
@@ -148,7 +154,8 @@ impl Context {
                 self.scale = Scale::default();
                 self.outdated = true;
             }
-            Fact::Redacted { .. } => {
+            Fact::Redacted { entry } => {
+                self.gone.remove(entry);
                 self.begin_anew();
                 self.outdated = true;
                 self.stale = true;
@@ -157,22 +164,25 @@ impl Context {
                 self.prune(measured.pruned_to);
                 self.scale.measured(self.extent(self.items.len()), measured.input_tokens);
             }
+            // The provider has lost what it kept, and does not find it by being asked again.
+            Fact::Retry { failure, .. } if failure.class == FailureClass::ChainBroken => self.begin_anew(),
             Fact::Reconciled { .. } => self.drop_unanswered(),
             Fact::Forked { .. } | Fact::Imported { .. } => self.queued.clear(),
             _ => {}
         }
         self.extend(n, items_of(entry));
         if let Fact::ModelStep { response_id, .. } = &entry.record.fact {
-            let chained = self.configuration.as_ref().is_some_and(|configured| configured.model.chain);
-            let kept_there = response_id.clone().filter(|_| chained && !outdated);
-            let items = self.items.len();
-            let previous = kept_there.map(|response_id| Previous { response_id, items });
-            Arc::make_mut(&mut self.request).previous = previous;
+            self.go_on_from(response_id.clone(), outdated);
         }
         if let Some(message) = entry.record.fact.promoted() {
             let message = self.queued.remove(&message).unwrap_or_else(|| vec![Item::Redacted]);
             self.extend(n, message);
         }
+        self.equip(entry);
+    }
+
+    /// Takes what a session is equipped with: its configuration, prompt and tools.
+    fn equip(&mut self, entry: &Entry) {
         match entry.content.as_ref().map(|payload| &payload.content) {
             Some(Content::Configuration { configuration }) => {
                 self.configuration = Some(Arc::new((**configuration).clone()));
@@ -276,6 +286,15 @@ impl Context {
         (request.system, request.tools, request.previous) = (system, Arc::new(tools), None);
     }
 
+    /// Goes on from the newest answer, where its provider keeps the conversation and was told what stands here.
+    fn go_on_from(&mut self, response_id: Option<String>, outdated: bool) {
+        let chained = self.configuration.as_ref().is_some_and(|configured| configured.model.chain);
+        let kept_there = response_id.filter(|_| chained && !outdated);
+        let items = self.items.len();
+        let previous = kept_there.map(|response_id| Previous { response_id, items });
+        Arc::make_mut(&mut self.request).previous = previous;
+    }
+
     /// A provider that keeps the conversation would keep what is gone here.
     fn begin_anew(&mut self) {
         Arc::make_mut(&mut self.request).previous = None;
@@ -287,9 +306,14 @@ impl Context {
         self.stale
     }
 
-    /// Declares it read back: what was redacted is redacted in it.
+    /// Declares it read back: what was redacted is redacted in it. Entries up to `shared_to` are those of the session
+    /// that this one was forked from. Where that has redacted some since, nobody knows which answers were asked for
+    /// with them: none is gone on from.
     #[must_use]
-    pub fn read_back(self) -> Self {
+    pub fn read_back(mut self, shared_to: EntryNo) -> Self {
+        if std::mem::take(&mut self.gone).first().is_some_and(|n| *n <= shared_to) {
+            self.begin_anew();
+        }
         Context { stale: false, ..self }
     }
 

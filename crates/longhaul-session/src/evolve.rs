@@ -1,12 +1,13 @@
 //! `evolve`: the fold. One record changes the state; nothing here reads content, decides or refuses.
 
 use crate::entry::{
-    CallFact, Charge, Fact, FinishReason, Mode, ModelGoal, Next, Place, Record, ResultFact, TurnVerdict,
+    Actor, CallFact, Charge, Fact, FinishReason, Mode, ModelGoal, Next, Place, Record, ResultFact,
+    TurnVerdict,
 };
 use crate::failure::{Failure, FailureClass};
 use crate::goal::{BudgetKind, GET_GOAL, Goal, GoalStatus, SPIN_TURNS};
 use crate::id::{CallId, Digest, EntryNo, GoalId, Timestamp};
-use crate::state::{Newest, Origin, Owner, PendingCall, SessionState, Status, Turn};
+use crate::state::{Newest, Origin, Overflow, Owner, PendingCall, SessionState, Status, Turn};
 use crate::steering::SteeringDue;
 use crate::usage::{Totals, Usage};
 
@@ -16,6 +17,7 @@ use crate::usage::{Totals, Usage};
 pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
     let n = record.n;
     state.head = n;
+    state.overtaken = state.is_overtaken_by(record);
     if let Some(charge) = record.fact.charge() {
         state.charge(charge);
     }
@@ -37,6 +39,7 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
             state.prepared_at = 0;
             state.measured_at = 0;
             state.response_id = None;
+            state.overflow = Overflow::None;
         }
         Fact::Message => state.begin_turn(n, Origin::User),
         Fact::Queued => state.queue.push(n),
@@ -50,12 +53,12 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         }
         Fact::Context { digest } => {
             state.context_digest = Some(*digest);
-            state.history_changed(n);
+            state.history_grew(n);
         }
         Fact::Steering { .. } => {
             state.steering_due = SteeringDue::default();
             state.newest = Newest::Input;
-            state.history_changed(n);
+            state.history_grew(n);
         }
         Fact::ModelStep { calls, measured, .. } => {
             state.measured = Some(*measured);
@@ -79,6 +82,9 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
             // Where only the connection failed, the provider goes on making it.
             if failure.class != FailureClass::Network {
                 state.response_id = None;
+            }
+            if failure.class == FailureClass::ContextOverflow {
+                state.overflow = Overflow::Request;
             }
             state.last_error = Some(failure.clone());
         }
@@ -134,7 +140,7 @@ pub fn evolve(mut state: SessionState, record: &Record) -> SessionState {
         Fact::Hook { .. } => {
             if record.content.is_some() {
                 state.newest = Newest::Input;
-                state.history_changed(n);
+                state.history_grew(n);
             }
         }
         Fact::Redacted { .. } => {}
@@ -159,6 +165,32 @@ impl SessionState {
         self.retry = None;
         self.response_id = None;
         self.last_error = None;
+        self.overflow = Overflow::None;
+    }
+
+    /// Notes that the model's history has become longer, and nothing else: what was too large is so still.
+    fn history_grew(&mut self, n: EntryNo) {
+        let overflow = self.overflow;
+        self.history_changed(n);
+        self.overflow = overflow;
+    }
+
+    /// Tells whether its owner may be calling the model although something else is owed, as a person has changed
+    /// that. What the owner itself appends ends it, but for the name of an answer: one call at a time is made.
+    fn is_overtaken_by(&self, record: &Record) -> bool {
+        if matches!(record.by, Actor::Worker { .. }) {
+            return self.overtaken && matches!(record.fact, Fact::ResponseStarted { .. });
+        }
+        let may_call = self.status == Status::Running && self.pending.is_empty();
+        let overtakes = matches!(
+            record.fact,
+            Fact::Configured { .. }
+                | Fact::Edited { .. }
+                | Fact::Interrupting { .. }
+                | Fact::Goal { .. }
+                | Fact::Mode { .. }
+        );
+        self.owner.is_some() && (self.overtaken || may_call && overtakes)
     }
 
     fn begin_turn(&mut self, n: EntryNo, origin: Origin) {
@@ -357,9 +389,11 @@ impl SessionState {
     fn compaction_failed(&mut self, failure: &Failure, automatic_off: bool) {
         self.compaction_failures += 1;
         // The model is asked next, and its own troubles are counted from then on.
-        let overflowed = self.retry.is_some_and(|retry| retry.class == FailureClass::ContextOverflow);
-        if automatic_off && !overflowed {
+        if automatic_off {
             self.retry = None;
+        }
+        if failure.class == FailureClass::ContextOverflow && self.overflow == Overflow::None {
+            self.overflow = Overflow::Summary;
         }
         self.compaction_requested = false;
         self.attempt += 1;
@@ -405,9 +439,7 @@ impl SessionState {
 
     pub(crate) fn limit(&mut self, limited: Option<BudgetKind>, hard: bool) {
         if let (Some(kind), Some(goal)) = (limited, &mut self.goal) {
-            let how = if hard { "leaves no room for another call" } else { "is used up" };
-            goal.status = GoalStatus::BudgetLimited;
-            goal.reason = Some(format!("the {} budget {how}", kind.name()));
+            goal.limit(kind, hard);
         }
     }
 
@@ -451,9 +483,16 @@ impl SessionState {
         self.steering_due.objective_changed |= !same && (busy || next.is_some());
         self.steering_due.goal_recalled =
             after.is_some() && (self.steering_due.goal_recalled || woken || !same);
+        // A budget that is lowered to what was used is crossed: the model is told to wrap up.
+        let limited = after.filter(|goal| goal.status == GoalStatus::BudgetLimited && pursued(before));
+        let lowered = limited.and_then(|goal| goal.budget.reached(&goal.used));
         self.goal = goal.cloned();
         if busy {
             self.work_for_goal();
+        }
+        if lowered.is_some_and(|kind| kind != BudgetKind::Continuations) && busy && self.works_for().is_some()
+        {
+            self.steering_due.budget = lowered;
         }
         if let Some(next) = next {
             self.go_on(n, next);

@@ -252,6 +252,13 @@ impl Goal {
         self.status != GoalStatus::Complete
     }
 
+    /// Keeps it from going on: a budget is used up, or is hard and leaves no room for another call.
+    pub(crate) fn limit(&mut self, kind: BudgetKind, hard: bool) {
+        let how = if hard { "leaves no room for another call" } else { "is used up" };
+        self.status = GoalStatus::BudgetLimited;
+        self.reason = Some(format!("the {} budget {how}", kind.name()));
+    }
+
     /// Returns the digest of what it asks for: what is judged under one may not count under another.
     #[must_use]
     pub fn terms(&self) -> Digest {

@@ -7,7 +7,8 @@ use crate::failure::{Failure, FailureClass};
 use crate::goal::{BudgetKind, Goal};
 use crate::id::{CallId, Digest, Epoch, Timestamp};
 use crate::item::EffectClass;
-use crate::state::{Newest, Origin, PendingCall, SessionState, Status};
+use crate::state::{Newest, Origin, Overflow, PendingCall, SessionState, Status};
+use crate::steering::SteeringDue;
 
 /// What a runner has observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +103,64 @@ pub fn owed(state: &SessionState, view: &View, limits: &Limits) -> Work {
     to_be_seen_first(state, view).or_else(|| for_size(state, view, limits)).unwrap_or(Work::CallModel)
 }
 
+/// A call of a model that nobody will read the answer of, as the runner that made it is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostCall {
+    /// For an answer.
+    Answer,
+    /// For a summary.
+    Summary,
+    /// For either: people have changed what is owed since, and what was owed before is not known.
+    Either,
+}
+
+/// Derives what call of a model an owner can have had under way, if it is lost now: the one it owed. Whether it had
+/// begun it nobody knows, nor whether there were files to be shown first. An answer that the log names is lost only
+/// where the next runner does not pick it up.
+#[must_use]
+pub fn lost_call(state: &SessionState, view: &View, limits: &Limits) -> Option<LostCall> {
+    let view = View { epoch: state.owner?.epoch, context_digest: None, ..*view };
+    let work = if state.overtaken {
+        // What people can have put before a call since it began is taken away.
+        let (status, prepared_at) = (Status::Running, state.prepared_at.max(1));
+        let steering_due = SteeringDue::default();
+        let before = SessionState { status, prepared_at, steering_due, goal: None, ..state.clone() };
+        owed(&before, &View { without_room: None, without_room_to_compact: None, ..view }, limits)
+    } else {
+        owed(state, &view, limits)
+    };
+    let call = work.call()?;
+    if state.response_id.is_none() {
+        return Some(if state.overtaken { LostCall::Either } else { call });
+    }
+    let next = SessionState { crashes: state.crashes + 1, ..state.clone() };
+    owed(&next, &view, limits).call().is_none().then_some(call)
+}
+
+impl Work {
+    /// Returns what it calls a model for, if it does.
+    fn call(&self) -> Option<LostCall> {
+        match self {
+            Work::CallModel => Some(LostCall::Answer),
+            Work::Compact => Some(LostCall::Summary),
+            Work::Rest
+            | Work::Leave
+            | Work::WaitUntil(_)
+            | Work::FinishInterruption
+            | Work::CancelAction
+            | Work::Fail(_)
+            | Work::RejectCalls(_)
+            | Work::RunCalls { .. }
+            | Work::AwaitAction
+            | Work::FinishTurn(_)
+            | Work::Prepare
+            | Work::CommitSteering
+            | Work::GuardFiles
+            | Work::CommitContext => None,
+        }
+    }
+}
+
 /// Rule 0: states that are not a turn under way, crash loops, and retries whose time has not come.
 fn before_all(state: &SessionState, view: &View, limits: &Limits) -> Option<Work> {
     if matches!(state.status, Status::Waiting | Status::Failed) {
@@ -185,7 +244,7 @@ fn to_be_seen_first(state: &SessionState, view: &View) -> Option<Work> {
 
 /// Rule 8: a request that does not fit is not sent. Automatic compaction is off after too many failures.
 fn for_size(state: &SessionState, view: &View, limits: &Limits) -> Option<Work> {
-    let overflowed = state.retry.is_some_and(|retry| retry.class == FailureClass::ContextOverflow);
+    let overflowed = state.overflow == Overflow::Request;
     if !overflowed && view.next_request_tokens <= limits.compact_above_tokens {
         return None;
     }

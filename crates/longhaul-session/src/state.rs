@@ -74,6 +74,13 @@ pub struct SessionState {
     pub attempt: u32,
     /// The retry that is waiting.
     pub retry: Option<Retry>,
+    /// What was too large for a model, of the history as it is.
+    #[serde(default, skip_serializing_if = "Overflow::is_none")]
+    pub overflow: Overflow,
+    /// A person has changed what is owed while its owner may have been calling the model: what that was is not
+    /// told by what is owed now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overtaken: bool,
     /// Ownership losses since the last tool batch that really ran or the last finished turn.
     pub crashes: u32,
     /// The turn under way, or the last one.
@@ -163,6 +170,26 @@ pub enum Newest {
     Response,
     /// Results of tools.
     Results,
+}
+
+/// What was too large for a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// Nothing.
+    #[default]
+    None,
+    /// The request for a summary, which another model may make.
+    Summary,
+    /// The request for an answer.
+    Request,
+}
+
+impl Overflow {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+    fn is_none(&self) -> bool {
+        *self == Overflow::None
+    }
 }
 
 /// A call without a result.

@@ -96,7 +96,7 @@ pub fn expected() -> impl Iterator<Item = &'static str> {
 }
 
 /// Faults, acts of people and other things that must happen.
-const HAPPENINGS: [&str; 115] = [
+const HAPPENINGS: [&str; 116] = [
     "answer ended at its provider",
     "answer lost by its provider",
     "answer picked up",
@@ -211,5 +211,6 @@ const HAPPENINGS: [&str; 115] = [
     "worker crashes",
     "worker crashes as it drains",
     "worker drains",
+    "worker lost while it called a model",
     "worker stalls",
 ];

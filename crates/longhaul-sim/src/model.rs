@@ -146,11 +146,6 @@ impl Model for SimModel {
     }
 }
 
-fn is_redacted(item: &Item) -> bool {
-    matches!(item, Item::Redacted)
-        || matches!(item, Item::ToolResult(result) if result.output == "[redacted]")
-}
-
 /// Names an answer by the number of the attempt that asked for it.
 fn name(id: u64) -> String {
     format!("r{id}")
@@ -194,12 +189,9 @@ impl SimModel {
         };
         answer.lost |= loses;
         let (lost, asked) = (answer.lost, answer.asked.clone());
-        let copied = truth.copied;
         drop(truth);
-        // What the original redacts, a copy does not know to be gone at the provider too.
-        let excused = copied && request.items.iter().any(|item| is_redacted(item));
         let whole = asked.len() <= previous.items && previous.items <= request.items.len();
-        world.hold(excused || whole && request.items.starts_with(&asked), "Answered", || {
+        world.hold(whole && request.items.starts_with(&asked), "Answered", || {
             format!("a request goes on from {}, which answered something else", previous.response_id)
         });
         if !lost {
@@ -439,6 +431,8 @@ pub(crate) async fn begin(
             let id = truth.attempts.len() as u64 + 1;
             let process = process.name.clone();
             truth.attempts.insert(id, Attempt { runner, process, ..Attempt::default() });
+            let runner = runner.and_then(|task| truth.runners.get(&task).copied());
+            truth.calling.extend(runner.map(|runner| (runner, id)));
             id
         },
         number,

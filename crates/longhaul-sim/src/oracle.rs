@@ -14,7 +14,7 @@ use longhaul_session::goal::GoalStatus;
 use longhaul_session::id::{CallId, Digest, Epoch, SessionId};
 use longhaul_session::item::Item;
 use longhaul_session::log::{SealedEntry, chain, open};
-use longhaul_session::state::{SessionState, Status};
+use longhaul_session::state::{Newest, SessionState, Status};
 use longhaul_session::usage::Usage;
 use longhaul_store::Row;
 
@@ -81,13 +81,13 @@ impl Oracle {
             };
             world.count(entry.record.fact.kind());
             known.check(world, row.session, &entry);
+            known.calls_of_models(world, row.session, &entry);
             let (before, named) = (known.state.status, known.state.response_id.clone());
             known.fold(sealed, &entry);
             known.answers(world, row.session, &entry, named);
             known.losses(&entry.record.fact, before);
             known.compactions(world, row.session, &entry.record.fact);
             if matches!(entry.record.fact, Fact::Forked { .. } | Fact::Imported { .. }) {
-                world.truth().copied = true;
                 known.is_detached(world, row.session);
             }
         }
@@ -133,6 +133,27 @@ impl Known {
         }
     }
 
+    /// What a runner was asking of a model when it was lost is estimated, unless the answer is picked up. Of a
+    /// summary before the end of a turn nobody can tell whether it was due, once something was redacted.
+    fn calls_of_models(&self, world: &World, session: SessionId, entry: &Entry) {
+        let Actor::Worker { epoch, .. } = entry.record.by else { return };
+        let fact = &entry.record.fact;
+        let (mut truth, state) = (world.truth(), &self.state);
+        let Fact::Acquired { lost: true, estimate, .. } = fact else {
+            if !matches!(fact, Fact::ResponseStarted { .. }) {
+                truth.calling.remove(&(session, epoch));
+            }
+            return;
+        };
+        let Some(attempt) = truth.calling.remove(&(session, epoch - 1)) else { return };
+        drop(truth);
+        world.count("worker lost while it called a model");
+        let known = !estimate.is_zero() || state.response_id.is_some() || state.newest == Newest::Response;
+        world.hold(known, "Ledger", || {
+            format!("{}: attempt {attempt} was lost with its worker and is in no account", short(session))
+        });
+    }
+
     /// Compares what the row says with what the entries say.
     fn agrees(&mut self, world: &World, row: &Row) {
         let (name, state) = (short(row.session), &self.state);
@@ -170,7 +191,7 @@ impl Known {
             hold(false, "Answered", &what);
         }
         if self.context.is_stale() {
-            self.context = std::mem::take(&mut self.context).read_back();
+            self.context = std::mem::take(&mut self.context).read_back(0);
         }
     }
 

@@ -75,14 +75,14 @@ pub(crate) struct Truth {
     pub(crate) attempts: BTreeMap<u64, Attempt>,
     /// The answers that have begun, by their ids.
     pub(crate) answers: BTreeMap<String, Answer>,
-    /// There is a session that began as another.
-    pub(crate) copied: bool,
     /// Workers that could not get ready for a session: they cannot reach its provider.
     pub(crate) unready: BTreeSet<WorkerId>,
     /// Likewise nobody can for a session without its configuration, or for a fork of it.
     pub(crate) configuration_redacted: bool,
     /// Which session and epoch a runner's task writes for.
     pub(crate) runners: HashMap<TaskId, (SessionId, Epoch)>,
+    /// The newest attempt of each runner that has written, as long as its log tells of nothing that came after it.
+    pub(crate) calling: HashMap<(SessionId, Epoch), u64>,
     /// Tasks that were told of a failure by the store: what they had to commit may be lost.
     pub(crate) failed: HashSet<TaskId>,
     /// How often a task found the store busy.

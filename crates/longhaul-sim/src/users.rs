@@ -149,6 +149,7 @@ impl User {
                 id: self.goal_id(),
                 objective: format!("objective {}", world.below(3)),
                 terms: Terms { budget: self.budget(), ..Terms::default() },
+                message: None,
             },
             "user edits the goal" => Command::EditGoal {
                 objective: world.happens(500).then(|| format!("objective {}", world.below(3))),
@@ -279,7 +280,8 @@ impl User {
             },
             _ => First::Message(text.clone().into()),
         };
-        let message = matches!(first, First::Message(_));
+        let with_files = first != First::Nothing && world.happens(200);
+        let message = with_files || matches!(first, First::Message(_));
         let new = NewSession {
             configuration: configuration(world),
             place: PLACE.to_owned(),
@@ -289,8 +291,7 @@ impl User {
             labels: BTreeMap::new(),
             first,
         };
-        let created = if message && world.happens(200) {
-            let new = NewSession { first: First::Nothing, ..new };
+        let created = if with_files {
             self.hear(self.engine.create_with_files(new, &text, &[given(&text)], None)).await
         } else {
             self.hear(self.engine.create(new, None)).await

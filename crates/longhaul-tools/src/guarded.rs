@@ -12,7 +12,7 @@ use longhaul_session::id::Digest;
 use longhaul_session::item::FileSeen;
 
 use crate::files::{self, FileError};
-use crate::limits::{MAX_GUARDED_FILES, MAX_WALK_ENTRIES};
+use crate::limits::{MAX_FILE_BYTES, MAX_GUARDED_FILES, MAX_WALK_ENTRIES};
 
 /// Paths and patterns of files, read.
 pub struct Guarded {
@@ -208,15 +208,28 @@ fn digest(path: &Path) -> Result<Digest, GuardError> {
     };
     let metadata = path.symlink_metadata().map_err(|error| unreadable(&error))?;
     if !metadata.is_symlink() {
-        return content(path).map_err(|error| unreadable(&error));
+        return content(path).map_err(|error| unreadable(&why(&error)));
     }
     let target = fs::read_link(path).map_err(|error| unreadable(&error))?;
     let there = match path.canonicalize() {
-        Ok(resolved) => content(&resolved).map_err(|error| unreadable(&error))?,
+        Ok(resolved) => content(&resolved).map_err(|error| unreadable(&why(&error)))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Digest::default(),
         Err(error) => return Err(unreadable(&error)),
     };
     Ok(Digest::of(format!("{}\0{there}", target.display()).as_bytes()))
+}
+
+/// Says why a file cannot be protected.
+fn why(error: &FileError) -> String {
+    match error {
+        FileError::TooLarge { bytes, .. } => format!(
+            "it has {bytes} bytes, and only files of at most {MAX_FILE_BYTES} can be protected; name what matters by \
+             a pattern"
+        ),
+        FileError::Missing(_) | FileError::Directory(_) | FileError::Special(_) | FileError::Io { .. } => {
+            error.to_string()
+        }
+    }
 }
 
 fn content(path: &Path) -> Result<Digest, FileError> {

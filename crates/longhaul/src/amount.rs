@@ -11,7 +11,10 @@ pub(crate) struct Limit(pub(crate) Option<u64>);
 
 /// Reads a limit that `read` understands, or `none`.
 pub(crate) fn limit(text: &str, read: fn(&str) -> Result<u64, String>) -> Result<Limit, String> {
-    if text == "none" { Ok(Limit(None)) } else { read(text).map(|amount| Limit(Some(amount))) }
+    if text == "none" {
+        return Ok(Limit(None));
+    }
+    read(text).map(|amount| Limit(Some(amount))).map_err(|what| format!("{what}, or none for no limit"))
 }
 
 /// Reads a number of tokens: `50000`, `200k`, `1.5M`.
@@ -58,10 +61,18 @@ pub(crate) fn money(text: &str) -> Result<u64, String> {
     positive(scaled(number.trim(), 1_000_000), "money").map_err(|what| format!("{what}; {hint}"))
 }
 
+/// Reads a number of turns. There is always a limit to them.
+pub(crate) fn turns(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(turns @ 1..=MAX_AMOUNT) => Ok(turns),
+        Ok(_) | Err(_) => Err("turns are always limited; give a whole number of them: 20 or 1000".to_owned()),
+    }
+}
+
 fn positive(amount: Option<u64>, what: &str) -> Result<u64, String> {
     match amount {
         None => Err(format!("this is no amount of {what}")),
-        Some(0) => Err("nothing is no budget".to_owned()),
+        Some(0) => Err("a limit is more than nothing".to_owned()),
         Some(amount) if amount > MAX_AMOUNT => Err(format!("this is too much {what} to be meant")),
         Some(amount) => Ok(amount),
     }
@@ -114,8 +125,16 @@ mod tests {
     }
 
     #[test]
+    fn turns_are_a_whole_number() {
+        assert_eq!(["1", "1000"].map(turns), [Ok(1), Ok(1_000)]);
+        for wrong in ["", "0", "-1", "1.5", "2k", "none", "99999999999999999999"] {
+            assert!(turns(wrong).is_err_and(|error| error.contains("1000")), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_limit_may_be_none() {
         assert_eq!((limit("none", tokens), limit("3k", tokens)), (Ok(Limit(None)), Ok(Limit(Some(3_000)))));
-        assert!(limit("nothing", tokens).is_err());
+        assert!(limit("nothing", tokens).is_err_and(|error| error.ends_with("or none for no limit")));
     }
 }

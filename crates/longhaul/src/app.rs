@@ -26,7 +26,7 @@ const LOCAL: &str = "local";
 /// Where a user keeps skills, below where configuration is kept.
 const SKILLS: &str = "longhaul/skills";
 /// How long the program waits for its store to close, in milliseconds.
-const CLOSE_MS: u64 = 2_000;
+const CLOSE_MS: u64 = 10_000;
 /// The most sessions an ambiguous name lists.
 const LISTED: usize = 5;
 
@@ -171,6 +171,20 @@ impl App {
             }
         }
     }
+}
+
+/// Returns what was found; `None` where the store could not be used for a reason that may pass.
+pub(crate) fn passing<T>(found: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+    let error = match found {
+        Ok(found) => return Ok(Some(found)),
+        Err(error) => error,
+    };
+    let of_engine = match error.downcast_ref() {
+        Some(longhaul_engine::Error::Store(error)) => Some(error),
+        Some(_) | None => None,
+    };
+    let of_store: Option<&longhaul_store::Error> = of_engine.or_else(|| error.downcast_ref());
+    if of_store.is_some_and(longhaul_store::Error::is_transient) { Ok(None) } else { Err(error) }
 }
 
 /// Refuses a name under which a session could not be found, or that would hide another's id.

@@ -29,6 +29,7 @@ pub(crate) struct Cli {
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "For every command")]
 pub(crate) struct Options {
     /// Where sessions are kept [default: $LONGHAUL_HOME, or longhaul below $XDG_DATA_HOME]
     #[arg(long, global = true, value_name = "DIRECTORY")]
@@ -68,7 +69,8 @@ pub(crate) enum When {
 pub(crate) enum Command {
     /// Start a session in this directory and stream it until it rests
     ///
-    /// Ctrl-C interrupts the turn; a second Ctrl-C stops the program, and the session can be resumed.
+    /// Ctrl-C interrupts the turn; a second Ctrl-C stops the program, as TERM and a terminal that is closed do.
+    /// The session can be resumed.
     #[command(after_help = "Examples:\n  longhaul run \"make the tests pass\"\n  \
         longhaul run --base-url http://localhost:8080/v1 --model qwen3 \"what is in this directory?\"\n  \
         longhaul run --provider anthropic --model claude-sonnet-4-5 \"make the tests pass\"\n  \
@@ -101,7 +103,7 @@ pub(crate) enum Command {
     /// rests. Several may share a database; a session is driven by one of them, and when that one dies another
     /// goes on. It takes only sessions of its own place, as their directories are there.
     ///
-    /// TERM or Ctrl-C drains it: it claims nothing more, lets running model and tool calls finish within the
+    /// TERM, Ctrl-C or a terminal that is closed drains it: it claims nothing more, lets running model and tool calls finish within the
     /// grace, gives its sessions back and ends. A second signal ends the grace, a third the program.
     #[command(after_help = "Examples:\n  longhaul worker\n  longhaul worker --capacity 64 --grace 2m\n  \
         LONGHAUL_STORE=postgres://me:secret@db/longhaul longhaul worker\n  \
@@ -195,16 +197,16 @@ pub(crate) enum Goal {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Budgets {
     /// The most tokens it may use, uncached input and output: 50000, 200k, 1.5M, or none
-    #[arg(long, value_name = "TOKENS", value_parser = |text: &str| amount::limit(text, amount::tokens))]
+    #[arg(long, allow_negative_numbers = true, value_name = "TOKENS", value_parser = |text: &str| amount::limit(text, amount::tokens))]
     pub(crate) budget: Option<Limit>,
     /// The longest it may be worked on: 90s, 2h, 1h30m, or none
-    #[arg(long, value_name = "TIME", value_parser = |text: &str| amount::limit(text, amount::time))]
+    #[arg(long, allow_negative_numbers = true, value_name = "TIME", value_parser = |text: &str| amount::limit(text, amount::time))]
     pub(crate) time: Option<Limit>,
     /// The most it may cost in US dollars, where prices are known: 5usd, $5, 0.50, or none
-    #[arg(long, value_name = "MONEY", value_parser = |text: &str| amount::limit(text, amount::money))]
+    #[arg(long, allow_negative_numbers = true, value_name = "MONEY", value_parser = |text: &str| amount::limit(text, amount::money))]
     pub(crate) cost: Option<Limit>,
     /// How many turns it may take [default: 100]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = amount::turns)]
     pub(crate) continuations: Option<u64>,
     /// Begin nothing that could cross a limit; otherwise the call in flight and a last one to wrap up may
     #[arg(long)]
@@ -332,13 +334,11 @@ pub(crate) struct Run {
     /// What the agent is to do
     pub(crate) message: String,
     /// A file to give with it: a picture, a PDF, a text; may be repeated
-    #[arg(long, value_name = "FILE", conflicts_with = "goal")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) attach: Vec<PathBuf>,
     /// Make it a goal: go on, turn after turn, until it is reached, blocked, or its budget is used up
     #[arg(long, conflicts_with = "ephemeral")]
     pub(crate) goal: bool,
-    #[command(flatten, next_help_heading = "Goal")]
-    pub(crate) terms: GoalTerms,
     /// Begin in plan mode, in which a goal is not pursued, while tools work as ever; `longhaul mode` leaves it
     #[arg(long)]
     pub(crate) plan: bool,
@@ -374,6 +374,9 @@ pub(crate) struct Run {
     /// Keep the log in memory only: the session is gone when the program ends
     #[arg(long)]
     pub(crate) ephemeral: bool,
+    // The last: its heading would hold for what follows it.
+    #[command(flatten, next_help_heading = "With --goal")]
+    pub(crate) terms: GoalTerms,
 }
 
 /// Which model is asked, and where, in place of what a manifest says.
@@ -527,7 +530,11 @@ impl Cli {
             && let Some(option) = run.terms.first_given()
         {
             let what = format!("{option} is about a goal; say --goal to make the message one");
-            Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, what).exit();
+            let mut command = Cli::command();
+            // Its commands are known by their whole names only after this.
+            command.build();
+            let run = command.find_subcommand_mut("run").expect("it is a command");
+            run.error(clap::error::ErrorKind::MissingRequiredArgument, what).exit();
         }
         cli
     }

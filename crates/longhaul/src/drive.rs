@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use longhaul_engine::{Driven, Snapshot, Watcher, Worker};
 use longhaul_session::command::Command;
-use longhaul_session::entry::{Content, Mode};
+use longhaul_session::entry::Content;
+use longhaul_session::failure::Failure;
 use longhaul_session::goal::{Goal, GoalStatus};
 use longhaul_session::id::{EntryNo, SessionId};
 use longhaul_session::state::{SessionState, Status};
@@ -14,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::line::Line;
+use crate::next::{self, awaits_person};
 use crate::render::Renderer;
+use crate::signals::Termination;
 use crate::spend;
 use crate::start::watch;
 use crate::summary;
@@ -26,7 +29,7 @@ const ENTRIES_BEFORE: u64 = 20;
 
 /// Shows a session from the entry after `after` on, and drives it until it rests.
 pub(crate) async fn drive(app: &App, session: SessionId, after: EntryNo) -> anyhow::Result<ExitCode> {
-    drive_to(app, session, after, Wanted::Rest).await
+    drive_to(app, session, after, Wanted::Rest, Keys::listen()?).await
 }
 
 /// What the person who started the command wants: an interruption is success only for the one who asked.
@@ -44,6 +47,7 @@ pub(crate) async fn drive_to(
     session: SessionId,
     after: EntryNo,
     wanted: Wanted,
+    mut keys: Keys,
 ) -> anyhow::Result<ExitCode> {
     let Snapshot { row, state } = app.engine.snapshot(session).await?;
     if app.is_elsewhere(&row) {
@@ -54,9 +58,7 @@ pub(crate) async fn drive_to(
         ))?;
         return watch(app, session, after).await;
     }
-    let shutdown = CancellationToken::new();
-    let mut keys = Keys::listen(shutdown.clone())?;
-    let worker = app.worker(0, shutdown.clone()).await?;
+    let worker = app.worker(0, keys.shutdown.clone()).await?;
     let mut watcher = app.engine.watch(session, after);
     let mut renderer = Renderer::new(app.options.json);
     renderer.follow(if after == 0 { SessionState::default() } else { state });
@@ -68,7 +70,7 @@ pub(crate) async fn drive_to(
             Err(error) => {
                 // Where nothing can be shown, that is the error already.
                 renderer.settle().ok();
-                return Err(stopped_by(error, session));
+                return Err(error);
             }
         };
         if !matches!(driven, Driven::OwnedBy(_)) {
@@ -88,19 +90,35 @@ pub(crate) async fn drive_to(
     }
     renderer.settle()?;
     let interrupted = keys.interrupted || renderer.saw_interruption() && wanted == Wanted::Rest;
-    conclude(app, &mut renderer, &snapshot, &driven, interrupted).await
+    let another = snapshot.row.owner.is_some_and(|owner| owner != worker.id());
+    let goes_on = matches!(driven, Driven::Stopped) && another && app.is_owned(&snapshot.row).await?;
+    conclude(app, &mut renderer, &snapshot, &End { driven, interrupted, goes_on }).await
+}
+
+/// How the driving of a session ended.
+struct End {
+    driven: Driven,
+    /// Its last turn was interrupted, and somebody wanted it done.
+    interrupted: bool,
+    /// Another process was watched, and goes on.
+    goes_on: bool,
+}
+
+/// What went wrong in this process means for a session that its work is not done.
+#[derive(Debug, thiserror::Error)]
+#[error("session {id} was left in the middle; `longhaul resume {id}` goes on once this is mended")]
+pub(crate) struct LeftInTheMiddle {
+    /// The session's short id.
+    pub(crate) id: String,
 }
 
 /// Says of what went wrong in this process what it means for the session.
-fn stopped_by(error: anyhow::Error, session: SessionId) -> anyhow::Error {
-    let id = summary::short_id(session);
-    error.context(format!(
-        "session {id} was left in the middle; `longhaul resume {id}` goes on once this is mended"
-    ))
+pub(crate) fn stopped_by(error: impl Into<anyhow::Error>, session: SessionId) -> anyhow::Error {
+    error.into().context(LeftInTheMiddle { id: summary::short_id(session) })
 }
 
 /// Lets the renderer know what the calls are about whose results come next.
-async fn name_earlier_calls(
+pub(crate) async fn name_earlier_calls(
     app: &App,
     session: SessionId,
     after: EntryNo,
@@ -133,13 +151,17 @@ async fn step(
     };
     tokio::pin!(driving);
     tokio::select! {
-        driven = &mut driving => Ok(driven?),
+        driven = &mut driving => driven.map_err(|error| stopped_by(error, session)),
         failed = show(app, session, watcher, renderer, keys) => {
             // The reader of our output is gone, or the store failed. The session is given back all the
             // same: a runner that is dropped would be a crash, and leave calls of unknown outcome.
             keys.shutdown.cancel();
-            driving.await?;
-            Err(failed)
+            match driving.await {
+                Ok(Driven::Stopped) | Err(_) => Err(stopped_by(failed, session)),
+                Ok(Driven::Waiting | Driven::RequiresAction | Driven::Failed(_) | Driven::OwnedBy(_)) => {
+                    Err(failed)
+                }
+            }
         }
     }
 }
@@ -181,16 +203,16 @@ async fn conclude(
     app: &App,
     renderer: &mut Renderer,
     snapshot: &Snapshot,
-    driven: &Driven,
-    interrupted: bool,
+    end: &End,
 ) -> anyhow::Result<ExitCode> {
+    let End { driven, interrupted, goes_on } = end;
     let state = &snapshot.state;
     let session = snapshot.row.session;
     let (code, error) = match driven {
         Driven::Stopped => (130, None),
         Driven::Failed(failure) => (failed_code(state, &failure.message), Some(failure.clone())),
         Driven::RequiresAction => (5, None),
-        Driven::Waiting | Driven::OwnedBy(_) => (if interrupted { 130 } else { goal_code(state) }, None),
+        Driven::Waiting | Driven::OwnedBy(_) => (if *interrupted { 130 } else { goal_code(state) }, None),
     };
     if app.options.json {
         renderer.show(&Line::Result {
@@ -211,49 +233,59 @@ async fn conclude(
         Some(Content::Items { .. } | Content::Prepared { .. } | Content::Guarded { .. }) | None => None,
     };
     let spent = spend::last_phrase(&state.ledger, model);
-    let id = summary::short_id(session);
-    match (driven, error) {
-        (_, Some(failure)) => {
-            renderer.say(&format!("failed: {}\n  {}", failure.message, failure.class.advice()))?;
-            if let Some(goal) = ended_by(state, &failure.message) {
-                let status = summary::goal_status(goal.status);
-                renderer.say(&format!("goal {status} · {spent}\n  go on with: longhaul resume {id}"))?;
-            }
-        }
-        (Driven::Stopped, None) => {
-            renderer.say(&format!("stopped · {spent}\n  go on with: longhaul resume {id}"))?;
-        }
-        (_, None) if state.status == Status::RequiresAction => {
-            renderer.say(&format!("waiting for an answer · {spent}"))?;
-        }
-        (_, None) if !interrupted && let Some(goal) = &state.goal => {
-            renderer.say(&goal_end(state, goal, &id, &spent))?;
-        }
-        (_, None) => {
-            let done = if interrupted { "interrupted" } else { "done" };
-            renderer.say(&format!("{done} · {spent} · session {id}"))?;
+    if matches!(driven, Driven::RequiresAction) {
+        for (_, about) in
+            next::open_calls(app, snapshot).await?.iter().filter(|(call, _)| awaits_person(call))
+        {
+            renderer.say(&format!("  ? {about}"))?;
         }
     }
+    let said = match (driven, error) {
+        _ if *goes_on => "no longer watching; the session goes on".to_owned(),
+        (_, Some(failure)) => failed(snapshot, &failure, &spent),
+        (Driven::Stopped, None) => ending(snapshot, "stopped", &spent),
+        (_, None) if state.status == Status::RequiresAction => {
+            ending(snapshot, "waiting for an answer", &spent)
+        }
+        (_, None) => rested(snapshot, *interrupted, &spent),
+    };
+    renderer.say(&said)?;
     Ok(ExitCode::from(code))
 }
 
-/// Says how things stand with the goal of a session at rest, and what to do.
-fn goal_end(state: &SessionState, goal: &Goal, id: &str, spent: &str) -> String {
-    let why = summary::why_goal_rests(state).unwrap_or_default();
-    let (what, next) = match goal.status {
-        GoalStatus::Complete => return format!("goal complete · {spent} · session {id}"),
-        GoalStatus::Paused => ("goal paused".to_owned(), format!("longhaul resume {id}")),
-        GoalStatus::Blocked => (format!("goal blocked: {why}"), format!("longhaul resume {id}")),
-        GoalStatus::UsageLimited => (format!("goal out of quota: {why}"), format!("longhaul resume {id}")),
-        GoalStatus::BudgetLimited => {
-            (format!("goal out of budget: {why}"), format!("longhaul goal budget {id} (with more of it)"))
-        }
-        GoalStatus::Active if state.mode == Mode::Plan => {
-            (format!("goal at rest: {why}"), format!("longhaul mode {id} work"))
-        }
-        GoalStatus::Active => (format!("goal at rest: {why}"), format!("longhaul resume {id}")),
+/// Says how a session failed, and what to do.
+fn failed(snapshot: &Snapshot, failure: &Failure, spent: &str) -> String {
+    let said = format!("failed: {}\n  {}", failure.message, failure.class.advice());
+    let goal = ended_by(&snapshot.state, &failure.message);
+    let what = goal.map(|goal| format!("goal {}", summary::goal_status(goal.status)));
+    format!("{said}\n{}", ending(snapshot, what.as_deref().unwrap_or("not done"), spent))
+}
+
+/// Says how things stand with a session at rest, and what to do where its goal is not reached.
+fn rested(snapshot: &Snapshot, interrupted: bool, spent: &str) -> String {
+    let state = &snapshot.state;
+    let Some(goal) = &state.goal else {
+        return ending(snapshot, if interrupted { "interrupted" } else { "done" }, spent);
     };
-    format!("{what} · {spent}\n  go on with: {next}")
+    let why = summary::why_goal_rests(state).unwrap_or_default();
+    let what = match goal.status {
+        GoalStatus::Paused if interrupted => "interrupted, goal paused".to_owned(),
+        GoalStatus::Complete | GoalStatus::Paused => format!("goal {}", summary::goal_status(goal.status)),
+        GoalStatus::Blocked | GoalStatus::UsageLimited | GoalStatus::BudgetLimited => {
+            format!("goal {}: {why}", summary::goal_status(goal.status))
+        }
+        GoalStatus::Active => format!("goal at rest: {why}"),
+    };
+    ending(snapshot, &what, spent)
+}
+
+/// Puts together what is said at the end: how it ended, what was spent, and which command goes on.
+fn ending(snapshot: &Snapshot, what: &str, spent: &str) -> String {
+    let id = summary::short_id(snapshot.row.session);
+    match next::command(&snapshot.state, &id) {
+        Some(next) => format!("{what} · {spent}\n  go on with: {next}"),
+        None => format!("{what} · {spent} · session {id}"),
+    }
 }
 
 /// Returns the exit code of a session that failed: what its goal means, if it was that failure which ended it.
@@ -262,7 +294,7 @@ fn failed_code(state: &SessionState, message: &str) -> u8 {
 }
 
 /// Returns the goal that a failure has ended.
-fn ended_by<'a>(state: &'a SessionState, message: &str) -> Option<&'a Goal> {
+pub(crate) fn ended_by<'a>(state: &'a SessionState, message: &str) -> Option<&'a Goal> {
     state.goal.as_ref().filter(|goal| goal.reason.as_deref() == Some(message))
 }
 
@@ -282,18 +314,19 @@ enum Pressed {
     Stop,
 }
 
-/// Listens for signals. The first Ctrl-C interrupts the turn, the second stops the program, as does TERM.
-struct Keys {
+/// Listens for signals. The first Ctrl-C interrupts the turn, the second stops the program, as do TERM and HUP.
+pub(crate) struct Keys {
     interrupt: Signal,
-    terminate: Signal,
+    terminate: Termination,
     shutdown: CancellationToken,
     interrupted: bool,
 }
 
 impl Keys {
-    fn listen(shutdown: CancellationToken) -> anyhow::Result<Self> {
-        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Keys { interrupt, terminate, shutdown, interrupted: false })
+    /// Begins to listen: a key that is pressed from now on is not lost.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, Termination::listen()?);
+        Ok(Keys { interrupt, terminate, shutdown: CancellationToken::new(), interrupted: false })
     }
 
     async fn pressed(&mut self) -> Pressed {
@@ -303,7 +336,7 @@ impl Keys {
                     return Pressed::Interrupt;
                 }
             }
-            _ = self.terminate.recv() => {}
+            () = self.terminate.recv() => {}
         }
         self.shutdown.cancel();
         Pressed::Stop

@@ -24,6 +24,7 @@ use crate::cli::{self, Budgets, GoalTerms};
 use crate::drive::goal_code;
 use crate::facts;
 use crate::manage::say;
+use crate::next;
 use crate::start::go_on;
 use crate::summary;
 
@@ -33,22 +34,21 @@ pub(crate) async fn goal(app: &App, command: cli::Goal) -> anyhow::Result<ExitCo
         cli::Goal::Set(args) => set(app, args).await,
         cli::Goal::Show(args) => show(app, &args.session).await,
         cli::Goal::Edit(args) => edit(app, args).await,
-        cli::Goal::Pause(args) => {
-            change(app, &args.session, Command::PauseGoal, "the goal is paused; `longhaul resume` goes on")
-                .await
-        }
+        cli::Goal::Pause(args) => pause(app, &args.session).await,
         cli::Goal::Resume(args) => {
-            let session = app.find(&args.session).await?;
+            let Snapshot { row, .. } = with_goal(app, &args.session).await?;
+            let session = row.session;
             match resume(app, session).await? {
                 Some(code) => Ok(code),
-                None => {
-                    let head = app.engine.snapshot(session).await?.row.head;
-                    go_on(app, session, head.saturating_sub(1), args.detach).await
-                }
+                None if args.detach => say(app, session, "the goal is active"),
+                None => go_on(app, session, row.head, false).await,
             }
         }
         cli::Goal::Budget(args) => budget(app, args).await,
-        cli::Goal::Clear(args) => change(app, &args.session, Command::ClearGoal, "the goal is removed").await,
+        cli::Goal::Clear(args) => {
+            let session = with_goal(app, &args.session).await?.row.session;
+            change(app, session, Command::ClearGoal, "the goal is removed").await
+        }
     }
 }
 
@@ -71,7 +71,7 @@ async fn set(app: &App, args: cli::SetGoal) -> anyhow::Result<ExitCode> {
     let terms = terms(&configuration, &args.terms)?;
     check(&terms, &configuration, !app.is_elsewhere(&row))?;
     let id = GoalId(app.engine.host().fresh_id());
-    let command = Command::SetGoal { id, objective: args.objective, terms };
+    let command = Command::SetGoal { id, objective: args.objective, terms, message: None };
     app.engine.command(session, command, None).await??;
     after(app, session, row.head, args.detach, "the goal is set").await
 }
@@ -84,8 +84,8 @@ async fn edit(app: &App, args: cli::EditGoal) -> anyhow::Result<ExitCode> {
             "there is nothing to change: give an objective, --check, --protect, --no-checks or --no-protect"
         );
     }
-    let session = app.find(&args.session).await?;
-    let Snapshot { row, state } = app.engine.snapshot(session).await?;
+    let Snapshot { row, state } = with_goal(app, &args.session).await?;
+    let session = row.session;
     let configuration = configuration(app, session, &state).await?;
     let new = Terms {
         checks: checks.clone().unwrap_or_default(),
@@ -102,19 +102,35 @@ async fn budget(app: &App, args: cli::BudgetGoal) -> anyhow::Result<ExitCode> {
     if args.budgets.is_empty() {
         bail!("there is nothing to change: give --budget, --time, --cost, --continuations, --hard or --soft");
     }
-    let session = app.find(&args.session).await?;
-    let Snapshot { row, state } = app.engine.snapshot(session).await?;
-    let Some(goal) = &state.goal else { bail!("the session has no goal; `longhaul goal set` sets one") };
+    let Snapshot { row, state } = with_goal(app, &args.session).await?;
+    let session = row.session;
     let configuration = configuration(app, session, &state).await?;
-    let budget = args.budgets.over(goal.budget);
+    let budget = args.budgets.over(state.goal.map(|goal| goal.budget).unwrap_or_default());
     holdable(&budget, &configuration)?;
     let command = Command::EditGoal { objective: None, budget: Some(budget), checks: None, protected: None };
     app.engine.command(session, command, None).await??;
     after(app, session, row.head, args.detach, "the budget is changed").await
 }
 
-async fn change(app: &App, name: &str, command: Command, done: &str) -> anyhow::Result<ExitCode> {
-    let session = app.find(name).await?;
+async fn pause(app: &App, name: &str) -> anyhow::Result<ExitCode> {
+    let Snapshot { row, state } = with_goal(app, name).await?;
+    if let Some(goal) = state.goal.filter(|goal| goal.status != GoalStatus::Active) {
+        bail!("there is nothing to pause: the goal is {}", summary::goal_status(goal.status));
+    }
+    let done = format!("the goal is paused; `longhaul resume {}` goes on", summary::short_id(row.session));
+    change(app, row.session, Command::PauseGoal, &done).await
+}
+
+/// Finds a session that has a goal.
+async fn with_goal(app: &App, name: &str) -> anyhow::Result<Snapshot> {
+    let snapshot = app.engine.snapshot(app.find(name).await?).await?;
+    if snapshot.state.goal.is_none() {
+        bail!("the session has no goal; `longhaul goal set` sets one");
+    }
+    Ok(snapshot)
+}
+
+async fn change(app: &App, session: SessionId, command: Command, done: &str) -> anyhow::Result<ExitCode> {
     app.engine.command(session, command, None).await??;
     say(app, session, done)
 }
@@ -127,8 +143,35 @@ async fn after(
     detach: bool,
     done: &str,
 ) -> anyhow::Result<ExitCode> {
-    let rests = app.engine.snapshot(session).await?.state.status.is_resting();
-    if rests || detach { say(app, session, done) } else { go_on(app, session, head, false).await }
+    let state = app.engine.snapshot(session).await?.state;
+    if detach || !state.status.is_resting() {
+        return if detach { say(app, session, done) } else { go_on(app, session, head, false).await };
+    }
+    match summary::why_goal_rests(&state) {
+        Some(why) if is_out_of_budget(&state) => {
+            say_with_next(app, session, &state, &format!("{done}, but {why}"))?;
+            Ok(ExitCode::from(goal_code(&state)))
+        }
+        Some(_) | None => say_with_next(app, session, &state, done),
+    }
+}
+
+fn is_out_of_budget(state: &SessionState) -> bool {
+    state.goal.as_ref().is_some_and(|goal| goal.status == GoalStatus::BudgetLimited)
+}
+
+/// Says what was done, and which command goes on where the session does not by itself.
+fn say_with_next(
+    app: &App,
+    session: SessionId,
+    state: &SessionState,
+    done: &str,
+) -> anyhow::Result<ExitCode> {
+    say(app, session, done)?;
+    if let Some(next) = next::command(state, &summary::short_id(session)).filter(|_| !app.options.json) {
+        writeln!(anstream::stdout(), "  go on with: {next}")?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Lets the goal of a session go on, if it has one that does not. Where it cannot, says why and returns the
@@ -138,11 +181,11 @@ pub(crate) async fn resume(app: &App, session: SessionId) -> anyhow::Result<Opti
         Ok(_) => Ok(None),
         Err(Refusal::Invalid(why)) => {
             let snapshot = app.engine.snapshot(session).await?;
-            if snapshot.state.goal.as_ref().is_none_or(|goal| goal.status != GoalStatus::BudgetLimited) {
+            if !is_out_of_budget(&snapshot.state) {
                 bail!("{why}");
             }
-            let id = summary::short_id(session);
-            say(app, session, &format!("not resumed: {why} with `longhaul goal budget {id}`"))?;
+            let why = summary::why_goal_rests(&snapshot.state).unwrap_or_default();
+            say_with_next(app, session, &snapshot.state, &format!("not resumed: {why}"))?;
             Ok(Some(ExitCode::from(goal_code(&snapshot.state))))
         }
         Err(refusal) => Err(refusal.into()),
@@ -314,11 +357,11 @@ pub(crate) fn described(goal: &Goal, state: &SessionState) -> String {
         Some(limit) => format!("{used} of {limit}"),
         None => used,
     };
-    let kind = if budget.hard { "hard" } else { "budget" };
+    let hard = if budget.hard { ", hard" } else { "" };
     line(
-        kind,
+        "budget",
         format!(
-            "{} tokens, {}, turn {} of {}",
+            "{} tokens, {}, turn {} of {}{hard}",
             of(summary::tokens(used.tokens), budget.tokens.map(summary::tokens)),
             of(summary::duration(used.active_ms), budget.active_ms.map(summary::duration)),
             used.continuations,

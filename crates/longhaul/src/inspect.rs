@@ -9,6 +9,7 @@ use longhaul_session::entry::Entry;
 use longhaul_session::id::SessionId;
 use longhaul_session::item::Item;
 use longhaul_session::ledger::Ledger;
+use longhaul_session::state::PendingCall;
 use longhaul_store::{Filter, Page};
 use serde_json::json;
 
@@ -16,7 +17,8 @@ use crate::app::App;
 use crate::cli;
 use crate::goal;
 use crate::line::Line;
-use crate::spend;
+use crate::next;
+use crate::spend::{self, Together};
 use crate::summary;
 
 /// Entries read at once.
@@ -24,7 +26,7 @@ const BATCH: u64 = 500;
 /// The widest a line of a table is on paper; a terminal may be narrower.
 const COLUMNS: usize = 160;
 
-/// Lists sessions, the last active first.
+/// Lists sessions, the last active first, and says what they have spent.
 pub(crate) async fn ls(app: &App, args: cli::Ls) -> anyhow::Result<ExitCode> {
     let filter = Filter { archived: (!args.all).then_some(false), ..Filter::default() };
     let rows = app.engine.store().list(filter, Page { after: None, limit: usize::from(args.limit) }).await?;
@@ -32,6 +34,7 @@ pub(crate) async fn ls(app: &App, args: cli::Ls) -> anyhow::Result<ExitCode> {
     if rows.is_empty() && !app.options.json {
         writeln!(out, "No sessions in {}. Start one with `longhaul run`.", app.kept_in)?;
     }
+    let (mut sessions, mut together) = (Vec::new(), Together::default());
     for row in rows {
         let snapshot = app.engine.snapshot(row.session).await?;
         let owned = app.is_owned(&snapshot.row).await?;
@@ -39,16 +42,24 @@ pub(crate) async fn ls(app: &App, args: cli::Ls) -> anyhow::Result<ExitCode> {
             writeln!(out, "{}", overview(&snapshot, owned))?;
             continue;
         }
-        let state = &snapshot.state;
+        let ledger = &snapshot.state.ledger;
+        together.add(ledger, row.parent.is_some());
+        sessions.push((summary::status(&snapshot.state, owned), ledger.measured, row));
+    }
+    let width = sessions.iter().map(|(status, ..)| status.len()).max().unwrap_or_default();
+    for (status, spent, row) in sessions {
         let line = format!(
-            "{}  {:<21}  {:>12}  {:>11}  {}",
+            "{}  {status:<width$}  {:>12}  {:>13}  {:>8}  {}",
             summary::short_id(row.session),
-            summary::status(state, owned),
             summary::ago(row.updated, app.engine.host().now()),
-            format!("{} entries", state.head),
+            format!("{} tokens", summary::tokens(spent.tokens())),
+            if spent.cost_micros > 0 { summary::dollars(spent.cost_micros) } else { String::new() },
             row.name.as_deref().or(row.labels.get("directory").map(String::as_str)).unwrap_or_default(),
         );
         writeln!(out, "{}", fitted(&line))?;
+    }
+    if let Some(line) = together.line() {
+        writeln!(out, "{line}")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -96,7 +107,8 @@ pub(crate) async fn show(app: &App, args: cli::Show) -> anyhow::Result<ExitCode>
         return Ok(ExitCode::SUCCESS);
     }
     let files = newest_files(app, &snapshot).await?;
-    let shown = Shown { snapshot: &snapshot, fullness, owned, ledger, files };
+    let open_calls = next::open_calls(app, &snapshot).await?;
+    let shown = Shown { snapshot: &snapshot, fullness, owned, ledger, files, open_calls };
     out.write_all(described(app, &shown).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -119,10 +131,11 @@ struct Shown<'a> {
     owned: bool,
     ledger: Ledger,
     files: Vec<String>,
+    open_calls: Vec<(&'a PendingCall, String)>,
 }
 
 fn described(app: &App, shown: &Shown<'_>) -> String {
-    let Shown { snapshot, fullness, owned, ledger, files } = shown;
+    let Shown { snapshot, fullness, owned, ledger, files, open_calls } = shown;
     let (row, state) = (&snapshot.row, &snapshot.state);
     let now = app.engine.host().now();
     let mut text = String::new();
@@ -158,8 +171,8 @@ fn described(app: &App, shown: &Shown<'_>) -> String {
     let (tokens, above) = (summary::tokens(next_request.tokens), summary::tokens(*compact_above_tokens));
     let source = next_request.source.name();
     line("context", format!("{tokens} tokens ({source}), compacted above {above}{off}"));
-    for call in &state.pending {
-        line("open call", format!("{} {}", call.tool, call.id));
+    for (call, about) in open_calls {
+        line("open call", format!("{about} ({})", call.id));
     }
     if !state.queue.is_empty() {
         line("queue", summary::count(state.queue.len() as u64, "message"));
@@ -171,9 +184,9 @@ fn described(app: &App, shown: &Shown<'_>) -> String {
     if let Some(goal) = &state.goal {
         text.push_str(&goal::described(goal, state));
     }
-    if !owned && state.claimable_at().is_some() {
+    if !owned && let Some(next) = next::command(state, &summary::short_id(row.session)) {
         // Writing to a string cannot fail.
-        writeln!(text, "{:<10} longhaul resume {}", "next", summary::short_id(row.session)).ok();
+        writeln!(text, "{:<10} {next}", "next").ok();
     }
     text
 }

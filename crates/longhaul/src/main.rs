@@ -17,9 +17,11 @@ mod line;
 mod manage;
 mod manifest;
 mod models;
+mod next;
 mod providers;
 mod recording;
 mod render;
+mod signals;
 mod spend;
 mod start;
 mod store;
@@ -36,6 +38,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::cli::{Agent, Cli, Command};
+use crate::drive::LeftInTheMiddle;
 
 fn main() -> ExitCode {
     let cli = Cli::read();
@@ -65,7 +68,7 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => unread(&error),
         Err(error) => failed(&error),
     }
 }
@@ -133,6 +136,15 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     // Where standard error is closed there is nobody left to tell.
     writeln!(stderr, "{red}error:{red:#} {error:#}").ok();
     ExitCode::from(1)
+}
+
+/// Ends because nobody reads on: a success, but where a session's work is not done.
+fn unread(error: &anyhow::Error) -> ExitCode {
+    use std::io::Write as _;
+    let Some(LeftInTheMiddle { id }) = error.downcast_ref() else { return ExitCode::SUCCESS };
+    let what = format!("stopped, as nobody reads on: session {id} was left in the middle");
+    writeln!(anstream::stderr(), "{what}; `longhaul resume {id}` goes on").ok();
+    ExitCode::from(130)
 }
 
 /// A reader that closed our output has seen enough: no error.

@@ -197,8 +197,15 @@ pub(crate) async fn rename(app: &App, args: cli::Rename) -> anyhow::Result<ExitC
 /// Puts a session away, or brings it back.
 pub(crate) async fn archive(app: &App, args: cli::Archive) -> anyhow::Result<ExitCode> {
     let session = app.find(&args.session).await?;
+    let is_archived = app.engine.snapshot(session).await?.state.archived;
     if args.undo {
+        if !is_archived {
+            bail!("the session is not archived");
+        }
         return change(app, session, Command::Unarchive, "brought back").await;
+    }
+    if is_archived {
+        bail!("the session is archived already");
     }
     let id = summary::short_id(session);
     change(

@@ -248,9 +248,12 @@ impl Renderer {
                 self.note("◎", &summary::goal_change(goal.as_ref()))?;
             }
             Fact::Retry { failure, retry, .. } => {
-                let wait = summary::duration(retry.not_before.since_ms(record.at));
+                let when = match retry.not_before.since_ms(record.at) {
+                    0 => "at once".to_owned(),
+                    wait_ms => format!("in {}", summary::duration(wait_ms)),
+                };
                 let why = summary::one_line(&failure.message);
-                self.note("↻", &format!("{why}; trying again in {wait}"))?;
+                self.note("↻", &format!("{}; trying again {when}", why.trim_end_matches('.')))?;
                 self.wait("waiting to try again");
             }
             Fact::Acquired { lost: true, .. } => {

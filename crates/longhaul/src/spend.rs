@@ -68,6 +68,50 @@ fn worded(totals: &Totals, cost: &Cost) -> String {
     format!("{input} in, {output} out{}, {work} of work", cost.in_phrase())
 }
 
+/// What several sessions have spent together. Their states say it; which prices are known they do not.
+#[derive(Default)]
+pub(crate) struct Together {
+    sessions: u64,
+    forks: u64,
+    without_cost: u64,
+    totals: Totals,
+}
+
+impl Together {
+    /// Adds what a session has spent.
+    pub(crate) fn add(&mut self, totals: &Totals, is_fork: bool) {
+        self.sessions += 1;
+        self.forks += u64::from(is_fork);
+        self.without_cost += u64::from(totals.measured.tokens() > 0 && totals.measured.cost_micros == 0);
+        self.totals += *totals;
+    }
+
+    /// Says it in a line; nothing of a session alone.
+    pub(crate) fn line(&self) -> Option<String> {
+        let Totals { measured, estimated, .. } = &self.totals;
+        if self.sessions < 2 {
+            return None;
+        }
+        let cost = if measured.cost_micros > 0 { Cost::Known(measured.cost_micros) } else { Cost::Nothing };
+        let mut line = format!("{} sessions: {}", self.sessions, worded(&self.totals, &cost));
+        if self.without_cost > 0 {
+            write!(line, "; no cost is known of {}", self.without_cost).ok();
+        }
+        if !estimated.is_zero() {
+            write!(line, "; about {} tokens more", summary::tokens(estimated.tokens())).ok();
+            if estimated.cost_micros > 0 {
+                write!(line, ", {},", summary::dollars(estimated.cost_micros)).ok();
+            }
+            line.push_str(" lost with workers");
+        }
+        if self.forks > 0 {
+            let forks = summary::count(self.forks, "fork");
+            write!(line, "; of {forks}, also what the origin had spent before").ok();
+        }
+        Some(line)
+    }
+}
+
 /// Says what was spent on what, where there is more to say than the phrase does; one line for each.
 pub(crate) fn table(ledger: &Ledger) -> Vec<String> {
     let rows = rows(ledger);
@@ -247,6 +291,27 @@ mod tests {
         ] {
             assert_eq!(phrase(&ledger(provider, priced, unpriced)), said);
         }
+    }
+
+    #[test]
+    fn what_sessions_have_spent_together_says_what_is_not_known_and_what_is_estimated() {
+        let of = |input, cost_micros| {
+            let measured = Usage { input, output: 20, cost_micros, ..Usage::default() };
+            Totals { measured, active_ms: 1_000, ..Totals::default() }
+        };
+        let mut together = Together::default();
+        together.add(&of(1_000, 42_700), false);
+        assert_eq!(together.line(), None);
+        together.add(&Totals::default(), false);
+        assert_eq!(together.line().unwrap(), "2 sessions: 1.0k in, 20 out, $0.0427, 1.0 s of work");
+        together.add(&of(500, 0), true);
+        together
+            .add(&Totals::of_lost(Usage { input: 3_000, cost_micros: 90_000, ..Usage::default() }), false);
+        assert_eq!(
+            together.line().unwrap(),
+            "4 sessions: 1.5k in, 40 out, $0.0427, 2.0 s of work; no cost is known of 1; about 3.0k tokens more, $0.09, \
+             lost with workers; of 1 fork, also what the origin had spent before"
+        );
     }
 
     #[test]

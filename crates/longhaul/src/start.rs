@@ -1,6 +1,7 @@
 //! The commands that give a session work: `run`, `resume`, `send`, `interrupt`.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,18 +16,21 @@ use longhaul_session::entry::Mode;
 use longhaul_session::goal::{Terms, valid_objective};
 use longhaul_session::id::{EntryNo, GoalId, SessionId};
 use longhaul_session::prompts::Prompts;
+use longhaul_session::state::Status;
 use longhaul_store::RequestId;
 use longhaul_tools::scope::Scope;
 use longhaul_tools::toolbox::Toolbox;
 
-use crate::app::{App, check_name, path_text};
+use crate::app::{App, check_name, passing, path_text};
 use crate::attach;
 use crate::cli;
-use crate::drive::{LOOK_MS, Wanted, drive, drive_to};
+use crate::drive::{Keys, LOOK_MS, Wanted, drive, drive_to, name_earlier_calls, stopped_by};
 use crate::facts;
 use crate::goal;
 use crate::line::Line;
+use crate::manage::say;
 use crate::manifest;
+use crate::next;
 use crate::providers::{self, Provider};
 use crate::render::Renderer;
 use crate::summary;
@@ -53,18 +57,27 @@ pub(crate) async fn run(app: &App, args: cli::Run) -> anyhow::Result<ExitCode> {
     let created = create(app, new, request.as_ref()).await?;
     let session = created.session;
     if args.detach {
-        let mut renderer = Renderer::new(false);
-        renderer.say(&session.to_string())?;
-        return Ok(ExitCode::SUCCESS);
+        return made(app, session);
     }
+    // What is shown can be interrupted.
+    let keys = Keys::listen()?;
     let mut renderer = Renderer::new(app.options.json);
     let id = summary::short_id(session);
     if created.repeated {
         renderer.say(&format!("session {id} was begun with this request id; going on with it"))?;
-        return drive(app, session, created.head).await;
+        return drive_to(app, session, created.head, Wanted::Rest, keys).await;
     }
-    renderer.say(&format!("session {id} · {head}"))?;
-    drive(app, session, 0).await
+    renderer.say(&format!("session {id} · {head}")).map_err(|error| stopped_by(error, session))?;
+    drive_to(app, session, 0, Wanted::Rest, keys).await
+}
+
+/// Says nothing but the id of a session that was made.
+fn made(app: &App, session: SessionId) -> anyhow::Result<ExitCode> {
+    if app.options.json {
+        return say(app, session, "the session is made");
+    }
+    writeln!(anstream::stdout(), "{session}")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Returns what a run begins with: a message, or a goal.
@@ -86,7 +99,7 @@ pub(crate) struct New<'a> {
     pub(crate) mode: Mode,
     pub(crate) name: Option<String>,
     pub(crate) first: First,
-    /// What a first message carries.
+    /// What goes with it.
     pub(crate) files: &'a [GivenFile],
 }
 
@@ -101,7 +114,11 @@ pub(crate) async fn create(app: &App, new: New<'_>, request: Option<&RequestId>)
             let text = message.text.clone();
             app.engine.create_with_files(new, &text, files, request).await?
         }
-        First::Nothing | First::Goal { .. } => app.engine.create(new, request).await?,
+        First::Goal { objective, .. } => {
+            let text = objective.clone();
+            app.engine.create_with_files(new, &text, files, request).await?
+        }
+        First::Nothing => app.engine.create(new, request).await?,
     };
     Ok(created?)
 }
@@ -259,11 +276,13 @@ pub(crate) async fn resume(app: &App, args: cli::Resume) -> anyhow::Result<ExitC
     let session = app.find(&args.session).await?;
     let Snapshot { row, state } = app.engine.snapshot(session).await?;
     let head = row.head;
-    if goal::is_held(&state)
-        && !state.archived
-        && let Some(code) = goal::resume(app, session).await?
-    {
+    let goal_is_held = goal::is_held(&state) && !state.archived;
+    if goal_is_held && let Some(code) = goal::resume(app, session).await? {
         return Ok(code);
+    }
+    if !goal_is_held && state.status == Status::Failed {
+        let told = "the turn failed earlier; it is not tried again before somebody says something";
+        Renderer::new(app.options.json).say(told)?;
     }
     drive(app, session, args.after.map_or(head, |after| after.min(head))).await
 }
@@ -285,9 +304,10 @@ pub(crate) async fn send(app: &App, args: cli::Send) -> anyhow::Result<ExitCode>
 pub(crate) async fn interrupt(app: &App, args: cli::Interrupt) -> anyhow::Result<ExitCode> {
     let session = app.find(&args.session).await?;
     let head = app.engine.snapshot(session).await?.row.head;
+    let keys = Keys::listen()?;
     let interrupt = Command::Interrupt { drop_queue: args.drop_queue };
     app.engine.command(session, interrupt, None).await??;
-    drive_to(app, session, head, Wanted::Interruption).await
+    drive_to(app, session, head, Wanted::Interruption, keys).await
 }
 
 pub(crate) async fn go_on(
@@ -314,20 +334,21 @@ pub(crate) async fn watch(app: &App, session: SessionId, after: EntryNo) -> anyh
     // Listened to from here on: a key pressed while something is shown is not lost.
     let mut leave = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     renderer.follow(app.engine.snapshot(session).await?.state);
+    name_earlier_calls(app, session, after, &mut renderer).await?;
     loop {
-        let snapshot = app.engine.snapshot(session).await?;
-        if snapshot.state.status.is_resting() && watcher.seen() >= snapshot.row.head {
+        if let Some(snapshot) = passing(look(app, session).await)?
+            && snapshot.state.status.is_resting()
+            && watcher.seen() >= snapshot.row.head
+        {
             renderer.settle()?;
-            if watcher.seen() == from {
-                let status = summary::status(&snapshot.state, false);
-                renderer.say(&format!("nothing to watch, the session rests: {status}"))?;
-            }
+            renderer.say(&at_rest(&snapshot, watcher.seen() > from))?;
             return Ok(ExitCode::SUCCESS);
         }
         tokio::select! {
             event = next_attended(app, session, &mut watcher, &mut renderer) => {
-                let event = event?;
-                renderer.show(&event.into())?;
+                if let Some(event) = event? {
+                    renderer.show(&event.into())?;
+                }
             }
             _ = leave.recv() => {
                 let row = app.engine.snapshot(session).await?.row;
@@ -339,24 +360,48 @@ pub(crate) async fn watch(app: &App, session: SessionId, after: EntryNo) -> anyh
     }
 }
 
-/// Waits for the next event, and says so if nobody is there to bring it about.
+async fn look(app: &App, session: SessionId) -> anyhow::Result<Snapshot> {
+    Ok(app.engine.snapshot(session).await?)
+}
+
+/// Says that nothing more comes, why, and which command would change that.
+fn at_rest(Snapshot { row, state }: &Snapshot, something_was_seen: bool) -> String {
+    let what = if something_was_seen { "the session rests" } else { "nothing to watch, the session rests" };
+    let mut text = format!("{what}: {}", summary::status(state, false));
+    let error = state.last_error.as_ref().filter(|_| state.status == Status::Failed);
+    if let Some(why) = error.map(|error| error.message.clone()).or_else(|| summary::why_goal_rests(state)) {
+        text.push_str(&format!("\n  {why}"));
+    }
+    if let Some(next) = next::command(state, &summary::short_id(row.session)) {
+        text.push_str(&format!("\n  go on with: {next}"));
+    }
+    text
+}
+
+/// Waits for the next event, and says so if nobody is there to bring it about; `None` when there is none to wait
+/// for.
 async fn next_attended(
     app: &App,
     session: SessionId,
     watcher: &mut Watcher,
     renderer: &mut Renderer,
-) -> anyhow::Result<Event> {
+) -> anyhow::Result<Option<Event>> {
     // It may lie between two workers for a moment: only what is so at two looks is told, once.
     let (mut alone, mut told) = (false, false);
+    let seen = watcher.seen();
     let next = watcher.next();
     tokio::pin!(next);
     loop {
         tokio::select! {
-            event = &mut next => return Ok(event?),
+            event = &mut next => return Ok(Some(event?)),
             () = app.engine.host().sleep_ms(LOOK_MS) => {}
         }
-        let Snapshot { row, state } = app.engine.snapshot(session).await?;
-        let unattended = !state.status.is_resting() && !app.is_owned(&row).await?;
+        let Some(Snapshot { row, state }) = passing(look(app, session).await)? else { continue };
+        if state.status.is_resting() && seen >= row.head {
+            return Ok(None);
+        }
+        let Some(owned) = passing(app.is_owned(&row).await)? else { continue };
+        let unattended = !state.status.is_resting() && !owned;
         if unattended && alone && !std::mem::replace(&mut told, true) {
             renderer.show(&unattended_line(session))?;
         }

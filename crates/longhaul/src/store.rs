@@ -96,8 +96,11 @@ fn parse(text: &str) -> anyhow::Result<Choice> {
     if let Some((scheme, _)) = text.split_once("://") {
         bail!("an address that begins with {scheme}:// is not one Longhaul knows; {FORMS}");
     }
+    if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+        bail!("two slashes follow the colon of an address; {FORMS}");
+    }
     let path = text.strip_prefix("sqlite:").unwrap_or(text);
-    if path.is_empty() {
+    if path.trim().is_empty() {
         bail!("it is empty; {FORMS}");
     }
     Ok(Choice::File(path.into()))
@@ -185,7 +188,15 @@ mod tests {
 
     #[test]
     fn what_names_no_store_is_refused_without_its_password() {
-        for text in ["mysql://me:secret@host/db", "sqlite:", "", "sqlite://me:secret@host"] {
+        for text in [
+            "mysql://me:secret@host/db",
+            "postgres:me:secret@host/db",
+            "postgresql:/me:secret@host/db",
+            "sqlite:",
+            "",
+            " ",
+            "sqlite://me:secret@host",
+        ] {
             let said = format!("{:#}", parse(text).unwrap_err());
             assert!(said.contains(FORMS) && !said.contains("secret"), "{said}");
         }

@@ -1,8 +1,8 @@
 //! Short texts for people: calls, durations, token counts, entries.
 
-use longhaul_session::entry::{Content, Fact, Mode, ModelGoal, Record, ResultFact};
+use longhaul_session::entry::{Content, Fact, FinishReason, Mode, ModelGoal, Next, Record, ResultFact};
 use longhaul_session::goal::{DEFAULT_CONTINUATIONS, Goal, GoalStatus};
-use longhaul_session::id::{SessionId, Timestamp};
+use longhaul_session::id::{Epoch, SessionId, Timestamp};
 use longhaul_session::item::{Attachment, Item, Outcome};
 use longhaul_session::state::{SessionState, Status};
 
@@ -13,6 +13,9 @@ const SHORT_ID: usize = 13;
 pub(crate) const COMPACTION_OFF: &str =
     "; too many failed in a row, and the context is no longer compacted unless somebody asks for it";
 
+/// The epoch of a session that no worker has had yet.
+const NEVER_DRIVEN: Epoch = 0;
+
 /// Shortens a session's id.
 pub(crate) fn short_id(session: SessionId) -> String {
     session.to_string().chars().take(SHORT_ID).collect()
@@ -22,8 +25,12 @@ pub(crate) fn short_id(session: SessionId) -> String {
 pub(crate) fn duration(ms: u64) -> String {
     match ms {
         0..100 => format!("{ms} ms"),
-        100..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
-        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
+        // Rounded, as the tools do it.
+        100..59_950 => format!("{}.{} s", (ms + 50) / 1_000, (ms + 50) % 1_000 / 100),
+        59_950..3_600_000 => {
+            let ms = ms.max(60_000);
+            format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000)
+        }
         _ => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
     }
 }
@@ -95,7 +102,11 @@ pub(crate) fn why_goal_rests(state: &SessionState) -> Option<String> {
         GoalStatus::Complete => None,
         GoalStatus::Paused => Some("it is paused".to_owned()),
         GoalStatus::Blocked => reason("something stands in the way"),
-        GoalStatus::BudgetLimited => reason("its budget is used up"),
+        // What it was before may have been raised since, and another not.
+        GoalStatus::BudgetLimited => match goal.budget.reached(&goal.used) {
+            Some(kind) => Some(format!("the {} budget is used up", kind.name())),
+            None => reason("its budget is used up"),
+        },
         GoalStatus::UsageLimited => reason("the provider's quota is used up"),
         GoalStatus::Active if state.mode == Mode::Plan => Some("the session is in plan mode".to_owned()),
         GoalStatus::Active if goal.suppressed && state.status == Status::Waiting => {
@@ -129,10 +140,19 @@ pub(crate) fn goal_meter(goal: &Goal, columns: usize) -> String {
     format!("{turn} {bar} {} of {}", write(used), write(limit))
 }
 
-/// Says which check of a goal failed and how, where a call's output tells it in the words of the built-in prompt.
+/// Says why the checks of a goal do not count: which failed and how, or which protected files have changed, where
+/// a call's output tells it in the words of the built-in prompt.
 pub(crate) fn failed_check(output: &str) -> Option<String> {
+    let unescaped = |text: &str| text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    let files: Vec<String> = output
+        .lines()
+        .filter_map(|line| line.strip_prefix("<file>")?.strip_suffix("</file>").map(unescaped))
+        .collect();
+    if !files.is_empty() && output.contains("These files are protected") {
+        return Some(format!("protected: {}", files.join(", ")));
+    }
     let (command, after) = output.split_once("<check>")?.1.split_once("</check>\n")?;
-    let plain = command.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    let plain = unescaped(command);
     let how = after.lines().next()?.trim_end_matches(" It wrote nothing.").strip_prefix("It ended")?;
     Some(format!("the check `{plain}` ended{}", how.trim_end_matches('.')))
 }
@@ -150,17 +170,33 @@ pub(crate) fn entries(number: u64) -> String {
 /// Puts a text on one line.
 pub(crate) fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    // A terminal must not be steered by what a model or a tool wrote.
-    words.join(" ").chars().filter(|letter| !letter.is_control()).collect()
+    shown(&words.join(" "))
+}
+
+/// Drops what would steer a terminal, or turn what is shown around, from what a model or a tool wrote.
+fn shown(text: &str) -> String {
+    let turns = |letter: char| matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().filter(|letter| !letter.is_control() && !turns(*letter)).collect()
 }
 
 /// Says what a tool call is about: its one telling argument, else all of them.
 pub(crate) fn call(arguments: &str) -> String {
+    one_line(&telling(arguments))
+}
+
+/// Says the same with its lines told apart, for somebody who has to judge it.
+pub(crate) fn call_by_lines(arguments: &str) -> String {
+    let telling = telling(arguments);
+    let lines: Vec<String> = telling.trim().lines().map(one_line).collect();
+    lines.join(" ⏎ ")
+}
+
+fn telling(arguments: &str) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(arguments).ok();
     let telling = ["command", "path", "pattern", "objective", "status"]
         .iter()
         .find_map(|name| parsed.as_ref().and_then(|value| value.get(*name)).and_then(|value| value.as_str()));
-    one_line(telling.unwrap_or(if arguments == "{}" { "" } else { arguments }))
+    telling.unwrap_or(if arguments == "{}" { "" } else { arguments }).to_owned()
 }
 
 /// Says how a call ended, where it is not plain.
@@ -190,6 +226,7 @@ pub(crate) fn status(state: &SessionState, owned: bool) -> String {
     let name = match state.status {
         Status::Waiting => "waiting",
         Status::Running if owned => "running",
+        Status::Running if state.epoch == NEVER_DRIVEN => "not begun",
         Status::Running => "stopped in the middle",
         Status::Interrupting => "interrupting",
         Status::RequiresAction => "needs an answer",
@@ -291,8 +328,8 @@ fn fact(fact: &Fact) -> String {
             format!("{:?}: {}{off}", failure.class, one_line(&failure.message))
         }
         Fact::Failed { failure, .. } => format!("{:?}: {}", failure.class, one_line(&failure.message)),
-        Fact::TurnFinished { reason, next, .. } => format!("{reason:?}, then {next:?}").to_lowercase(),
-        Fact::Interrupted { next, .. } => format!("then {next:?}").to_lowercase(),
+        Fact::TurnFinished { reason, next, .. } => format!("{}, {}", finish(*reason), then(*next)),
+        Fact::Interrupted { next, .. } => then(*next),
         Fact::Redacted { entry } => format!("entry {entry}"),
         Fact::Acquired { epoch, lost, .. } => {
             format!("epoch {epoch}{}", if *lost { ", from a worker that was lost" } else { "" })
@@ -302,6 +339,24 @@ fn fact(fact: &Fact) -> String {
         }
         Fact::Reconciled { broken } => broken.clone(),
         _ => String::new(),
+    }
+}
+
+fn finish(reason: FinishReason) -> String {
+    match reason {
+        FinishReason::Complete => "complete".to_owned(),
+        FinishReason::StopAfterTool => "ended by a tool".to_owned(),
+        FinishReason::MaxSteps => "out of steps".to_owned(),
+        FinishReason::HardBudget(kind) => format!("no room in the {} budget", kind.name()),
+        FinishReason::Compacted => "compacted".to_owned(),
+    }
+}
+
+fn then(next: Next) -> String {
+    match next {
+        Next::Promote(message) => format!("then the message of entry {message}"),
+        Next::Continue => "then continue".to_owned(),
+        Next::Rest => "then rest".to_owned(),
     }
 }
 
@@ -351,6 +406,28 @@ mod tests {
             }
         };
         assert_eq!(rests(blocked).as_deref(), Some("no key"));
+    }
+
+    #[test]
+    fn a_call_to_be_judged_shows_its_lines_and_hides_nothing_by_turning() {
+        let arguments = r#"{ "command": "echo fine\n\trm -rf x \u202e# enif" }"#;
+        assert_eq!(call(arguments), "echo fine rm -rf x # enif");
+        assert_eq!(call_by_lines(arguments), "echo fine ⏎ rm -rf x # enif");
+    }
+
+    #[test]
+    fn durations_are_rounded_to_what_is_shown() {
+        for (ms, written) in [
+            (99, "99 ms"),
+            (149, "0.1 s"),
+            (250, "0.3 s"),
+            (59_949, "59.9 s"),
+            (59_950, "1 min 0 s"),
+            (3_599_999, "59 min 59 s"),
+            (5_400_000, "1 h 30 min"),
+        ] {
+            assert_eq!(duration(ms), written, "{ms}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use longhaul_session::state::{SessionState, Status};
 use longhaul_store::{Filter, Page, Row, WorkerInfo};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::App;
+use crate::app::{App, passing};
 use crate::cli;
 use crate::summary;
 
@@ -44,8 +44,12 @@ pub(crate) async fn top(app: &App, args: cli::Top) -> anyhow::Result<ExitCode> {
         let (height, width) = screen.size_checked().map_or((None, COLUMNS), |(rows, columns)| {
             (Some(usize::from(rows).saturating_sub(1).max(1)), usize::from(columns))
         });
-        let mut lines = drawn(&look(app).await?, width);
         let again = !args.once && screen.is_term();
+        let found = look(app).await;
+        let mut lines = match if again { passing(found)? } else { Some(found?) } {
+            Some(picture) => drawn(&picture, width),
+            None => vec![format!("{} cannot be used now; trying again", app.kept_in)],
+        };
         // What has scrolled off the screen cannot be drawn over.
         lines.truncate(height.filter(|_| again).unwrap_or(usize::MAX));
         screen.clear_last_lines(shown)?;
@@ -125,14 +129,16 @@ fn drawn(picture: &Picture, columns: usize) -> Vec<String> {
     let alive = picture.workers.iter().filter(|worker| worker.alive).count() as u64;
     let mut lines =
         vec![format!("{} busy · {} alive", summary::count(busy, "session"), summary::count(alive, "worker"))];
-    for (row, state) in &picture.busy {
+    let status = |(row, state): &(Row, SessionState)| summary::status(state, picture.is_owned(row));
+    let width = picture.busy.iter().map(|one| status(one).len()).max().unwrap_or_default();
+    for one @ (row, state) in &picture.busy {
         let used = state.ledger.measured.tokens();
         let goal = state.goal.as_ref().map(|goal| format!("goal {}  ", summary::goal_meter(goal, columns)));
         let goal = goal.unwrap_or_default();
         lines.push(format!(
-            "{}  {:<21}  turn {:<4} step {:<4} {:>8} tokens  {goal}{}",
+            "{}  {:<width$}  turn {:<4} step {:<4} {:>8} tokens  {goal}{}",
             summary::short_id(row.session),
-            summary::status(state, picture.is_owned(row)),
+            status(one),
             state.turn.number,
             state.turn.steps,
             summary::tokens(used),

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::cli;
+use crate::signals::Termination;
 use crate::summary;
 
 /// What there is to say: for people, and for programs.
@@ -21,7 +22,7 @@ struct News {
 /// Serves until it is told to stop, then drains.
 pub(crate) async fn work(app: &App, args: cli::Worker) -> anyhow::Result<ExitCode> {
     // Listened to from here on: a signal that comes while it starts is not lost.
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, Termination::listen()?);
     let (drain, at_once) = (CancellationToken::new(), CancellationToken::new());
     let grace = Grace { model_ms: args.grace, tools_ms: args.grace };
     let worker = app.worker(args.capacity, drain.clone()).await?.with_grace(grace, at_once.clone());
@@ -43,7 +44,7 @@ pub(crate) async fn work(app: &App, args: cli::Worker) -> anyhow::Result<ExitCod
                 break;
             }
             _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            () = terminate.recv() => {}
         }
         if at_once.is_cancelled() {
             // What is left behind is resumed as after a crash.
@@ -119,7 +120,7 @@ fn of_service(told: &Told) -> News {
 
 fn end(driven: &Driven) -> (&'static str, String) {
     match driven {
-        Driven::Waiting => ("waiting", "done".to_owned()),
+        Driven::Waiting => ("waiting", "waits for a message".to_owned()),
         Driven::RequiresAction => ("requires_action", "waits for an answer".to_owned()),
         Driven::Failed(failure) => ("failed", format!("failed: {}", summary::one_line(&failure.message))),
         Driven::OwnedBy(_) => ("owned", "another worker has it".to_owned()),

@@ -8,10 +8,12 @@ use longhaul_model::ModelCall;
 use longhaul_model::files::with_bytes;
 use longhaul_session::command::{Command, First, Refusal};
 use longhaul_session::entry::Mode;
-use longhaul_session::id::SessionId;
+use longhaul_session::goal::Terms;
+use longhaul_session::id::{GoalId, SessionId};
 use longhaul_session::item::Item;
 use longhaul_session::state::MAX_FILES;
-use longhaul_store::RequestId;
+use longhaul_session::steering::SteeringReason;
+use longhaul_store::{Filter, Page, RequestId};
 use longhaul_tools::toolbox::Toolbox;
 
 use crate::puppet::{By, says};
@@ -72,6 +74,39 @@ fn owned(items: &[Arc<Item>]) -> Vec<Item> {
 
 fn user(text: &str) -> Item {
     Item::User { text: text.to_owned() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goal_that_is_set_with_files_is_worked_for_with_them() {
+    let (world, asked) = world();
+    let png = file("drawing.png", PNG);
+    let goal = |objective: &str| First::Goal {
+        id: GoalId(world.engine.host().fresh_id()),
+        objective: objective.to_owned(),
+        terms: Terms::default(),
+    };
+    let objective = "Build what is drawn.";
+    let new = NewSession { first: goal(objective), ..new(&world) };
+    let (files, request) = ([png.clone()], RequestId::new("once").unwrap());
+    let make = || world.engine.create_with_files(new.clone(), objective, &files, Some(&request));
+    let session = make().await.unwrap().unwrap().session;
+    let again = make().await.unwrap().unwrap();
+    assert_eq!((again.session, again.repeated), (session, true));
+    assert_eq!(world.kinds(session).await, "created message goal");
+    assert_eq!(world.run(session).await, Driven::Waiting);
+    let first = owned(&asked.lock().unwrap()[0]);
+    assert_eq!(first[..2], [user(objective), whole(&png, PNG)]);
+    let Item::Steering { reason: SteeringReason::ObjectiveChanged, text } = &first[2] else {
+        panic!("it is told of its goal: {first:?}")
+    };
+    assert!(text.contains(objective));
+    world.sound(session).await;
+    let mut without = NewSession { first: goal(objective), ..new.clone() };
+    without.configuration.without_goals = true;
+    let refused = world.engine.create_with_files(without, objective, &files, None).await.unwrap();
+    assert!(matches!(refused.unwrap_err(), Refusal::Invalid(_)));
+    let listed = world.engine.store().list(Filter::default(), Page { after: None, limit: 9 }).await.unwrap();
+    assert_eq!(listed.len(), 1, "what is refused makes no session");
 }
 
 #[tokio::test(start_paused = true)]

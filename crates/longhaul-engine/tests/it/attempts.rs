@@ -129,7 +129,8 @@ async fn what_a_model_reported_just_before_it_was_interrupted_is_paid_for() {
         let usage = Usage { input: 7, output: 1, ..Usage::default() };
         Ok(Box::pin(parts(vec![Part::Usage { usage }]).chain(stream::pending())) as PartStream)
     };
-    let (world, session) = meanwhile(answer, false).await;
+    // Mute, so that the runner has what was reported when it learns of the interrupt.
+    let (world, session) = meanwhile(answer, true).await;
     assert_eq!(bounded(world.run(session)).await, Driven::Waiting);
     assert_eq!(world.kinds(session).await, "created message prepared interrupting interrupted");
     assert_eq!(world.state(session).await.ledger.measured.input, 7);

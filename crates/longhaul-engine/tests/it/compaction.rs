@@ -217,6 +217,34 @@ async fn an_overflow_is_a_reason_to_compact_once() {
     world.sound(session).await;
 }
 
+/// Until the history is shorter, whatever becomes of the summary, no request is made that is known not to fit.
+#[tokio::test(start_paused = true)]
+async fn an_overflow_is_not_met_again_while_its_summary_is_made() {
+    let (working, too_large, summaries) = (works(8), Arc::new(AtomicU64::new(0)), AtomicU64::new(0));
+    let overflows = Arc::clone(&too_large);
+    let world = world(move |call: &ModelCall| {
+        if tokens(call) > 700 {
+            overflows.fetch_add(1, Ordering::SeqCst);
+            return Err(Error::new(FailureClass::ContextOverflow, "too long"));
+        }
+        if !wants_summary(call) {
+            return working(call);
+        }
+        match summaries.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(Error::new(FailureClass::Overloaded, "come back later")),
+            1 => says(""),
+            _ => says("SUMMARY"),
+        }
+    });
+    let session = waiting(&world).await;
+    assert_eq!(say(&world, session, "work").await, Driven::Waiting);
+    let kinds = world.kinds(session).await;
+    assert!(kinds.contains("tool_step retry retry compaction_failed compacted model_step"), "{kinds}");
+    let compactions = kinds.matches(" compacted").count() as u64;
+    assert_eq!(too_large.load(Ordering::SeqCst), compactions, "one for each: {kinds}");
+    world.sound(session).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_context_that_is_too_large_right_after_a_compaction_fails_the_turn() {
     let (world, _) = spied(works(8));

@@ -19,6 +19,7 @@ mod kept;
 mod leases;
 mod ledger;
 mod long;
+mod losses;
 mod masking;
 mod parallel;
 mod prefix;

@@ -138,7 +138,7 @@ fn understood(parts: Vec<Part>, error: Option<Error>, seen: &Seen) -> Value {
         "error": answer.err().map(|error| json!({
             "http_status": seen.refused,
             "class": error.class,
-            "retryable": is_retryable(error.class, seen.refused),
+            "retryable": is_retryable(error.class, seen),
             "retry_after_s": error.retry_after_ms.map(|ms| ms as f64 / 1_000.0),
         })),
     });
@@ -214,9 +214,9 @@ fn finish(answer: &Result<Response, Error>) -> Option<&'static str> {
 }
 
 /// Tells whether the same request may pass later. Where the runtime would ask for something else, shorter or
-/// whole, it does not, unless the status says that it may.
-fn is_retryable(class: FailureClass, status: Option<u16>) -> bool {
-    let passing = matches!(status, Some(408 | 409 | 429 | 500..));
+/// whole, it does not, unless the provider says that it may.
+fn is_retryable(class: FailureClass, seen: &Seen) -> bool {
+    let passing = seen.limited || matches!(seen.refused, Some(408 | 409 | 429 | 500..));
     let asks_otherwise = matches!(class, FailureClass::ContextOverflow | FailureClass::ChainBroken);
     class.is_retryable() && (passing || !asks_otherwise)
 }
@@ -290,6 +290,8 @@ struct Seen {
     refused: Option<u16>,
     /// An answer began.
     began: bool,
+    /// It failed for a limit that is counted anew after a while.
+    limited: bool,
     /// The model that answered, by the provider's name for it.
     model: Option<String>,
     /// The provider's own sum.
@@ -337,6 +339,8 @@ impl Seen {
             "/usageMetadata/totalTokenCount",
             "/response/usageMetadata/totalTokenCount",
         ]);
+        let code = in_it(&["/response/error/code", "/error/code", "/code"]);
+        self.limited |= code.is_some_and(|code| code == "rate_limit_exceeded");
         // Servers also write it as a text, or as 9.0.
         let whole = |total: Value| total.to_string().trim_matches('"').split('.').next()?.parse().ok();
         self.total_tokens = total.and_then(whole).or(self.total_tokens);

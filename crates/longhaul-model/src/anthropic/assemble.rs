@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::calls::Calls;
 use super::usage::Tally;
 use super::{opaque, with_request_id};
+use crate::conversation::is_whole;
 use crate::error::{classify_in_answer, says_failure};
 use crate::limits::{ITEM_BYTES, MAX_RESPONSE_BYTES};
 use crate::measure::value_bytes;
@@ -105,8 +106,12 @@ impl Assembler {
         match kind {
             "message_start" => {
                 let message = event.get("message").unwrap_or(event);
+                let first = !self.started;
                 self.start(message.get("id").and_then(Value::as_str), parts);
                 self.message_said(message, parts);
+                if first {
+                    self.content(&message["content"], parts)?;
+                }
             }
             "content_block_start" => {
                 if let Some(block) = event.get("content_block").and_then(Value::as_object) {
@@ -143,6 +148,12 @@ impl Assembler {
         self.start(answer.get("id").and_then(Value::as_str), parts);
         self.message_said(answer, parts);
         self.text(content.as_str().unwrap_or_default(), parts);
+        self.content(content, parts)
+    }
+
+    /// Takes blocks that come whole: those of a document, and those that are there when a stream begins, as when
+    /// code goes on that calls tools.
+    fn content(&mut self, content: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
         for block in content.as_array().into_iter().flatten().filter_map(Value::as_object) {
             self.begin(None, block, parts)?;
         }
@@ -294,9 +305,15 @@ impl Assembler {
         }
     }
 
-    /// Whether thinking is whole is only known when the next block begins: it may be that the answer was cut.
+    /// Whether thinking, or half of what a tool is given, is whole is only known when the next block begins: it
+    /// may be that the answer was cut.
     fn block_said_its_end(&mut self, number: Option<u64>, parts: &mut Vec<Part>) {
-        let ends = |open: &Open| open.is(number) && !matches!(open.block, Block::Thinking { .. });
+        let whole = |block: &Block| match block {
+            Block::Text { .. } => true,
+            Block::Thinking { .. } => false,
+            Block::Other { block: _, input } => input.trim().is_empty() || is_whole(input),
+        };
+        let ends = |open: &Open| open.is(number) && whole(&open.block);
         if self.block.as_ref().is_some_and(ends) {
             self.end_block(false, parts);
         }
@@ -327,9 +344,11 @@ impl Assembler {
                 }
             }
             Block::Other { mut block, input } => {
-                if !input.trim().is_empty() {
-                    let Ok(input) = serde_json::from_str::<Value>(&input) else { return };
+                // Where the model wrote no JSON, what the tool says to that follows, and needs the call before it.
+                if let Ok(input) = serde_json::from_str::<Value>(&input) {
                     block.insert("input".to_owned(), input);
+                } else if cut && !input.trim().is_empty() {
+                    return;
                 }
                 let value = opaque::block(&self.host, block);
                 parts.push(Part::Item { item: opaque::item(&self.host, value) });

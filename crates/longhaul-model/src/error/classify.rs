@@ -265,13 +265,14 @@ const MARKS: [Mark; 10] = [
 ];
 
 /// What codes mean where no status is known: in an answer that had begun.
-const CODES: [(&str, FailureClass); 20] = [
+const CODES: [(&str, FailureClass); 22] = [
     ("overloaded", FailureClass::Overloaded),
     ("rate_limit", FailureClass::RateLimited),
     ("ratelimit", FailureClass::RateLimited),
     ("throttl", FailureClass::RateLimited),
     ("resource_exhausted", FailureClass::RateLimited),
     ("too_many_requests", FailureClass::RateLimited),
+    ("usage_limit", FailureClass::RateLimited),
     ("timeout", FailureClass::Timeout),
     ("deadline_exceeded", FailureClass::Timeout),
     ("invalid_request", FailureClass::InvalidRequest),
@@ -283,7 +284,8 @@ const CODES: [(&str, FailureClass); 20] = [
     ("failed_precondition", FailureClass::InvalidRequest),
     ("unsupported", FailureClass::InvalidRequest),
     ("unimplemented", FailureClass::InvalidRequest),
-    ("content_policy", FailureClass::ContentFilter),
+    ("encrypted_content", FailureClass::InvalidRequest),
+    ("_policy", FailureClass::ContentFilter),
     ("server_error", FailureClass::Server),
     ("image", FailureClass::InvalidRequest),
 ];

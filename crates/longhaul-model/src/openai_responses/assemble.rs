@@ -5,7 +5,7 @@ use longhaul_session::failure::FailureClass;
 use longhaul_session::usage::Usage;
 use serde_json::Value;
 
-use super::output::{Kind, Output, Slot, arguments, text, text_of};
+use super::output::{Kind, Output, Slot, arguments, text, text_of, texts_of};
 use crate::error::{classify_in_answer, says_failure};
 use crate::limits::{MAX_CALLS, MAX_RESPONSE_BYTES};
 use crate::measure::value_bytes;
@@ -16,6 +16,9 @@ use crate::{Error, FinishReason, Part};
 
 /// The states of an answer that is over.
 const ENDED: [&str; 4] = ["completed", "incomplete", "failed", "cancelled"];
+
+/// The states of an answer that is being made.
+const AT_WORK: [&str; 2] = ["queued", "in_progress"];
 
 /// Puts one answer together.
 #[derive(Debug)]
@@ -90,7 +93,7 @@ impl Assembler {
             "content_part.done" => {
                 let part = event.get("part").unwrap_or(&Value::Null);
                 let reasoning = part.get("type").is_some_and(|kind| kind == "reasoning_text");
-                let kind = if reasoning { Kind::Reasoning } else { Kind::Message };
+                let kind = if reasoning || self.reasons(event) { Kind::Reasoning } else { Kind::Message };
                 self.settle(kind, Slot::of(part, number("content_index")), text_of(part), event, parts)?;
             }
             "reasoning_summary_text.delta" | "reasoning_summary.delta" => {
@@ -125,6 +128,12 @@ impl Assembler {
         Ok(false)
     }
 
+    /// Tells whether an event is about an item that is known as reasoning.
+    fn reasons(&self, event: &Value) -> bool {
+        let id = text(event, "item_id");
+        id.is_some() && self.outputs.iter().any(|output| output.kind == Kind::Reasoning && output.id == id)
+    }
+
     /// Takes an answer that came as one document.
     pub(super) fn document(&mut self, answer: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
         let kind = answer.get("type").and_then(Value::as_str).unwrap_or_default();
@@ -141,10 +150,16 @@ impl Assembler {
     /// Takes an answer as it is kept, or an error. What it says of itself counts; `told` is what else is
     /// known. Without either, that it is there as a whole is the proof that it is finished.
     fn bare(&mut self, answer: &Value, told: Option<&str>, parts: &mut Vec<Part>) -> Result<bool, Error> {
-        let output = answer.get("output").is_some_and(Value::is_array);
+        let items = answer.get("output").and_then(Value::as_array);
+        let output = items.is_some();
+        // Under a word that is none of this API's, an answer with something in it is there as a whole.
+        let whole = |status: &str| {
+            ENDED.contains(&status)
+                || !AT_WORK.contains(&status) && items.is_some_and(|items| !items.is_empty())
+        };
         let there = output || told.is_some() || answer.get("object").is_some_and(|it| it == "response");
         match status_of(answer).filter(|status| told.is_none() || ENDED.contains(status)).or(told) {
-            Some(status) if ENDED.contains(&status) => self.end(answer, status, parts).map(|()| true),
+            Some(status) if whole(status) => self.end(answer, status, parts).map(|()| true),
             Some(_) if there => self.progress(answer, parts).map(|()| false),
             None if output => self.end(answer, "completed", parts).map(|()| true),
             Some(_) | None => {
@@ -198,8 +213,8 @@ impl Assembler {
 
     fn finish_reason(&self, raw: &str) -> FinishReason {
         match raw {
-            "completed" if self.calls > 0 => FinishReason::ToolCalls,
-            "completed" => FinishReason::Stop,
+            "completed" | "complete" if self.calls > 0 => FinishReason::ToolCalls,
+            "completed" | "complete" => FinishReason::Stop,
             "max_output_tokens" | "max_tokens" | "length" => FinishReason::Length,
             "content_filter" => FinishReason::ContentFilter,
             _ => FinishReason::Other,
@@ -210,19 +225,21 @@ impl Assembler {
     fn reconcile(&mut self, answer: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
         let items = answer.get("output").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let mut known = vec![false; self.outputs.len()];
-        let ids = || self.outputs.iter().filter_map(|output| output.id.clone());
-        // Some servers give an item another id each time they speak of it.
-        let named = items.iter().any(|item| ids().any(|id| item.get("id").is_some_and(|it| *it == id)));
+        let ids: Vec<String> = items.iter().filter_map(|item| text(item, "id")).collect();
         let mut spoken = 0;
         for (place, item) in (0_u64..).zip(items) {
             self.grow(item)?;
             let (kind, id) = (Kind::of(item), text(item, "id"));
             let free = |at: &usize| !known[*at] && self.outputs[*at].kind == kind;
+            let call = text(item, "call_id");
             let same = |at: &usize| id.is_some() && self.outputs[*at].id == id;
-            let may_be = |at: &usize| !named || id.is_none() || self.outputs[*at].id.is_none();
+            let called = |at: &usize| self.outputs[*at].is_called(call.as_deref());
+            // Some servers give an item another id each time they speak of it.
+            let may_be = |at: &usize| !self.outputs[*at].id.as_ref().is_some_and(|id| ids.contains(id));
             let all = || (0..known.len()).filter(free);
             let there = || all().filter(may_be).find(|at| self.outputs[*at].at == Some(place));
-            let found = all().find(same).or_else(there).or_else(|| all().find(may_be));
+            let found =
+                all().find(same).or_else(|| all().find(called)).or_else(there).or_else(|| all().find(may_be));
             let at = match found {
                 Some(at) => at,
                 None => self.begin(kind, id.as_deref(), Some(place))?,
@@ -242,10 +259,11 @@ impl Assembler {
     }
 
     fn added(&mut self, item: &Value, event: &Value, parts: &mut Vec<Part>) -> Result<(), Error> {
-        let id = text(item, "id");
-        let known = id.is_some() && self.outputs.iter().any(|output| output.id == id);
+        let (kind, id) = (Kind::of(item), text(item, "id"));
+        let same = |output: &Output| output.kind == kind && output.id == id && !output.done;
+        let known = id.is_some() && self.outputs.iter().any(same);
         if item.is_object() && !known {
-            let at = self.begin(Kind::of(item), id.as_deref(), event.get("output_index").and_then(count))?;
+            let at = self.begin(kind, id.as_deref(), event.get("output_index").and_then(count))?;
             self.outputs[at].announce(item, &mut self.calls, parts);
         }
         Ok(())
@@ -255,8 +273,14 @@ impl Assembler {
         if !item.is_object() {
             return Ok(());
         }
-        let kind = Kind::of(item);
-        let at = self.position(kind, text(item, "id").as_deref(), event)?;
+        let (kind, id) = (Kind::of(item), text(item, "id"));
+        // Only with its last event may a call say whose it is.
+        let unnamed = |output: &Output| output.id == id && id.is_some() && output.is_unnamed_call();
+        let at = match self.outputs.iter().position(unnamed).filter(|_| kind == Kind::Other) {
+            Some(at) => at,
+            None => self.position(kind, id.as_deref(), event, &texts_of(item))?,
+        };
+        self.outputs[at].kind = kind;
         self.grow(item)?;
         self.outputs[at].read(item, &mut self.calls, parts);
         self.outputs[at].end(&self.host, item, parts);
@@ -271,7 +295,7 @@ impl Assembler {
         event: &Value,
         parts: &mut Vec<Part>,
     ) -> Result<(), Error> {
-        let at = self.position(kind, text(event, "item_id").as_deref(), event)?;
+        let at = self.position(kind, text(event, "item_id").as_deref(), event, &[])?;
         self.held_bytes = self.held_bytes.saturating_add(piece.len());
         self.check_size()?;
         self.outputs[at].hear(slot, piece, parts);
@@ -289,21 +313,36 @@ impl Assembler {
         if whole.is_empty() {
             return Ok(());
         }
-        let at = self.position(kind, text(event, "item_id").as_deref(), event)?;
+        let at = self.position(kind, text(event, "item_id").as_deref(), event, &[whole])?;
         self.outputs[at].settle(slot, whole, parts);
         Ok(())
     }
 
-    /// Finds the item an event is about; one that nobody announced begins here. By its id; or by its
-    /// place, among those that are not whole; or it is the newest of its kind that may be meant.
-    fn position(&mut self, kind: Kind, id: Option<&str>, event: &Value) -> Result<usize, Error> {
+    /// Finds the item an event is about; one that nobody announced begins here. By its id; or, among those
+    /// that are not whole, by the id of its call or its place; or it is the newest of its kind that may be
+    /// meant, or one of which all of these whole texts came already: some servers give what ends an item the
+    /// place and the id of the next.
+    fn position(
+        &mut self,
+        kind: Kind,
+        id: Option<&str>,
+        event: &Value,
+        whole: &[&str],
+    ) -> Result<usize, Error> {
         let place = event.get("output_index").and_then(count);
         let outputs = || self.outputs.iter().enumerate().rev().filter(|(_, output)| output.kind == kind);
-        let by_id = outputs().find(|(_, output)| id.is_some() && output.id.as_deref() == id);
+        let is_it = |output: &Output| id.is_some() && output.id.as_deref() == id;
+        let by_id = outputs().find(|(_, output)| is_it(output));
+        // It may be about a call that the provider makes itself.
+        let theirs = |output: &Output| kind == Kind::Call && output.kind == Kind::Other && is_it(output);
+        let theirs = || self.outputs.iter().enumerate().find(|(_, output)| theirs(output));
         let open = || outputs().filter(|(_, output)| !output.done);
+        let call = event.get("item").and_then(|item| text(item, "call_id"));
+        let by_call = || open().find(|(_, output)| output.is_called(id) || output.is_called(call.as_deref()));
         let by_place = || open().find(|(_, output)| place.is_some() && output.at == place);
         let newest = || open().find(|(_, output)| place.is_none() || output.at.is_none());
-        let found = by_id.or_else(by_place).or_else(newest);
+        let told = || open().find(|(_, output)| output.told(whole));
+        let found = by_id.or_else(theirs).or_else(by_call).or_else(by_place).or_else(newest).or_else(told);
         match found.map(|(at, _)| at) {
             Some(at) => Ok(at),
             None => self.begin(kind, id, place),

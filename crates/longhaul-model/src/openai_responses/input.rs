@@ -162,9 +162,13 @@ impl<'a> Writer<'a> {
         content.as_array_mut().expect("content is a text or pieces").push(piece);
     }
 
-    /// Writes the answer, without reasoning that led to nothing: servers refuse it.
+    /// Writes the answer, without reasoning that led to nothing: servers refuse it. What signs the words or
+    /// calls before it stays.
     fn end_answer(&mut self) {
-        while self.answer.pop_if(|(_, reasoning)| *reasoning).is_some() {}
+        let spoken = self.answer.iter().rposition(|(_, reasoning)| !reasoning).map_or(0, |at| at + 1);
+        let behind = self.answer[spoken..].iter();
+        let signs = behind.take_while(|(item, _)| spoken > 0 && signs_what_was_said(item)).count();
+        self.answer.truncate(spoken + signs);
         self.input.extend(self.answer.drain(..).map(|(item, _)| item));
         self.input.append(&mut self.results);
     }
@@ -180,6 +184,12 @@ fn file(name: Option<&str>, media_type: &str, data: &str) -> Value {
         return json!({ "type": "input_image", "image_url": url, "detail": "auto" });
     }
     json!({ "type": "input_file", "filename": name.unwrap_or("file"), "file_data": url })
+}
+
+/// Tells whether an item of reasoning is Google's signature of what came before it, as OpenRouter hands it on.
+fn signs_what_was_said(item: &Value) -> bool {
+    let google = item["format"].as_str().is_some_and(|format| format.starts_with("google"));
+    google || item["signature"].is_string()
 }
 
 /// Returns an opaque value that was made here for this server.

@@ -2,6 +2,8 @@
 //! when it is said again as a whole. The same text comes up to four times: in pieces, as a whole part, as
 //! a whole item, and in the whole answer.
 
+use std::mem::discriminant;
+
 use serde_json::{Map, Value, json};
 
 use super::API;
@@ -12,6 +14,9 @@ use longhaul_session::item::Item;
 
 /// What of a call has its own meaning; the rest is kept for the provider.
 const CALL_FIELDS: [&str; 7] = ["type", "id", "call_id", "name", "arguments", "input", "status"];
+
+/// With this begin the ids of calls that xAI makes itself when it searches X: nothing else tells them from ours.
+const HOSTED_CALL_IDS: &str = "xs_call";
 
 /// What an item is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +34,16 @@ impl Kind {
         match item.get("type").and_then(Value::as_str) {
             Some("message") => Kind::Message,
             Some("reasoning") => Kind::Reasoning,
+            Some("custom_tool_call") if is_hosted(item) => Kind::Other,
             Some("function_call" | "custom_tool_call") => Kind::Call,
             None if item.get("content").is_some() => Kind::Message,
             Some(_) | None => Kind::Other,
         }
     }
+}
+
+fn is_hosted(call: &Value) -> bool {
+    text(call, "call_id").is_some_and(|id| id.starts_with(HOSTED_CALL_IDS))
 }
 
 /// Which text of an item.
@@ -49,6 +59,15 @@ impl Slot {
     /// Returns the place of a piece of content.
     pub(super) fn of(piece: &Value, at: u64) -> Slot {
         if piece.get("refusal").is_some_and(Value::is_string) { Slot::Refusal(at) } else { Slot::Content(at) }
+    }
+
+    /// Returns the place among the pieces of the same field, and whether that field is the summary.
+    fn place(self) -> (u64, bool) {
+        match self {
+            Slot::Content(at) | Slot::Refusal(at) => (at, false),
+            Slot::Summary(at) => (at, true),
+            Slot::Arguments => (0, false),
+        }
     }
 }
 
@@ -119,8 +138,14 @@ impl Output {
         }
     }
 
-    /// Takes a whole text: what was not heard of it is told.
+    /// Takes a whole text: what was not heard of it is told. Some servers give reasoning in both of its places,
+    /// or tell it in one and repeat it in the other.
     pub(super) fn settle(&mut self, slot: Slot, whole: &str, parts: &mut Vec<Part>) {
+        let elsewhere = |it: &Slot| discriminant(it) != discriminant(&slot);
+        let twice = self.heard.iter().any(|(it, text)| elsewhere(it) && text == whole);
+        if twice && self.kind == Kind::Reasoning {
+            return;
+        }
         let rest = whole.strip_prefix(self.text(slot)).unwrap_or_default();
         self.hear(slot, rest, parts);
     }
@@ -142,10 +167,12 @@ impl Output {
         match self.kind {
             Kind::Message | Kind::Reasoning => {
                 for (at, part) in pieces(item, "summary") {
-                    self.settle(Slot::Summary(at), text_of(part), parts);
+                    let slot = self.heard_as(Slot::Summary(at), pieces(item, "summary").count());
+                    self.settle(slot, text_of(part), parts);
                 }
                 for (at, part) in pieces(item, "content") {
-                    self.settle(Slot::of(part, at), text_of(part), parts);
+                    let slot = self.heard_as(Slot::of(part, at), pieces(item, "content").count());
+                    self.settle(slot, text_of(part), parts);
                 }
             }
             Kind::Call => {
@@ -154,6 +181,22 @@ impl Output {
             }
             Kind::Other => {}
         }
+    }
+
+    /// Finds the place that a piece had while it came, of so many in its field: vLLM counts on from item to item.
+    fn heard_as(&self, slot: Slot, pieces: usize) -> Slot {
+        let (at, summary) = slot.place();
+        let beyond = |it: &Slot| {
+            let (place, of_summary) = it.place();
+            of_summary == summary && usize::try_from(place).is_ok_and(|place| place >= pieces)
+        };
+        let mut heard = self.heard.iter().map(|(it, _)| *it);
+        if heard.clone().any(|it| it == slot) {
+            return slot;
+        }
+        let nth = usize::try_from(at).unwrap_or(usize::MAX);
+        let found = heard.by_ref().filter(beyond).nth(nth);
+        found.filter(|it| discriminant(it) == discriminant(&slot)).unwrap_or(slot)
     }
 
     /// Takes the whole item. Half a call, when something cut the answer, is left open.
@@ -249,16 +292,32 @@ impl Output {
         parts.push(Part::ToolCallEnd { index, opaque });
     }
 
+    /// Tells whether all of these came already, of an item that speaks.
+    pub(super) fn told(&self, whole: &[&str]) -> bool {
+        let told = |text: &&str| self.heard.iter().any(|(_, heard)| heard == text);
+        self.kind != Kind::Call && !whole.is_empty() && whole.iter().all(told)
+    }
+
+    /// Tells whether this is the id of the call.
+    pub(super) fn is_called(&self, id: Option<&str>) -> bool {
+        id.is_some() && self.call_id.as_deref() == id
+    }
+
+    /// Tells whether nothing but its being a call is known of it.
+    pub(super) fn is_unnamed_call(&self) -> bool {
+        self.kind == Kind::Call && self.index.is_none()
+    }
+
     fn is_whole(&self) -> bool {
         is_whole(self.text(Slot::Arguments))
     }
 
     /// Makes the opaque value of reasoning, if the server can do something with it when it comes back: an
-    /// id alone is of no use where nothing is stored.
+    /// id alone is of no use where nothing is stored. OpenRouter hands on the signatures of other providers.
     fn reasoning(&mut self, host: &str, item: &Value) -> Option<Value> {
-        let encrypted = text(item, "encrypted_content").is_some();
+        let sealed = ["encrypted_content", "signature"].iter().any(|key| text(item, key).is_some());
         let open = item.get("content").and_then(Value::as_array).is_some_and(|content| !content.is_empty());
-        self.kept = encrypted || open;
+        self.kept = sealed || open;
         self.kept.then(|| json!({ "api": API, "host": host, "item": item }))
     }
 }
@@ -287,6 +346,12 @@ pub(super) fn text(value: &Value, key: &str) -> Option<String> {
 pub(super) fn text_of(part: &Value) -> &str {
     let field = |key| part.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     part.as_str().or_else(|| field("text")).or_else(|| field("refusal")).unwrap_or_default()
+}
+
+/// Returns all that an item says.
+pub(super) fn texts_of(item: &Value) -> Vec<&str> {
+    let texts = pieces(item, "summary").chain(pieces(item, "content")).map(|(_, part)| text_of(part));
+    texts.filter(|text| !text.is_empty()).collect()
 }
 
 /// Returns the arguments of a call as text, in whatever form they came.

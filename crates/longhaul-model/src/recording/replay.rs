@@ -46,7 +46,7 @@ struct Left {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file cannot be read.
-    #[error("the recording {path} cannot be read: {source}")]
+    #[error("the recording {path} cannot be read")]
     Io {
         /// The file.
         path: PathBuf,

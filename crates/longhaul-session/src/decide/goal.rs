@@ -7,12 +7,18 @@ use crate::goal::{
     Budget, Goal, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, MAX_PROTECTED, MAX_PROTECTED_BYTES, Terms,
     valid_objective,
 };
-use crate::id::GoalId;
-use crate::item::{FileSeen, Item};
+use crate::id::{Digest, GoalId};
+use crate::item::{FileSeen, Item, Message};
 use crate::state::{SessionState, Status};
 
 /// Sets a goal. The same objective on an unfinished one updates it; another objective replaces it.
-pub(super) fn set(draft: &mut Draft, id: GoalId, objective: &str, terms: Terms) -> Result<(), Refusal> {
+pub(super) fn set(
+    draft: &mut Draft,
+    id: GoalId,
+    objective: &str,
+    terms: Terms,
+    message: Option<Message>,
+) -> Result<(), Refusal> {
     let objective = valid(objective)?;
     let Terms { budget, checks, protected } = terms;
     positive(budget)?;
@@ -24,6 +30,10 @@ pub(super) fn set(draft: &mut Draft, id: GoalId, objective: &str, terms: Terms) 
         }
         Some(_) | None => Goal { protected, ..Goal::new(id, objective, budget, checks, draft.now) },
     };
+    // Whoever is spoken to is at work already, and is told of the goal before anything else.
+    if let Some(said) = message {
+        super::user::send(draft, said, false)?;
+    }
     change(draft, Some(goal))
 }
 
@@ -53,17 +63,18 @@ pub(super) fn edit(
         let reached = goal.budget.reached(&goal.used);
         if goal.status == GoalStatus::BudgetLimited && reached.is_none() {
             goal = activate(goal)?;
-        } else if goal.status == GoalStatus::Active && reached.is_some() {
-            goal.status = GoalStatus::BudgetLimited;
+        } else if let Some(kind) = reached.filter(|_| goal.status == GoalStatus::Active) {
+            goal.limit(kind, false);
         }
     }
     change(draft, Some(goal))
 }
 
-/// Keeps the digests of the files that the goal protects. They are taken once, until somebody sets them anew.
-pub(super) fn guard(draft: &mut Draft, id: GoalId, files: Vec<FileSeen>) -> Result<(), Refusal> {
+/// Keeps the digests of the files that the goal protects. They are taken once, until somebody sets them anew; those
+/// of files that were named before are no use then.
+pub(super) fn guard(draft: &mut Draft, terms: Digest, files: Vec<FileSeen>) -> Result<(), Refusal> {
     let goal = present(draft)?;
-    if goal.id != id || !goal.is_unguarded() {
+    if goal.terms() != terms || !goal.is_unguarded() {
         return Err(Refusal::Invalid("the goal awaits no digests of files"));
     }
     let goal = Some(Goal { guarded_at: draft.state.head + 1, ..goal });
@@ -153,17 +164,20 @@ fn positive(budget: Budget) -> Result<(), Refusal> {
 }
 
 fn bounded(checks: &[String]) -> Result<(), Refusal> {
-    let fits = |check: &String| (1..=MAX_CHECK_BYTES).contains(&check.len());
+    // A blank command would pass.
+    let fits = |check: &String| !check.trim().is_empty() && check.len() <= MAX_CHECK_BYTES;
     if checks.len() <= MAX_CHECKS && checks.iter().all(fits) {
         return Ok(());
     }
-    Err(Refusal::Invalid("a goal has at most 20 checks of 1 to 1,000 bytes each"))
+    Err(Refusal::Invalid("a goal has at most 20 checks of 1 to 1,000 bytes each, and none of them is blank"))
 }
 
 fn protectable(protected: &[String]) -> Result<(), Refusal> {
-    let fits = |path: &String| (1..=MAX_PROTECTED_BYTES).contains(&path.len());
+    let fits = |path: &String| !path.trim().is_empty() && path.len() <= MAX_PROTECTED_BYTES;
     if protected.len() <= MAX_PROTECTED && protected.iter().all(fits) {
         return Ok(());
     }
-    Err(Refusal::Invalid("a goal protects at most 20 paths or patterns of 1 to 1,000 bytes each"))
+    Err(Refusal::Invalid(
+        "a goal protects at most 20 paths or patterns of 1 to 1,000 bytes each, and none of them is blank",
+    ))
 }

@@ -135,7 +135,9 @@ fn apply(draft: &mut Draft, command: Command) -> Result<(), Refusal> {
         Command::Answer { call, answer, remember } => user::answer(draft, call, answer, remember),
         Command::RequestCompaction => user::request_compaction(draft),
         Command::ClearContext => draft.push(Fact::Cleared, None),
-        Command::SetGoal { id, objective, terms } => goal::set(draft, id, &objective, terms),
+        Command::SetGoal { id, objective, terms, message } => {
+            goal::set(draft, id, &objective, terms, message)
+        }
         Command::EditGoal { objective, budget, checks, protected } => {
             goal::edit(draft, objective, budget, checks, protected)
         }

@@ -43,7 +43,7 @@ pub(super) fn apply(draft: &mut Draft, epoch: Epoch, action: OwnerAction) -> Res
             draft.push_items(Fact::Context { digest }, items)
         }
         OwnerAction::CommitSteering => commit_steering(draft),
-        OwnerAction::GuardFiles { goal, files } => super::goal::guard(draft, goal, files),
+        OwnerAction::GuardFiles { terms, files } => super::goal::guard(draft, terms, files),
         OwnerAction::RecordHook { point, name, decision, items } => {
             if !items.is_empty() {
                 nothing_open(draft)?;

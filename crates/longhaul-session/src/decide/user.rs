@@ -34,7 +34,7 @@ pub(super) fn create(
     match first {
         First::Nothing => Ok(()),
         First::Message(said) => say(draft, Fact::Message, said),
-        First::Goal { id, objective, terms } => super::goal::set(draft, id, &objective, terms),
+        First::Goal { id, objective, terms } => super::goal::set(draft, id, &objective, terms, None),
     }
 }
 

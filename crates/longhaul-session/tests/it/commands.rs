@@ -710,7 +710,7 @@ fn an_archived_session_must_be_brought_back_first() {
     let refusal = session.refusal(send("hello"));
     assert_eq!(
         refusal.to_string(),
-        "Send is not possible while the session is archived: bring it back first, with `longhaul archive --undo`"
+        "this is not possible while the session is archived: bring it back first, with `longhaul archive --undo`"
     );
     session.run(Command::Unarchive).send("hello");
     assert_eq!(session.state.status, Status::Running);

@@ -224,7 +224,7 @@ fn a_redaction_makes_it_stale_until_it_is_read_back() {
     session.run(Command::Redact { entry: 2 });
     assert!(session.context.is_stale());
     session.entries[1].content = None;
-    let read = read_back(&session.entries, &session.state).read_back();
+    let read = read_back(&session.entries, &session.state).read_back(0);
     assert!(!read.is_stale());
     assert_eq!(*read.items()[0].1, Item::Redacted);
 }

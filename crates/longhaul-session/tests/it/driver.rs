@@ -310,7 +310,7 @@ pub(crate) fn acquire(lost: Option<Owner>) -> Command {
 
 pub(crate) fn set_goal(id: u128, objective: &str, budget: Budget) -> Command {
     let terms = Terms { budget, ..Terms::default() };
-    Command::SetGoal { id: goal_id(id), objective: objective.to_owned(), terms }
+    Command::SetGoal { id: goal_id(id), objective: objective.to_owned(), terms, message: None }
 }
 
 pub(crate) fn edit_budget(budget: Budget) -> Command {

@@ -138,7 +138,7 @@ fn the_same_objective_updates_the_goal_and_keeps_its_meter() {
     let (set, checks) = (session.goal().updated, vec!["make check".to_owned()]);
     let objective = " All tests pass ".to_owned();
     let terms = Terms { budget: token_budget(200), checks: checks.clone(), ..Terms::default() };
-    let again = Command::SetGoal { id: goal_id(2), objective, terms };
+    let again = Command::SetGoal { id: goal_id(2), objective, terms, message: None };
     session.model_for(&[], session.spend(30)).run(again);
     assert_eq!((session.goal().id, session.goal().used.tokens), (goal_id(1), 30));
     assert_eq!((session.goal().budget, &session.goal().checks), (token_budget(200), &checks));
@@ -269,6 +269,32 @@ fn lowering_a_budget_below_what_was_used_stops_the_goal() {
     assert_eq!(paused.goal().status, GoalStatus::Paused);
     session.run(edit_budget(token_budget(12)));
     assert_eq!(session.goal().status, GoalStatus::BudgetLimited);
+    assert_eq!(session.goal().reason.as_deref(), Some("the token budget is used up"));
+    session.tools(&[("a", Outcome::Ok)]);
+    assert_eq!(session.owed(), Work::CommitSteering, "it is told to wrap up");
+    session.own(OwnerAction::CommitSteering);
+    assert_eq!(session.owed(), Work::CallModel);
+    session.run(edit_budget(token_budget(11)));
+    assert_eq!(session.owed(), Work::CallModel, "it was told");
+}
+
+#[test]
+fn a_budget_that_is_lowered_is_told_only_where_its_goal_is_worked_for() {
+    let lowered_after = |change: Option<Command>| {
+        let mut session = pursuing(Budget::default());
+        session.model_for(&[call("a")], session.spend(12)).tools(&[("a", Outcome::Ok)]);
+        if let Some(change) = change {
+            session.run(change);
+        }
+        session.run(edit_budget(Budget { continuations: Some(1), ..token_budget(12) }));
+        session.state.steering_due.budget
+    };
+    assert_eq!(lowered_after(None), Some(BudgetKind::Tokens));
+    assert_eq!(lowered_after(Some(Command::SetMode(Mode::Plan))), None);
+    assert_eq!(lowered_after(Some(Command::PauseGoal)), None);
+    let mut turns = pursuing(Budget::default());
+    turns.run(edit_budget(Budget { continuations: Some(1), ..Budget::default() }));
+    assert_eq!((turns.goal().status, turns.state.steering_is_due()), (GoalStatus::BudgetLimited, false));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod goals;
 mod golden;
 mod ledger;
 mod log;
+mod lost;
 mod owed;
 mod prices;
 mod prompts;

@@ -8,9 +8,10 @@ use longhaul_session::goal::{Budget, BudgetKind};
 use longhaul_session::id::{CallId, Digest, Timestamp};
 use longhaul_session::item::{EffectClass, Item, Outcome};
 use longhaul_session::owed::{View, Work};
+use longhaul_session::state::Overflow;
 use longhaul_session::usage::Spend;
 
-use crate::driver::{Session, call, failure, ids, retry, set_goal};
+use crate::driver::{Session, call, configuration, failure, ids, retry, set_goal};
 
 const LIMITS: Limits = Limits {
     max_steps: 2,
@@ -328,7 +329,42 @@ fn when_automatic_compaction_ends_the_models_own_troubles_are_counted_anew() {
     };
     let (overloaded, overflow) = (FailureClass::Overloaded, FailureClass::ContextOverflow);
     assert_eq!((after(overloaded, true), after(overloaded, false)), (None, Some(overloaded)));
-    assert_eq!((after(overflow, true), after(overflow, false)), (Some(overflow), Some(overflow)));
+    assert_eq!((after(overflow, true), after(overflow, false)), (None, Some(overflow)));
+}
+
+#[test]
+fn what_was_too_large_for_the_model_is_so_until_the_history_is_another() {
+    let mut session = Session::running();
+    session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
+    retrying(&mut session, FailureClass::ContextOverflow, 0);
+    retrying(&mut session, FailureClass::Overloaded, 0);
+    assert_eq!(owed_at(&session, 0), Work::Compact, "the summary is tried again");
+    fail_compaction(&mut session);
+    assert_eq!(owed_at(&session, 0), Work::Compact);
+    let mut told = session.clone();
+    told.run(set_goal(1, "objective", Budget::default())).own(OwnerAction::CommitSteering);
+    assert_eq!(owed_at(&told, 0), Work::Compact, "what is told makes it no smaller");
+    let mut given_up = session.clone();
+    fail_compaction_and(&mut given_up, true);
+    assert_eq!(failed_with(owed_at(&given_up, 0)), Some(FailureClass::ContextOverflow));
+    let mut configured = session.clone();
+    configured.run(Command::Configure(Box::new(configuration()))).prepare();
+    assert_eq!(owed_at(&configured, 0), Work::CallModel, "another model may take it");
+    session.fail(FailureClass::Unknown).send("once more").acquire();
+    assert_eq!(owed_at(&session, 0), Work::CallModel, "less of it may be shown now");
+}
+
+#[test]
+fn a_summary_that_was_too_large_for_its_model_keeps_no_answer_from_being_asked_for() {
+    let mut session = Session::running();
+    session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
+    for automatic_off in [false, true] {
+        let (basis, failure) = (session.basis(), failure(FailureClass::ContextOverflow));
+        let spend = Spend::default();
+        session.own(OwnerAction::FailCompaction { basis, failure, spend, automatic_off });
+        assert_eq!(session.state.overflow, Overflow::Summary);
+    }
+    assert_eq!(owed_at(&session, 8_001), Work::CallModel);
 }
 
 #[test]

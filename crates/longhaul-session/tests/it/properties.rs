@@ -85,7 +85,7 @@ proptest! {
             if done {
                 let session = &driven.session;
                 let read = read_back(&session.entries, &session.state);
-                assert_eq!(read.read_back(), session.context.clone().read_back(), "after {command:?}");
+                assert_eq!(read.read_back(0), session.context.clone().read_back(0), "after {command:?}");
             }
         });
     }

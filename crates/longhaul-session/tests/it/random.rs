@@ -101,7 +101,7 @@ impl Driven {
             Work::Compact => compact(session, seed, spend),
             Work::Prepare => prepare(),
             Work::CommitSteering => OwnerAction::CommitSteering,
-            Work::GuardFiles => OwnerAction::GuardFiles { goal: session.goal().id, files: Vec::new() },
+            Work::GuardFiles => OwnerAction::GuardFiles { terms: session.goal().terms(), files: Vec::new() },
             Work::CommitContext => {
                 let digest = context_digest.expect("a context that differs was seen");
                 OwnerAction::CommitContext { items: vec![file(digest)], digest }

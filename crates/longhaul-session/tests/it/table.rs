@@ -11,7 +11,7 @@ use longhaul_session::context::UserMessage;
 use longhaul_session::decide::{decide_as, may_tell, permit, standing};
 use longhaul_session::entry::{CallFact, FinishReason, Mode, Place};
 use longhaul_session::failure::FailureClass;
-use longhaul_session::goal::{Budget, Terms};
+use longhaul_session::goal::{Budget, Goal, Terms};
 use longhaul_session::id::{CallId, Digest};
 use longhaul_session::item::{Item, Outcome};
 use longhaul_session::prompts::{Prompt, Prompts};
@@ -132,7 +132,7 @@ fn states(at: Standing) -> Vec<Session> {
             let unprepared = with(&fresh, acquire(None));
             let terms = Terms { protected: vec!["tests".to_owned()], ..Terms::default() };
             let objective = "objective".to_owned();
-            let guarded = with(&model, Command::SetGoal { id: goal_id(2), objective, terms });
+            let guarded = with(&model, Command::SetGoal { id: goal_id(2), objective, terms, message: None });
             vec![with(&done, send("queued")), unprepared, model, tools, done, foreign, goal, guarded, free]
         }
         Standing::Is(Interrupting) => {
@@ -255,7 +255,10 @@ fn following_action(action: &OwnerAction, session: &Session) -> Option<OwnerActi
             OwnerAction::CommitContext { items: vec![Item::Redacted], digest: Digest::of(b"files") }
         }
         OwnerAction::CommitContext { .. } => OwnerAction::CommitSteering,
-        OwnerAction::CommitSteering => OwnerAction::GuardFiles { goal: goal_id(2), files: Vec::new() },
+        OwnerAction::CommitSteering => {
+            let terms = session.state.goal.as_ref().map(Goal::terms).unwrap_or_default();
+            OwnerAction::GuardFiles { terms, files: Vec::new() }
+        }
         OwnerAction::GuardFiles { .. } => {
             OwnerAction::RecordHook { point, name, decision: "continue".to_owned(), items: Vec::new() }
         }

@@ -1,19 +1,21 @@
 //! What a goal is held to: its checks and protected files, their bounds, and that what was judged under other
-//! terms does not count.
+//! terms does not count. What is said with it.
 
-use longhaul_session::command::{Command, OwnerAction, Refusal};
+use longhaul_session::command::{Command, First, OwnerAction, Refusal};
 use longhaul_session::entry::ModelGoal;
 use longhaul_session::goal::{
     Budget, GoalStatus, MAX_CHECK_BYTES, MAX_CHECKS, MAX_PROTECTED, MAX_PROTECTED_BYTES, Terms,
 };
+use longhaul_session::item::Message;
 use longhaul_session::owed::Work;
+use longhaul_session::state::{MAX_FILES, Origin, Status};
 
-use crate::driver::{Session, call, goal_id, set_goal, token_budget};
+use crate::driver::{Session, call, create, goal_id, set_goal, token_budget, with_files};
 use crate::goals::{model_goal, pursuing};
 
 fn protecting(id: u128, protected: &[String]) -> Command {
     let terms = Terms { protected: protected.to_vec(), ..Terms::default() };
-    Command::SetGoal { id: goal_id(id), objective: "All tests pass".to_owned(), terms }
+    Command::SetGoal { id: goal_id(id), objective: "All tests pass".to_owned(), terms, message: None }
 }
 
 fn protect(protected: &[String]) -> Command {
@@ -59,14 +61,19 @@ fn a_goal_protects_a_bounded_number_of_paths_of_bounded_size() {
 fn protected_files_are_digested_once_until_they_are_named_anew() {
     let mut session = Session::created();
     session.run(protecting(1, &["tests".to_owned()])).acquire().prepare();
-    let guard = |goal: u128| OwnerAction::GuardFiles { goal: goal_id(goal), files: Vec::new() };
+    let guard = |session: &Session| {
+        session.owned(OwnerAction::GuardFiles { terms: session.goal().terms(), files: Vec::new() })
+    };
+    let mut before = None;
     let again = [protecting(9, &["tests/**".to_owned()]), protect(&["src".to_owned()])];
     for renewed in again.into_iter().map(Some).chain([None]) {
         assert_eq!(session.owed(), Work::GuardFiles);
-        assert!(matches!(session.refusal(session.owned(guard(2))), Refusal::Invalid(_)), "of another goal");
-        session.own(guard(1));
+        if let Some(before) = before.replace(guard(&session)) {
+            assert!(matches!(session.refusal(before), Refusal::Invalid(_)), "of what was named before");
+        }
+        session.run(guard(&session));
         assert_eq!((session.goal().guarded_at, session.goal().is_unguarded()), (session.state.head, false));
-        assert!(matches!(session.refusal(session.owned(guard(1))), Refusal::Invalid(_)), "digested already");
+        assert!(matches!(session.refusal(guard(&session)), Refusal::Invalid(_)), "digested already");
         assert_eq!(session.owed(), Work::CallModel);
         if let Some(command) = renewed {
             session.run(command);
@@ -76,7 +83,37 @@ fn protected_files_are_digested_once_until_they_are_named_anew() {
     complete.model(&[call("a")]).run_model_goal(ModelGoal::Completed).run(protect(&["tests".to_owned()]));
     assert_eq!(complete.owed(), Work::CallModel, "nothing will be checked");
     let bare = pursuing(Budget::default());
-    assert!(matches!(bare.refusal(bare.owned(guard(1))), Refusal::Invalid(_)), "nothing is protected");
+    assert!(matches!(bare.refusal(guard(&bare)), Refusal::Invalid(_)), "nothing is protected");
+}
+
+#[test]
+fn a_goal_goes_on_with_the_turn_of_what_is_said_with_it() {
+    let saying = |message: Message| {
+        let (id, objective) = (goal_id(1), "Build what is drawn".to_owned());
+        Command::SetGoal { id, objective, terms: Terms::default(), message: Some(message) }
+    };
+    let mut session = Session::created();
+    session.run(saying(with_files("look", &["drawing.png"])));
+    assert_eq!((session.state.status, session.state.turn.origin), (Status::Running, Origin::User));
+    assert_eq!((session.state.works_for(), session.goal().used.continuations), (Some(goal_id(1)), 0));
+    session.acquire().prepare();
+    assert_eq!(session.owed(), Work::CommitSteering, "it is told of its goal");
+    session.own(OwnerAction::CommitSteering);
+    assert_eq!(session.owed(), Work::CallModel);
+    session.model(&[]).finish();
+    assert_eq!(session.state.turn.origin, Origin::Continuation);
+    let mut busy = Session::running();
+    busy.run(saying("look".into()));
+    assert_eq!((busy.goal().status, busy.state.queue.len()), (GoalStatus::Active, 1));
+    let mut failed = Session::failed();
+    failed.run(saying("look".into()));
+    assert_eq!((failed.state.status, failed.state.turn.goal), (Status::Running, Some(goal_id(1))));
+    let many = vec!["drawing.png"; MAX_FILES + 1];
+    let refused = Session::created().refusal(saying(with_files("look", &many)));
+    assert_eq!(refused, Refusal::TooManyFiles { count: MAX_FILES + 1 });
+    let mut ephemeral = Session::default();
+    ephemeral.run(create(First::Nothing, true));
+    assert!(matches!(ephemeral.refusal(saying("look".into())), Refusal::Invalid(_)));
 }
 
 #[test]

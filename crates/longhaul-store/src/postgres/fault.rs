@@ -40,14 +40,25 @@ pub(super) fn of_connecting(database: &str, error: &tokio_postgres::Error) -> Fa
     if let Some(said) = error.as_db_error() {
         return of_code(database, said);
     }
-    let detail = told(error);
+    let mut detail = told(error);
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    let in_tls = cause.and_then(|cause| cause.get_ref()).is_some_and(|inner| inner.is::<rustls::Error>());
-    if error.is_closed() || (cause.is_some() && !in_tls) {
+    let inner = cause.and_then(io::Error::get_ref);
+    let in_tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if in_tls.is_some_and(is_distrust) {
+        detail.push_str("; name the certificate to trust with sslrootcert");
+    }
+    if error.is_closed() || (cause.is_some() && in_tls.is_none()) {
         return Fault { kind: Kind::Lost, error: Error::Unreachable { database, detail } };
     }
     // What is left are signing on, TLS, and what the URL lacks.
     Error::Refused { database, detail }.into()
+}
+
+/// Tells whether a certificate is not trusted, though it is one for the host.
+fn is_distrust(error: &rustls::Error) -> bool {
+    use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
+    let rustls::Error::InvalidCertificate(why) = error else { return false };
+    !matches!(why, NotValidForName | NotValidForNameContext { .. })
 }
 
 /// Says why a statement failed. `ended` is what the connection ended with, if it has.
@@ -65,8 +76,11 @@ pub(super) fn of_statement(database: &str, error: &tokio_postgres::Error, ended:
 }
 
 fn of_code(database: String, said: &DbError) -> Fault {
-    let detail = said.message().to_owned();
+    let mut detail = said.message().to_owned();
     let code = said.code();
+    if *code == SqlState::TOO_MANY_CONNECTIONS {
+        detail.push_str("; raise its limit of connections, or start fewer workers");
+    }
     let again = [
         &SqlState::T_R_SERIALIZATION_FAILURE,
         &SqlState::T_R_DEADLOCK_DETECTED,

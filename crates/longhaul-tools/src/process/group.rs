@@ -1,7 +1,7 @@
 //! A shell and all that it starts, as one process group; and the watcher that outlives us.
 //! What leaves the group is left to `strays`.
 
-use std::io::{self, PipeWriter, Write};
+use std::io::{self, PipeReader, PipeWriter, Write};
 use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
@@ -22,6 +22,10 @@ for process in /proc/[0-9]*; do
     grep -qzxF -e \"$mark\" \"$process/environ\" && kill -9 \"${process#/proc/}\"
 done";
 
+/// Waits for leave to begin, then becomes the shell that runs the command. Without it, it ends.
+const BEGIN: &str = "read -r _ || exit; \
+                     command -v bash >/dev/null && exec bash -c \"$1\" </dev/null; exec sh -c \"$1\" </dev/null";
+
 /// A running shell, the leader of its group.
 pub(super) struct Group {
     leader: Child,
@@ -41,18 +45,16 @@ impl Group {
         watch.args(["-c", WATCH]).current_dir("/").stdin(input).stdout(Stdio::null()).stderr(Stdio::null());
         let watcher = watch.process_group(0).kill_on_drop(true).spawn()?;
         let mark = Mark::fresh();
-        let leader = match shell("bash", command, &output, &mark, cx)?.spawn() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                shell("sh", command, &output, &mark, cx)?.spawn()?
-            }
-            spawned => spawned?,
-        };
+        let (leave, mut give_leave) = io::pipe()?;
+        let leader = shell(command, leave, output, &mark, cx)?.spawn()?;
         let id = leader.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let id = id.expect("a child that was not waited for has an id");
         let (name, value) = mark.variable();
         let told = format!("{}\n{name}={value}\n", id.as_raw_nonzero());
         let mut group = Group { leader, id, mark, watcher, alive, closed: false };
         group.alive.write_all(told.as_bytes())?;
+        // Only now: should this process die before, nobody would end what the command has begun.
+        writeln!(give_leave)?;
         Ok(group)
     }
 
@@ -121,19 +123,19 @@ impl Drop for Group {
 }
 
 fn shell(
-    program: &str,
     command: &str,
-    output: &PipeWriter,
+    leave: PipeReader,
+    output: PipeWriter,
     mark: &Mark,
     cx: &CallContext,
 ) -> io::Result<Command> {
-    let mut shell = Command::new(program);
+    let mut shell = Command::new("sh");
     shell
-        .args(["-c", command])
+        .args(["-c", BEGIN, "sh", command])
         .current_dir(&cx.workspace.directory)
-        .stdin(Stdio::null())
+        .stdin(leave)
         .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?)
+        .stderr(output)
         .process_group(0)
         .kill_on_drop(true);
     for (name, _) in std::env::vars_os() {

@@ -498,12 +498,15 @@ impl<'a> Resolver<'a> {
         } = goal;
         let fits = |text: &String, most: usize| !text.trim().is_empty() && text.len() <= most;
         if checks.len() > MAX_CHECKS || !checks.iter().all(|check| fits(check, MAX_CHECK_BYTES)) {
-            let what = format!("there are at most {MAX_CHECKS} checks, of 1 to {MAX_CHECK_BYTES} bytes each");
+            let what = format!(
+                "there are at most {MAX_CHECKS} checks, of 1 to {MAX_CHECK_BYTES} bytes each, none of them blank"
+            );
             self.wrong(&["goal", "checks"], what, "put more into a script, and name that");
         }
         if protected.len() > MAX_PROTECTED || !protected.iter().all(|path| fits(path, MAX_PROTECTED_BYTES)) {
             let what = format!(
-                "there are at most {MAX_PROTECTED} protected paths, of 1 to {MAX_PROTECTED_BYTES} bytes each"
+                "there are at most {MAX_PROTECTED} protected paths, of 1 to {MAX_PROTECTED_BYTES} bytes each, \
+                 none of them blank"
             );
             self.wrong(
                 &["goal", "protected"],

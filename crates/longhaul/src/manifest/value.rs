@@ -233,7 +233,7 @@ fn bytes_schema(most: u64) -> Schema {
 }
 
 impl FromScalar for Count {
-    const HINT: &'static str = "write a whole number from 1";
+    const HINT: &'static str = "write a whole number from 1 to 4294967295";
 
     fn from_scalar(scalar: Scalar) -> Result<Self, String> {
         let Scalar::Whole(number) = scalar else { return Err(scalar.is_no("whole number")) };

@@ -41,6 +41,19 @@ fn text(text: &str) -> Value {
 }
 
 #[test]
+fn files_are_given_with_a_goal() {
+    let (world, endpoint) = world(&[GOOD, GOOD]);
+    let ran = world.run(&["run", "--goal", "Build what is drawn.", "--attach", "clock.jpg"]);
+    assert_eq!(ran.code, 5, "{}", ran.stderr);
+    let shown = "› Build what is drawn.\n  [clock.jpg: image/png, 18 B]\n";
+    assert!(ran.stdout.contains(shown), "{}", ran.stdout);
+    let told = &asked(&endpoint, 0)[0];
+    assert_eq!((&told[0], &told[1]), (&text("Build what is drawn."), &picture()));
+    assert!(told[2]["text"].as_str().unwrap().contains("<objective>\nBuild what is drawn.\n</objective>"));
+    assert_eq!(world.show("@last")["goal"]["objective"], "Build what is drawn.");
+}
+
+#[test]
 fn files_are_given_with_the_message_and_named_wherever_it_is_shown() {
     let (world, endpoint) = world(&[GOOD, GOOD, GOOD]);
     let ran = world.succeed(&["run", "Mend it.", "--attach", "clock.jpg", "--attach", "notes.md"]);

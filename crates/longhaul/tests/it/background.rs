@@ -73,7 +73,7 @@ impl Provider {
 
     /// A world whose manifest names this server.
     fn world(&self, of_model: &str) -> World {
-        let world = World::with_short_leases();
+        let world = World::new();
         let manifest = format!(
             "[model]\nprovider = \"openai-responses\"\nname = \"test\"\nbase_url = \"http://{}/v1\"\n{of_model}\n\
              [agent]\ndirectory = \"work\"\n",

@@ -96,12 +96,14 @@ fn a_turn_that_fails_says_why_and_what_to_do_and_the_next_message_goes_on() {
     assert_eq!(run(&world, FAILING, &[]).code, 0);
     let failed = world.run(&["send", "@last", "again"]);
     assert_eq!((failed.code, failed.stderr.as_str()), (1, ""));
-    assert_snapshot!(plain(&world, &failed.stdout), @"
+    assert_snapshot!(plain(&world, &failed.stdout), @r#"
     › again
     failed: the key is wrong
       Check the provider's key: it is missing, wrong, or lacks the permission.
-    ");
-    assert_snapshot!(plain(&world, &world.succeed(&["show"])), @"
+    not done · 79 in, 23 out, DURATION of work
+      go on with: longhaul send ID "try again"
+    "#);
+    assert_snapshot!(plain(&world, &world.succeed(&["show"])), @r#"
     session    ID
     status     failed
     error      the key is wrong
@@ -114,13 +116,17 @@ fn a_turn_that_fails_says_why_and_what_to_do_and_the_next_message_goes_on() {
                        calls  attempts  uncached  output  work
                all         2         4        79      23  DURATION
                failed      0         2        14       0  DURATION
-    ");
+    next       longhaul send ID "try again"
+    "#);
     let again = world.run(&["resume"]);
     assert_eq!((again.code, again.stderr.as_str()), (1, ""));
-    assert_snapshot!(plain(&world, &again.stdout), @"
+    assert_snapshot!(plain(&world, &again.stdout), @r#"
+    the turn failed earlier; it is not tried again before somebody says something
     failed: the key is wrong
       Check the provider's key: it is missing, wrong, or lacks the permission.
-    ");
+    not done · 79 in, 23 out, DURATION of work
+      go on with: longhaul send ID "try again"
+    "#);
     let told = world.run(&["--json", "resume"]);
     let last: Value = serde_json::from_str(told.stdout.lines().last().unwrap()).unwrap();
     assert_eq!((&last["exit"], &last["error"]), (&1.into(), &"the key is wrong".into()));
@@ -171,8 +177,9 @@ fn sessions_are_listed_shown_logged_and_verified() {
         lines.collect::<Vec<_>>().join("\n")
     };
     assert_snapshot!(words(&plain(&world, &world.succeed(&["ls"]))), @"
-    ID stopped in the middle AGO 2 entries ROOT/work
-    ID waiting AGO 8 entries counting
+    ID not begun AGO 0 tokens ROOT/work
+    ID waiting AGO 2.5k tokens counting
+    2 sessions: 2.5k in, 39 out, DURATION of work; no cost is known of 1
     ");
     assert_eq!(world.succeed(&["ls", "--limit", "1"]).lines().count(), 1);
     assert_snapshot!(plain(&world, &world.succeed(&["show", "counting"])), @"

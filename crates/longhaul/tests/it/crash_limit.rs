@@ -18,7 +18,7 @@ text = "I leave it."
 
 #[test]
 fn a_tool_that_kills_its_worker_fails_the_session_after_three_times_and_a_message_goes_on() {
-    let world = World::with_short_leases();
+    let world = World::new();
     let session = world.create(KILLER, &[]);
     for _ in 0..3 {
         let ran = world.run(&["resume", &session]);
@@ -27,13 +27,15 @@ fn a_tool_that_kills_its_worker_fails_the_session_after_three_times_and_a_messag
     }
     let failed = world.run(&["resume", &session]);
     assert_eq!((failed.code, failed.stderr.as_str()), (1, ""));
-    insta::assert_snapshot!(plain(&world, &failed.stdout), @"
+    insta::assert_snapshot!(plain(&world, &failed.stdout), @r#"
       ⟳ taken over from a worker that was lost
       ! bash echo 3 >> tries; kill -9 $PPID; sleep 60  outcome unknown, not run again
         The worker running this call was lost and its outcome is unknown. It may have had effects, in …
     failed: the worker died 3 times without getting further
       A tool or call seems to kill its worker. Look at the newest call, then send a message to go on.
-    ");
+    not done · 177 in, 54 out, DURATION of work
+      go on with: longhaul send ID "try again"
+    "#);
     let log = world.log(&session);
     let failure = &log.last().unwrap()["record"]["fact"];
     assert_eq!((&failure["kind"], &failure["failure"]["class"]), (&"failed".into(), &"crash_loop".into()));

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::plain::plain;
-use crate::world::{Ran, Running, World, until_file_says};
+use crate::world::{Ran, Running, World, has_ended, until, until_file_says};
 
 pub(crate) const COMPLETE: &str = "[[turn.step]]\n[[turn.step.call]]\ntool = \"update_goal\"\narguments = { status = \"complete\", note = \"I ran it.\" }\n";
 pub(crate) const SAY: &str = "[[turn.step]]\ntext = \"That is all.\"\n";
@@ -55,12 +55,19 @@ fn a_goal_out_of_budget_wraps_up_once_and_exits_with_3() {
     assert_eq!((ran.code, ran.stderr.as_str()), (3, ""), "{}", ran.stdout);
     let shown = plain(&world, &ran.stdout);
     assert!(shown.contains("Wrapped up.\ngoal out of budget: the token budget is used up · "), "{shown}");
-    assert!(shown.contains("go on with: longhaul goal budget ID"), "{shown}");
+    let raise = "longhaul goal budget ID --budget TOKENS (more than 1.";
+    assert!(shown.contains(&format!("\n  go on with: {raise}")), "{shown}");
+    assert!(plain(&world, &world.succeed(&["show"])).contains(&format!("\nnext       {raise}")));
     assert_eq!(world.kinds("@last").iter().filter(|kind| *kind == "steering").count(), 1);
     assert_eq!(goal_of(&world)["status"], "budget_limited");
     let refused = world.run(&["resume"]);
     assert_eq!(refused.code, 3, "{}{}", refused.stdout, refused.stderr);
-    assert!(refused.stdout.contains("raise it first"), "{}", refused.stdout);
+    let told = format!("not resumed: the token budget is used up · session ID\n  go on with: {raise}");
+    assert!(plain(&world, &refused.stdout).starts_with(&told), "{}", refused.stdout);
+    let little = world.run(&["goal", "budget", "@last", "--budget", "1100"]);
+    let told =
+        format!("the budget is changed, but the token budget is used up · session ID\n  go on with: {raise}");
+    assert!(little.code == 3 && plain(&world, &little.stdout).starts_with(&told), "{little:?}");
     let raised = world.run(&["goal", "budget", "@last", "--budget", "100k", "--continuations", "2"]);
     assert_eq!(raised.code, 3, "it goes on at once, for one turn more: {}{}", raised.stdout, raised.stderr);
     assert!(raised.stdout.contains("Part 9 is done."), "{}", raised.stdout);
@@ -94,6 +101,37 @@ fn a_goal_that_rests_says_why_and_exits_with_5() {
 }
 
 #[test]
+fn what_keeps_a_goal_from_being_complete_is_said_on_the_screen() {
+    let world = World::new();
+    std::fs::write(world.work("rules"), "as they were\n").unwrap();
+    std::fs::write(world.work("more"), "as they were\n").unwrap();
+    let script = [TURN, &bash("echo else > rules; rm more"), COMPLETE, SAY].concat();
+    let ran = pursue(&world, &script, &["--protect", "rules", "--protect", "more", "--continuations", "1"]);
+    let said = "\n    protected: more (removed), rules (changed)\n";
+    assert!(ran.stdout.contains(said), "{}", ran.stdout);
+    let manifest = "[model]\nprovider = \"scripted\"\nscript = \"script.toml\"\n[agent]\ndirectory = \"work\"\n\
+                    [goal]\ncheck_time = \"1s\"\nchecks = [\"sleep 60\"]\ncontinuations = 1\n";
+    world.write("longhaul.toml", manifest);
+    world.write("script.toml", &[TURN, COMPLETE, SAY].concat());
+    let ran = world.run(&["run", "--goal", "all is done"]);
+    let said = "\n    the check `sleep 60` ended with its time limit of 1 s\n";
+    assert!(ran.stdout.contains(said), "{}", ran.stdout);
+}
+
+#[test]
+fn a_change_without_driving_says_what_was_done() {
+    let world = World::new();
+    world.write("script.toml", &[TURN, SAY].concat());
+    let run = ["run", "--script", "script.toml", "--dir", "work", "--goal", "all is done", "--detach"];
+    let made: Value = serde_json::from_str(&world.succeed(&[&["--json"], &run[..]].concat())).unwrap();
+    let session = made["session"].as_str().unwrap();
+    assert!(world.succeed(&["show", session]).contains("status     not begun, goal active\n"));
+    world.succeed(&["goal", "pause", session]);
+    let resumed = world.succeed(&["goal", "resume", session, "--detach"]);
+    assert!(resumed.starts_with("the goal is active · session "), "{resumed}");
+}
+
+#[test]
 fn a_failure_that_ends_a_goal_exits_as_a_blocked_one() {
     let world = World::new();
     let script = "[[turn]]\n[[turn.step]]\nfail = { class = \"auth\", message = \"the key is wrong\" }\n";
@@ -101,6 +139,10 @@ fn a_failure_that_ends_a_goal_exits_as_a_blocked_one() {
     assert_eq!((ran.code, ran.stderr.as_str()), (4, ""), "{}", ran.stdout);
     assert!(ran.stdout.contains("failed: the key is wrong"), "{}", ran.stdout);
     assert_eq!(goal_of(&world)["reason"], "the key is wrong");
+    let seen = plain(&world, &world.succeed(&["attach"]));
+    let told =
+        "nothing to watch, the session rests: failed, goal blocked\n  the key is wrong\n  go on with: ";
+    assert_eq!(seen, format!("{told}longhaul resume ID\n"));
 }
 
 #[test]
@@ -114,6 +156,9 @@ fn an_interrupt_pauses_the_goal_and_resume_goes_on() {
     running.signal(Signal::INT);
     let ran = running.finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (130, ""), "{}", ran.stdout);
+    let shown = plain(&world, &ran.stdout);
+    assert!(shown.contains("\ninterrupted, goal paused · "), "{shown}");
+    assert!(shown.ends_with("\n  go on with: longhaul resume ID\n"), "{shown}");
     assert_eq!(goal_of(&world)["status"], "paused");
     let resumed = world.run(&["resume"]);
     assert_eq!((resumed.code, resumed.stderr.as_str()), (0, ""), "{}", resumed.stdout);
@@ -121,12 +166,12 @@ fn an_interrupt_pauses_the_goal_and_resume_goes_on() {
 
 fn until_there(world: &World, name: &str) {
     let path = world.work(name);
-    crate::world::until(&format!("{} is there", path.display()), || path.exists());
+    until(&format!("{} is there", path.display()), || path.exists());
 }
 
 #[test]
 fn a_goal_whose_process_is_killed_goes_on_by_itself_when_it_is_resumed() {
-    let world = World::with_short_leases();
+    let world = World::new();
     let wait = bash("touch began; while ! test -e go; do sleep 0.02; done");
     let script = [&working(1), TURN, &wait, "[[turn.step]]\ntext = \"On.\"\n", TURN, COMPLETE, SAY].concat();
     world.write("script.toml", &script);
@@ -143,7 +188,7 @@ fn a_goal_whose_process_is_killed_goes_on_by_itself_when_it_is_resumed() {
 
 #[test]
 fn checks_that_a_kill_cut_off_are_run_again_and_nothing_of_them_is_left() {
-    let world = World::with_short_leases();
+    let world = World::new();
     let script = [TURN, COMPLETE, SAY].concat();
     world.write("script.toml", &script);
     let check = "echo $$ >> runs; while ! test -e go; do sleep 0.02; done";
@@ -161,8 +206,7 @@ fn checks_that_a_kill_cut_off_are_run_again_and_nothing_of_them_is_left() {
     until_file_says(&world.work("runs"), "\n");
     running.kill();
     let first = std::fs::read_to_string(world.work("runs")).unwrap();
-    let process = format!("/proc/{}", first.trim());
-    crate::world::until("the check is ended", || !std::path::Path::new(&process).exists());
+    until("the check is ended", || has_ended(first.trim()));
     world.until_all_are_dead();
     std::fs::write(world.work("go"), "").unwrap();
     let resumed = world.run(&["resume"]);
@@ -199,9 +243,16 @@ fn a_goal_is_set_changed_paused_and_gone_on_with_by_commands() {
     assert!(set.stdout.contains("goal active: all is done"), "{}", set.stdout);
     let goal = goal_of(&world);
     assert_eq!((&goal["budget"]["active_ms"], &goal["checks"][0]), (&5_400_000.into(), &"true".into()));
-    assert!(world.succeed(&["goal", "pause", "@last"]).contains("paused"));
+    let paused = world.succeed(&["goal", "pause", "@last"]);
+    assert!(
+        plain(&world, &paused).starts_with("the goal is paused; `longhaul resume ID` goes on"),
+        "{paused}"
+    );
+    let again = world.run(&["goal", "pause", "@last"]).stderr;
+    assert_eq!(again, "error: there is nothing to pause: the goal is paused\n");
     let edited = world.succeed(&["goal", "edit", "@last", "all is well", "--no-checks"]);
-    assert!(edited.starts_with("the goal is changed"), "{edited}");
+    let said = "the goal is changed · session ID\n  go on with: longhaul resume ID\n";
+    assert_eq!(plain(&world, &edited), said);
     let goal = goal_of(&world);
     assert_eq!((&goal["objective"], &goal["checks"]), (&"all is well".into(), &Value::Array(vec![])));
     assert_eq!(world.run(&["goal", "resume"]).code, 5);
@@ -291,6 +342,7 @@ fn what_the_manifest_says_of_goals_holds_for_each_of_them() {
 fn what_cannot_be_a_goal_is_refused_with_what_to_do() {
     let world = World::new();
     world.write("script.toml", &[TURN, SAY].concat());
+    std::fs::File::create(world.work("large")).unwrap().set_len(40 << 20).unwrap();
     let run = |more: &[&str]| {
         let all = [&["run", "--script", "script.toml", "--dir", "work", "all is done"], more].concat();
         let ran = world.run(&all);
@@ -299,14 +351,19 @@ fn what_cannot_be_a_goal_is_refused_with_what_to_do() {
     };
     for (wrong, code, told) in [
         (&["--budget", "200k"][..], 2, "--budget is about a goal; say --goal"),
+        (&["--budget", "200k"], 2, "Usage: longhaul run "),
         (&["--protect", "x"], 2, "--protect is about a goal"),
         (&["--goal", "--budget", "lots"], 2, "give a number of tokens: 50000, 200k or 1.5M"),
         (&["--goal", "--time", "2"], 2, "give a time with its units: 90s, 15m, 2h or 1h30m"),
         (&["--goal", "--cost", "5eur"], 2, "give an amount of US dollars: 5usd, $5 or 0.50"),
-        (&["--goal", "--budget", "0"], 2, "nothing is no budget"),
-        (&["--goal", "--continuations", "0"], 2, "0 is not in"),
+        (&["--goal", "--budget", "0"], 2, "a limit is more than nothing"),
+        (&["--goal", "--budget", "-1"], 2, "200k or 1.5M, or none for no limit"),
+        (&["--goal", "--continuations", "0"], 2, "turns are always limited"),
+        (&["--goal", "--continuations", "none"], 2, "turns are always limited"),
+        (&["--goal", "--check", " "], 1, "none of them is blank"),
         (&["--goal", "--ephemeral"], 2, "cannot be used with"),
         (&["--goal", "--protect", "nothing.py"], 1, "\"nothing.py\" protects nothing"),
+        (&["--goal", "--protect", "large"], 1, "only files of at most 33554432 can be protected"),
         (&["--goal", "--protect", "tests/["], 1, "the pattern `tests/[` cannot be read"),
         (&["--goal", "--hard", "--cost", "5usd"], 1, "a hard budget cannot be held to a cost"),
         (&["--goal", "--hard", "--budget", "50k"], 1, "leaves no room for one call"),
@@ -317,7 +374,9 @@ fn what_cannot_be_a_goal_is_refused_with_what_to_do() {
     assert!(world.run(&["goal", "pause", "@last"]).stderr.contains("no session"), "nothing was made");
     world.succeed(&["run", "--script", "script.toml", "--dir", "work", "hello"]);
     for (wrong, told) in [
-        (&["goal", "pause"][..], "the session has no goal"),
+        (&["goal", "pause"][..], "the session has no goal; `longhaul goal set` sets one"),
+        (&["goal", "clear"], "the session has no goal; `longhaul goal set` sets one"),
+        (&["goal", "set", "@last", "x", "--check", "\t"], "none of them is blank"),
         (&["goal", "budget", "@last", "--budget", "1k"], "longhaul goal set"),
         (&["goal", "budget", "@last"], "there is nothing to change"),
         (&["goal", "edit", "@last"], "there is nothing to change"),
@@ -359,6 +418,7 @@ fn a_hard_budget_is_held_by_the_program() {
     let ran = pursue(&world, step, &["--budget", "160k", "--hard"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (3, ""), "{}", ran.stdout);
     assert!(ran.stdout.contains("leaves no room for another call"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with(" --budget TOKENS (more than 160.0k)\n"), "{}", ran.stdout);
     let used = goal_of(&world)["used"]["tokens"].as_u64().unwrap();
     assert!((2_100..=160_000).contains(&used), "{used}");
 }

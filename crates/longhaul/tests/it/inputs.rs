@@ -125,7 +125,7 @@ fn what_is_not_read_to_its_end_is_no_error() {
 
 #[test]
 fn top_shows_what_is_busy_and_who_is_alive() {
-    let world = World::with_short_leases();
+    let world = World::new();
     assert_eq!(world.succeed(&["top", "--once"]), "0 sessions busy · 0 workers alive\n");
     let session = record(&world);
     assert_eq!(world.succeed(&["top"]), "0 sessions busy · 0 workers alive\n", "no terminal: it looks once");

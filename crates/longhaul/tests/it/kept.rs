@@ -8,9 +8,13 @@ use std::sync::Arc;
 use longhaul_store::{PostgresStore, SqliteStore, Store, postgres};
 use longhaul_test_postgres::{Database, is_chosen};
 
+use crate::world::has_ended;
+
 /// Lets a killed process count as alive for a shorter time. A living one that gets no turn for so long, on a busy
 /// machine, loses its sessions: only tests that wait for deaths ask for it.
 const SHORT_LEASE: &str = "?longhaul_lease_ms=3000";
+/// Longer than a test.
+const LONG_LEASE: &str = "?longhaul_lease_ms=3600000";
 
 /// A place for sessions.
 pub(crate) enum Kept {
@@ -35,6 +39,25 @@ impl Kept {
         match self {
             Kept::Home(path) => Kept::Home(path),
             Kept::Server(database, _) => Kept::Server(database, SHORT_LEASE),
+        }
+    }
+
+    /// The same, where a process loses nothing however long it gets no turn.
+    pub(crate) fn with_long_leases(self) -> Self {
+        match self {
+            Kept::Home(path) => Kept::Home(path),
+            Kept::Server(database, _) => Kept::Server(database, LONG_LEASE),
+        }
+    }
+
+    /// Ends the leases of workers whose processes have ended: by their time, they would last for a while.
+    pub(crate) fn end_leases_of_the_dead(&self) {
+        let Kept::Server(database, _) = self else { return };
+        for pid in self.ask("SELECT pid FROM workers") {
+            if has_ended(&pid.to_string()) {
+                let end = format!("UPDATE workers SET lease = now() WHERE pid = {pid}");
+                database.ask_aside(&end).unwrap();
+            }
         }
     }
 

@@ -108,7 +108,7 @@ fn an_agent_that_may_use_no_tool_says_why_it_ends() {
 
 #[test]
 fn a_tool_that_kills_its_worker_each_time_blocks_the_goal_and_says_so() {
-    let world = World::with_short_leases();
+    let world = World::new();
     let script = format!("{TURN}{}", bash("echo 1 >> tries; kill -9 $PPID; sleep 60"))
         .replace("[[turn.step]]\n", "[[turn.step]]\nrepeat = 9\n");
     let killed = pursue(&world, &script, &[]);
@@ -129,7 +129,7 @@ fn a_tool_that_kills_its_worker_each_time_blocks_the_goal_and_says_so() {
 
 #[test]
 fn a_budget_that_runs_out_is_wrapped_up_once_by_the_next_worker() {
-    let world = World::with_short_leases();
+    let world = World::new();
     let spent = "[[turn.step]]\nusage = { input = 900, output = 200 }\n";
     let dies = bash("kill -9 $PPID; sleep 60").replace("[[turn.step]]\n", spent);
     let script = [TURN, &dies, "[[turn.step]]\ntext = \"Wrapped up.\"\n", &working(9)].concat();

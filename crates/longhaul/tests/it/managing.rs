@@ -170,8 +170,9 @@ fn queued_messages_are_listed_removed_and_let_go_first() {
     assert!(three.is_some() && three < one, "{}", ran.stdout);
     assert_eq!(world.succeed(&["--json", "queue", &session]), "");
     let log = world.succeed(&["log", &session]);
-    let next: Vec<&str> = log.lines().filter(|line| line.contains("promote(")).collect();
-    let order = next.iter().map(|line| line.contains(&format!("promote({})", ids[2]))).collect::<Vec<_>>();
+    let next: Vec<&str> = log.lines().filter(|line| line.contains("then the message of")).collect();
+    let third = format!("then the message of entry {}", ids[2]);
+    let order = next.iter().map(|line| line.contains(&third)).collect::<Vec<_>>();
     assert_eq!(order, [true, false], "{log}");
     world.succeed(&["verify", &session]);
 }
@@ -189,7 +190,7 @@ fn after_a_clear_the_model_sees_nothing_of_before() {
     world.succeed(&["verify", &session]);
     let (running_session, running) = start_held(&world);
     let said = refused(&world, &["clear", &running_session]);
-    let expected = "error: ClearContext is not possible while the session is running: wait for it, queue a message, or interrupt it";
+    let expected = "error: this is not possible while the session is running: wait for it, queue a message, or interrupt it";
     assert_eq!(said, expected);
     let_go(&world);
     running.finish();
@@ -224,7 +225,7 @@ fn a_session_is_found_by_its_new_name() {
 fn an_archived_session_is_put_away_until_it_is_brought_back() {
     let world = World::new();
     let session = world.create(TALK, &[]);
-    let running = "error: Archive is not possible while the session is running: wait for it, queue a message, or interrupt it";
+    let running = "error: this is not possible while the session is running: wait for it, queue a message, or interrupt it";
     assert_eq!(refused(&world, &["archive", &session]), running);
     world.succeed(&["resume", &session]);
     let said = plain(&world, &world.succeed(&["archive", &session]));
@@ -232,16 +233,14 @@ fn an_archived_session_is_put_away_until_it_is_brought_back() {
     assert_eq!(world.succeed(&["--json", "ls"]), "");
     assert_eq!(world.succeed(&["--json", "ls", "--all"]).lines().count(), 1);
     assert!(world.succeed(&["ls", "--all"]).contains("archived, waiting"));
-    let archived = |name: &str| {
-        format!(
-            "error: {name} is not possible while the session is archived: bring it back first, with `longhaul archive --undo`"
-        )
-    };
-    assert_eq!(refused(&world, &["send", &session, "x"]), archived("Send"));
-    assert_eq!(refused(&world, &["edit", &session, "x"]), archived("Edit"));
-    assert_eq!(refused(&world, &["archive", &session]), archived("Archive"));
-    assert_eq!(refused(&world, &["clear", &session]), archived("ClearContext"));
+    let archived = "error: this is not possible while the session is archived: bring it back first, with \
+                    `longhaul archive --undo`";
+    for args in [&["send", &session, "x"][..], &["edit", &session, "x"], &["clear", &session]] {
+        assert_eq!(refused(&world, args), archived);
+    }
+    assert_eq!(refused(&world, &["archive", &session]), "error: the session is archived already");
     let back = plain(&world, &world.succeed(&["archive", &session, "--undo"]));
+    assert_eq!(refused(&world, &["archive", &session, "--undo"]), "error: the session is not archived");
     assert_eq!(back, "brought back · session ID\n");
     refused(&world, &["archive", &session, "--undo"]);
     assert!(world.succeed(&["send", &session, "x"]).contains("Two."));
@@ -311,6 +310,7 @@ fn one_who_attaches_sees_the_end_and_never_drives() {
     assert_eq!((seen.code, seen.stderr.as_str(), ran.code), (0, "", 0));
     assert!(seen.stdout.starts_with("› go\nThis takes long.\n"), "{}", seen.stdout);
     assert!(seen.stdout.contains("The first turn."), "{}", seen.stdout);
+    assert!(seen.stdout.ends_with("\nthe session rests: waiting\n"), "{}", seen.stdout);
     assert_eq!(world.kinds(&session).iter().filter(|kind| *kind == "acquired").count(), 1);
     let again = world.succeed(&["attach", &session]);
     assert_eq!(again, "nothing to watch, the session rests: waiting\n");
@@ -407,8 +407,8 @@ impl Models for NoModels {
 /// Returns the ids of the calls a session waits for.
 fn open_calls(world: &World, session: &str) -> Vec<String> {
     let shown = world.succeed(&["show", session]);
-    let lines = shown.lines().filter_map(|line| line.strip_prefix("open call  bash "));
-    lines.map(str::to_owned).collect()
+    let id = |line: &str| Some(line.strip_prefix("open call  bash echo ")?.rsplit_once(" (")?.1.to_owned());
+    shown.lines().filter_map(id).map(|id| id.trim_end_matches(')').to_owned()).collect()
 }
 
 #[test]
@@ -423,6 +423,12 @@ fn calls_that_wait_for_a_person_are_answered_one_by_one() {
         calls[0], calls[1]
     );
     assert_eq!(said, expected);
+    let told = world.run(&["resume", &session]).stdout;
+    let waiting = "  ? bash echo one >> ran\n  ? bash echo two >> ran\nwaiting for an answer · ";
+    assert!(told.starts_with(waiting), "{told}");
+    let answer = format!("longhaul answer {} --call {} --allow (or --deny)\n", &session[..13], calls[0]);
+    assert!(told.ends_with(&format!("  go on with: {answer}")), "{told}");
+    assert!(world.succeed(&["show", &session]).ends_with(&format!("next       {answer}")));
     let said = refused(&world, &["answer", &session, "--call", "none", "--allow"]);
     assert_eq!(said, "error: call none does not await this answer");
     let said = refused(&world, &["answer", &session, "--call", &calls[0], "--text", "yes"]);
@@ -487,5 +493,6 @@ fn one_who_attaches_to_a_session_that_nobody_runs_is_told_what_to_do() {
     › go
       ! no live worker runs this session; `longhaul resume ID` goes on with it
     One.
+    the session rests: waiting
     ");
 }

@@ -84,7 +84,7 @@ fn what_the_rules_forbid_says_what_is_possible() {
         &world,
         &["interrupt", &session],
         1,
-        "error: Interrupt is not possible while the session is waiting: send it a message with `longhaul send`, or set a goal with `longhaul goal set`",
+        "error: this is not possible while the session is waiting: send it a message with `longhaul send`, or set a goal with `longhaul goal set`",
     );
     let long = "x".repeat(129);
     check(
@@ -103,10 +103,12 @@ fn a_script_that_is_gone_fails_the_session_and_it_goes_on_when_it_is_back() {
     std::fs::remove_file(world.path("script.toml")).unwrap();
     let ran = world.run(&["resume", &session]);
     assert_eq!((ran.code, ran.stderr.as_str()), (1, ""));
-    insta::assert_snapshot!(plain(&world, &ran.stdout), @"
+    insta::assert_snapshot!(plain(&world, &ran.stdout), @r#"
     failed: cannot read the script ROOT/script.toml: No such file or directory (os error 2). Check the path and its permissions.
       Mend what the message names, then send a message to go on.
-    ");
+    not done · 0 in, 0 out, DURATION of work
+      go on with: longhaul send ID "try again"
+    "#);
     world.write("script.toml", SCRIPT);
     assert_eq!(world.run(&["send", &session, "again"]).code, 0);
 }
@@ -297,8 +299,9 @@ fn a_home_that_may_only_be_read_is_named() {
         std::fs::set_permissions(world.path(path), std::fs::Permissions::from_mode(mode)).unwrap();
     };
     std::fs::copy(env!("CARGO_BIN_EXE_longhaul"), root.join("longhaul")).unwrap();
-    let modes = [(".", 0o755), ("longhaul", 0o755), ("home/sessions.db", 0o444), ("home", 0o555)];
-    modes.iter().for_each(|(path, mode)| set(path, *mode));
+    let open = [(".", 0o755), ("longhaul", 0o755), ("work", 0o755), ("script.toml", 0o644)];
+    let closed = [("home/sessions.db", 0o444), ("home", 0o555)];
+    open.iter().chain(&closed).for_each(|(path, mode)| set(path, *mode));
     let line = "exec ./longhaul --home home run --script script.toml --dir work x";
     let as_nobody = ["--reuid", "65534", "--clear-groups", "sh", "-c", line];
     let command = if rustix::process::geteuid().is_root() {

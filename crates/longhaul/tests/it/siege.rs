@@ -18,7 +18,7 @@ const LEASE_MS: u64 = 3_000;
 const STALL: Duration = Duration::from_millis(LEASE_MS * 8 / 5);
 const OUTAGE: Duration = Duration::from_secs(1);
 /// Looks for the end, a second apart.
-const LOOKS: usize = 240;
+const LOOKS: usize = 600;
 
 /// Leaves a line when it begins and one when it ends: which call it is, and who ran it.
 const EFFECT: &str = "\
@@ -119,9 +119,12 @@ impl Siege {
             Blow::Stall => {
                 let stalled = self.workers.remove(0);
                 stalled.signal(Signal::STOP);
+                let pid = i64::from(stalled.pid().as_raw_nonzero().get());
+                let had = self.owned_by(pid);
                 pause(STALL);
+                until("others have what a stalled worker had", || had == 0 || self.owned_by(pid) < had);
                 stalled.signal(Signal::CONT);
-                self.stalled.insert(i64::from(stalled.pid().as_raw_nonzero().get()));
+                self.stalled.insert(pid);
                 self.workers.push(stalled);
             }
             Blow::Restart | Blow::Crash => {
@@ -131,6 +134,14 @@ impl Siege {
                 server.start_again().unwrap();
             }
         }
+    }
+
+    /// Returns how many sessions a worker's process owns.
+    fn owned_by(&self, pid: i64) -> i64 {
+        let mut named = self.processes.iter().filter(|(_, process)| **process == pid);
+        let name = named.next().map(|(name, _)| name.replace('-', "")).unwrap();
+        let owned = format!("SELECT count(*) FROM sessions WHERE owner = decode('{name}', 'hex')");
+        self.world.kept.ask(&owned)[0]
     }
 
     /// Waits until every session rests, and ends the workers.

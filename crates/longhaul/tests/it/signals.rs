@@ -123,10 +123,74 @@ fn a_second_interrupt_from_the_keys_stops_the_program_and_resume_goes_on() {
 }
 
 #[test]
-fn a_program_told_to_end_gives_its_session_back() {
+fn what_is_shown_first_can_be_interrupted() {
     let world = World::new();
-    let (session, mut running) = start_held(&world);
-    running.signal(Signal::TERM);
+    world.write("script.toml", HELD);
+    let mut running = world.start(&["run", "--script", "script.toml", "--dir", "work", "go"]);
+    running.wait_for("session");
+    running.signal(Signal::INT);
+    let ran = running.finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (130, ""), "{}", ran.stdout);
+    assert_eq!(world.show("@last")["status"], "waiting");
+}
+
+#[test]
+fn a_program_told_to_end_gives_its_session_back() {
+    gives_its_session_back(Signal::TERM);
+}
+
+#[test]
+fn a_program_whose_terminal_is_closed_gives_its_session_back() {
+    gives_its_session_back(Signal::HUP);
+}
+
+#[test]
+fn a_program_that_is_to_outlive_its_terminal_goes_on() {
+    let world = World::new();
+    let session = world.create(HELD, &[]);
+    let mut command = world.other("nohup", &[env!("CARGO_BIN_EXE_longhaul"), "resume", &session]);
+    world.kept.tell(&mut command);
+    let running = Running::start(command);
+    until_file_says(&world.work("up"), "up");
+    running.signal(Signal::HUP);
+    let_go(&world);
+    let ran = running.finish();
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("It is over."), "{}", ran.stdout);
+}
+
+#[test]
+fn a_watcher_told_to_end_says_that_the_session_goes_on() {
+    let world = World::new();
+    let (session, running) = start_held(&world);
+    let mut watching = world.start(&["resume", &session]);
+    watching.wait_for("watching it");
+    watching.signal(Signal::TERM);
+    let ran = watching.finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (130, ""));
+    assert!(ran.stdout.ends_with("\nno longer watching; the session goes on\n"), "{}", ran.stdout);
+    let_go(&world);
+    assert_eq!(running.finish().code, 0);
+}
+
+#[test]
+fn one_who_attaches_late_reads_what_a_call_was_about() {
+    let world = World::new();
+    let (session, running) = start_held(&world);
+    let head = world.show(&session)["head"].to_string();
+    let attached = world.start(&["attach", &session, "--after", &head]);
+    let_go(&world);
+    let seen = attached.finish();
+    assert!(seen.stdout.starts_with("  ✓ bash echo up > up;"), "{}", seen.stdout);
+    assert_eq!(running.finish().code, 0);
+}
+
+fn gives_its_session_back(signal: Signal) {
+    let world = World::new();
+    let session = world.create(HELD, &[]);
+    let mut running = Running::start(world.in_terminal(&["resume", &session, "--after", "0"]));
+    until_file_says(&world.work("up"), "up");
+    running.signal(signal);
     running.wait_for("stopping");
     let_go(&world);
     let ran = running.finish();
@@ -195,11 +259,12 @@ fn another_process_watches_the_live_worker_and_its_message_is_queued() {
 
 #[test]
 fn a_watcher_takes_over_when_the_worker_dies() {
-    let world = World::with_short_leases();
+    let world = World::new();
     let (session, running) = start_held(&world);
     let mut watching = world.start(&["resume", &session]);
     watching.wait_for("watching it");
     running.kill();
+    world.kept.end_leases_of_the_dead();
     let ran = watching.finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     assert_snapshot!(plain(&world, &ran.stdout), @"
@@ -233,7 +298,7 @@ fn an_interrupt_from_another_process_stops_a_tool_that_hangs() {
 
 #[test]
 fn an_interrupt_where_no_worker_lives_is_finished_by_the_one_who_asks() {
-    let world = World::with_short_leases();
+    let world = World::new();
     let (session, running) = start_held(&world);
     running.kill();
     world.until_all_are_dead();
@@ -260,15 +325,20 @@ fn an_interrupting_message_is_next() {
 #[test]
 fn a_session_whose_reader_has_gone_is_given_back() {
     let world = World::new();
-    let session = world.create(HELD, &[]);
+    let hangs = "text = \"It is over.\"\nfail = { hang = true }";
+    let session = world.create(&HELD.replace("text = \"It is over.\"", hangs), &[]);
     let (reader, writer) = std::io::pipe().unwrap();
     let running = Running::start_into(world.command(&["resume", &session]), Stdio::from(writer));
     until_file_says(&world.work("up"), "up");
     drop(reader);
     let_go(&world);
     let ran = running.finish();
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_eq!(ran.code, 130);
+    let said =
+        "stopped, as nobody reads on: session ID was left in the middle; `longhaul resume ID` goes on\n";
+    assert_eq!(plain(&world, &ran.stderr), said);
     assert_eq!(outcomes(&world, &session), ["ok"]);
+    world.write("script.toml", HELD);
     world.succeed(&["resume", &session]);
     assert!(!lost_an_owner(&world, &session));
 }

@@ -190,9 +190,9 @@ fn a_second_signal_ends_the_grace() {
     let world = World::new();
     write_work(&world, "held.sh", HELD);
     let session = world.create(&held(1), &[]);
-    let mut draining = worker(&world, &["--grace", "1h"]);
+    let mut draining = Running::start(world.in_terminal(&["--json", "worker", "--grace", "1h"]));
     until("the call runs", || count_up(&world) == 1);
-    draining.signal(Signal::TERM);
+    draining.signal(Signal::HUP);
     draining.wait_for("\"grace_ms\":3600000,\"type\":\"stopping\"");
     draining.signal(Signal::TERM);
     draining.wait_for("\"grace_ms\":0,");
@@ -232,11 +232,13 @@ fn others_act_on_a_session_that_a_worker_drives() {
 #[test]
 fn a_database_that_restarts_costs_a_worker_time_and_no_session() {
     let server = Server::start(&Settings::default()).unwrap();
-    let world = World::in_database(Database::create_on_aside(&server.url()).unwrap());
+    let world = World::in_database(Database::create_on_aside(&server.url()).unwrap()).losing_nobody();
     write_work(&world, "held.sh", HELD);
     let session = world.create(&held(2), &[]);
     let working = worker(&world, &["--until-idle"]);
     until("the calls run", || count_up(&world) == 2);
+    let mut attached = world.start(&["attach", &session, "--after", "0"]);
+    attached.wait_for("I wait.");
     server.stop().unwrap();
     write_work(&world, "go", "");
     pause(std::time::Duration::from_secs(3));
@@ -246,4 +248,7 @@ fn a_database_that_restarts_costs_a_worker_time_and_no_session() {
     assert_eq!(outcomes(&world, &session), ["ok", "ok"]);
     assert_eq!(world.show(&session)["status"], "waiting");
     assert_eq!(world.kinds(&session).iter().filter(|kind| *kind == "acquired").count(), 1);
+    let seen = attached.finish();
+    assert_eq!((seen.code, seen.stderr.as_str()), (0, ""));
+    assert!(seen.stdout.ends_with("Done.\nthe session rests: waiting\n"), "{}", seen.stdout);
 }

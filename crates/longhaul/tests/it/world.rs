@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::kept::Kept;
 
 /// How long anything may take, on a machine that has much else to do.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(10);
 
 /// A place for sessions and a directory to work in, removed at the end.
@@ -49,7 +49,7 @@ impl World {
         World { root, kept }
     }
 
-    /// A world for tests that wait until a killed process counts as dead.
+    /// A world for tests that wait until a lease is over by its time.
     pub(crate) fn with_short_leases() -> Self {
         World::new().losing_the_dead_soon()
     }
@@ -57,6 +57,11 @@ impl World {
     /// The same world with leases of 3 s, where there are any.
     pub(crate) fn losing_the_dead_soon(self) -> Self {
         World { kept: self.kept.with_short_leases(), ..self }
+    }
+
+    /// The same world, in which a process may get no turn, or no answer, for minutes and keeps its sessions.
+    pub(crate) fn losing_nobody(self) -> Self {
+        World { kept: self.kept.with_long_leases(), ..self }
     }
 
     /// A world whose sessions are kept in this database, wherever those of other worlds are.
@@ -105,6 +110,15 @@ impl World {
         command
     }
 
+    /// Returns the program as one that a terminal's end reaches: where the tests themselves are to outlive theirs, it
+    /// would not.
+    pub(crate) fn in_terminal(&self, args: &[&str]) -> Command {
+        let mut command = self.other("env", &["--default-signal=HUP", env!("CARGO_BIN_EXE_longhaul")]);
+        self.kept.tell(&mut command);
+        command.args(args);
+        command
+    }
+
     /// Runs the program to its end.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         self.start(args).finish()
@@ -128,8 +142,9 @@ impl World {
         self.succeed(&all).trim().to_owned()
     }
 
-    /// Waits until no worker of the world counts as alive.
+    /// Lets workers count as dead whose processes have ended, and waits until none counts as alive.
     pub(crate) fn until_all_are_dead(&self) {
+        self.kept.end_leases_of_the_dead();
         until("all workers are dead", || {
             let top: Value = serde_json::from_str(&self.succeed(&["--json", "top"])).unwrap();
             top["workers"].as_array().unwrap().iter().all(|worker| worker["alive"] == false)
@@ -288,6 +303,13 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         pause(POLL);
     }
     panic!("for {BOUND:?} it was not so that {what}");
+}
+
+/// Tells whether a process has ended, also when nobody has reaped it.
+pub(crate) fn has_ended(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before the last parenthesis may hold anything; then follows the state.
+    stat.rsplit_once(')').is_none_or(|(_, fields)| fields.starts_with(" Z"))
 }
 
 /// Waits until a file holds a text.

@@ -226,7 +226,7 @@ fn wishes(world: &World, wish: Wish, list: &mut Vec<Action>) {
 /// Lets an action happen. Tells whether anything did.
 pub(super) fn perform(world: &mut World, action: Action, scenario: &Scenario) -> Result<bool, Broken> {
     match action {
-        Action::Claim(slot) | Action::Seize(slot) => runner::claim(world, slot)?,
+        Action::Claim(slot) | Action::Seize(slot) => runner::claim(world, slot, scenario)?,
         Action::Ask(slot, size) => runner::ask(world, slot, size, scenario)?,
         Action::Start(slot, place) => runner::start(world, slot, place)?,
         Action::Finish(slot, place) => runner::finish(world, slot, place),
@@ -335,6 +335,7 @@ fn command(world: &mut World, wish: Wish, place: usize, raised: Budget) -> Optio
             id: world.next_goal(),
             objective: OBJECTIVES[which].to_owned(),
             terms: Terms { budget: raised, ..Terms::default() },
+            message: None,
         },
         Wish::RaiseBudget => {
             Command::EditGoal { objective: None, budget: Some(raised), checks: None, protected: None }

@@ -99,7 +99,7 @@ pub(super) fn world(world: &World, limits: &Limits) -> Name {
         world.messages.iter().map(|message| (names.entry(message.at), message.queued)).collect();
     messages.sort_unstable();
     let evidence = world.evidence.map(|seen| (names.entry(seen.entry()), names.entry(seen.as_of())));
-    (messages, evidence, world.untold, world.left).hash(&mut out);
+    (messages, evidence, world.untold, world.calling, world.left).hash(&mut out);
     let mut runners: Vec<&Runner> = world.runners.iter().flatten().collect();
     runners.sort_unstable_by_key(|runner| runner.epoch);
     for call in &world.state.pending {
@@ -147,6 +147,8 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
         epoch,
         attempt,
         retry,
+        overflow,
+        overtaken,
         crashes,
         turn,
         goal,
@@ -176,7 +178,7 @@ fn put_state(out: &mut Bytes, state: &SessionState, names: &Names, limits: &Limi
     (pending.len(), owner.map(|owner| names.epoch(owner.epoch)), names.epoch(*epoch)).hash(out);
     (retry.map(|retry| (retry.class, names.to_come(retry.not_before))), *crashes.min(&limits.max_crashes))
         .hash(out);
-    state.works_for().is_some().hash(out);
+    (overflow, overtaken, state.works_for().is_some()).hash(out);
     put_turn(out, turn, goal.is_some(), limits);
     if let Some(goal) = goal {
         put_goal(out, goal);

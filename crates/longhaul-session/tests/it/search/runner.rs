@@ -7,19 +7,31 @@ use longhaul_session::failure::{FailureClass, Retry};
 use longhaul_session::goal::{Budget, Goal};
 use longhaul_session::id::{CallId, Digest, Timestamp};
 use longhaul_session::item::{EffectClass, Item, Outcome};
-use longhaul_session::owed::{View, Work, owed};
+use longhaul_session::owed::{LostCall, View, Work, lost_call, owed};
 use longhaul_session::state::{Newest, SessionState, Status};
 use longhaul_session::usage::Spend;
 
 use super::Scenario;
 use super::action::{Size, Word, goal_is_active};
 use super::reply::{Reply, estimate, failure, model_spend, model_step, ran, tool_spend};
-use super::world::{Broken, OBJECTIVES, Progress, Runner, Task, World, hold, worker};
+use super::world::{Broken, Calling, OBJECTIVES, Progress, Runner, Task, World, hold, worker};
 
 /// A worker takes the session. An owner that still lives has lost its lease and may not know it.
-pub(super) fn claim(world: &mut World, slot: usize) -> Result<(), Broken> {
-    let lost = world.state.owner;
-    world.accept(Command::Acquire { worker: worker(slot), lost, estimate: estimate() })?;
+pub(super) fn claim(world: &mut World, slot: usize, scenario: &Scenario) -> Result<(), Broken> {
+    let (lost, calling) = (world.state.owner, world.calling.take());
+    let next_request_tokens = calling.map_or(0, |calling| calling.tokens);
+    let view = View { now: world.now, next_request_tokens, ..View::default() };
+    let known = lost_call(&world.state, &view, &scenario.limits);
+    let covers = |calling: Calling| match known {
+        None => false,
+        Some(LostCall::Either) => true,
+        Some(known) => (known == LostCall::Summary) == calling.summary,
+    };
+    hold(calling.is_none_or(covers), "Ledger", || {
+        format!("{calling:?} was under way as its runner was lost, and {known:?} is estimated")
+    })?;
+    let estimate = known.map(|_| estimate()).unwrap_or_default();
+    world.accept(Command::Acquire { worker: worker(slot), lost, estimate })?;
     for runner in world.runners.iter_mut().flatten() {
         runner.zombie = true;
     }
@@ -71,8 +83,12 @@ pub(super) fn ask(world: &mut World, slot: usize, size: Size, scenario: &Scenari
                 "the model is called with calls open".to_owned()
             })?;
             begin(world, slot, Task::Model);
+            world.calling = Some(Calling { summary: false, tokens: next_request_tokens });
         }
-        Work::Compact => begin(world, slot, Task::Compaction),
+        Work::Compact => {
+            begin(world, slot, Task::Compaction);
+            world.calling = Some(Calling { summary: true, tokens: next_request_tokens });
+        }
         Work::Rest | Work::Leave => {
             let owner = world.state.owner.is_some_and(|owner| owner.epoch == me.epoch);
             hold(!owner, "Progress", || format!("the owner is told {work:?}"))?;
@@ -139,8 +155,8 @@ fn at_once(world: &World, work: Work, files: Option<Digest>) -> OwnerAction {
 
 /// There are no files to be found.
 pub(super) fn guard(state: &SessionState) -> OwnerAction {
-    let goal = state.goal.as_ref().expect("it protects files").id;
-    OwnerAction::GuardFiles { goal, files: Vec::new() }
+    let terms = state.goal.as_ref().expect("it protects files").terms();
+    OwnerAction::GuardFiles { terms, files: Vec::new() }
 }
 
 /// Only what a client runs has a deadline.
@@ -298,6 +314,7 @@ fn append_work(world: &mut World, slot: usize, action: OwnerAction, spend: Spend
 
 fn become_idle(world: &mut World, slot: usize) {
     let basis = world.basis();
+    world.calling = None;
     if let Some(runner) = &mut world.runners[slot] {
         *runner = Runner { task: Task::Idle, spoiled: false, goal: None, basis, ..runner.clone() };
     }

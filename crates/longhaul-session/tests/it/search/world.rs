@@ -66,6 +66,15 @@ pub(super) enum Task {
     Tools(Vec<(CallId, Progress)>),
 }
 
+/// A call of a model under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Calling {
+    /// It is for a summary.
+    pub(super) summary: bool,
+    /// The size of the request that it began with, in tokens.
+    pub(super) tokens: u64,
+}
+
 /// How far a runner is with one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Progress {
@@ -114,6 +123,8 @@ pub(super) struct World {
     pub(super) evidence: Option<UserMessage>,
     /// The model has yet to be told of its objective.
     pub(super) untold: bool,
+    /// What its owner has begun to ask of a model, or had as it was lost.
+    pub(super) calling: Option<Calling>,
     pub(super) left: Left,
     pub(super) calls_made: u32,
     pub(super) messages_made: u32,
@@ -144,6 +155,7 @@ impl World {
             messages: Vec::new(),
             evidence: None,
             untold: false,
+            calling: None,
             left,
             calls_made: 0,
             messages_made: 0,

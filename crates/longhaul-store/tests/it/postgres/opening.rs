@@ -42,6 +42,13 @@ async fn what_cannot_be_opened_says_why_and_what_to_do() {
     // Why a name is not known differs from system to system.
     let nowhere = refusal(&format!("{scheme}://{user}@no-such-host.invalid/x"), &database).await;
     assert!(nowhere.starts_with("no-such-host.invalid:5432/x cannot be reached ("), "{nowhere}");
+    let client = database.connect().await.unwrap();
+    let crowded = format!("crowded_{}", database.name());
+    let role = format!("CREATE ROLE {crowded} LOGIN PASSWORD '{password}' CONNECTION LIMIT 0");
+    client.batch_execute(&role).await.unwrap();
+    let full = refusal(&format!("{scheme}://{crowded}:{password}@{place}"), &database).await;
+    client.batch_execute(&format!("DROP ROLE {crowded}")).await.unwrap();
+    assert!(full.contains("; raise its limit of connections, or start fewer workers)"), "{full}");
     let told = told.join("\n\n");
     assert!(!told.contains(password), "a password was told");
     insta::assert_snapshot!(told);

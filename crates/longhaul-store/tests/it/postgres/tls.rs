@@ -43,8 +43,8 @@ async fn a_server_must_prove_who_it_is_when_asked_to() {
         store.close().await.unwrap();
     }
     for (url, expected) in [
-        (format!("{named}?sslrootcert={unknown}"), "certificate"),
-        (format!("{named}?sslmode=verify-full"), "certificate"),
+        (format!("{named}?sslrootcert={unknown}"), "name the certificate to trust with sslrootcert"),
+        (format!("{named}?sslmode=verify-full"), "name the certificate to trust with sslrootcert"),
         (format!("{url}?sslrootcert={trusted}"), "certificate"),
         (format!("{named}?sslrootcert={empty}"), "it holds none"),
     ] {

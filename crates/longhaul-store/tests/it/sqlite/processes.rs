@@ -1,6 +1,7 @@
 //! Several stores on one file, in one process and in several.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -10,9 +11,17 @@ use tokio::sync::broadcast::Receiver;
 
 use super::{append, create, entry, place, row, session, worker};
 
+/// How long a hint may take, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(100);
+
 /// Starts one of this program's ignored tests as a process of its own and tells it a path.
-pub(super) fn start_helper(name: &str, path: &std::path::Path, uid: Option<u32>) -> Helper {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+pub(super) fn start_helper(name: &str, path: &Path) -> Helper {
+    start_helper_of(&std::env::current_exe().unwrap(), name, path, None)
+}
+
+/// The same, from a copy of this program and as another user.
+pub(super) fn start_helper_of(program: &Path, name: &str, path: &Path, uid: Option<u32>) -> Helper {
+    let mut command = Command::new(program);
     command.args(["--exact", name, "--ignored", "--nocapture"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/");
     if let Some(uid) = uid {
@@ -75,7 +84,7 @@ async fn a_killed_worker_is_dead_at_once() {
     let store = SqliteStore::open(&path).unwrap();
     let mut hints = store.hints();
     let name = "sqlite::processes::helper_worker_that_never_ends";
-    let mut helper = start_helper(name, &path, None);
+    let mut helper = start_helper(name, &path);
     helper.read_after("helper: ready");
     heard(&mut hints, Hint { session: session(1), head: 1 }).await;
     let pid = helper.child.id();
@@ -136,7 +145,7 @@ async fn own_appends_are_hinted_at_most_twice() {
     let last = Hint { session: session(99), head: 1 };
     let mut heard = Vec::new();
     while heard.last() != Some(&last) {
-        let hint = tokio::time::timeout(Duration::from_secs(20), hints.recv()).await;
+        let hint = tokio::time::timeout(PATIENCE, hints.recv()).await;
         heard.push(hint.unwrap().unwrap());
     }
     assert!(heard.len() <= 2 * 20 + 1, "{} hints", heard.len());
@@ -147,7 +156,7 @@ async fn own_appends_are_hinted_at_most_twice() {
 
 async fn heard(hints: &mut Receiver<Hint>, expected: Hint) {
     let wait = async { while hints.recv().await.unwrap() != expected {} };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap();
+    tokio::time::timeout(PATIENCE, wait).await.unwrap();
 }
 
 #[tokio::test]
