@@ -120,6 +120,7 @@ const MARKS: [Mark; 10] = [
         words: &[
             "content management policy",
             "content policy",
+            "content policies",
             "content filter",
             "safety system",
             "requires moderation",

@@ -456,6 +456,8 @@ fn servers_that_people_run_and_gateways_are_understood_too() {
             r#"{"error":{"message":"Tokens must be less than the context length of the model"}}"#,
             ContextOverflow,
         ),
+        // Venice
+        (400, r#"{"error":"It was blocked due to the provider's content policies."}"#, ContentFilter),
         // Volcengine
         (400, r#"{"error":{"code":"OutofContextError","message":"Too much.","type":"x"}}"#, ContextOverflow),
         (
