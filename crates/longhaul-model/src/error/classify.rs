@@ -26,7 +26,21 @@ struct Mark {
 const REFUSED: &[u16] = &[0, 400, 403, 413, 422, 446];
 
 /// In this order: the first that fits is the class.
-const MARKS: [Mark; 9] = [
+const MARKS: [Mark; 10] = [
+    // Cohere says so of a limit that was asked for, and no shorter prompt helps.
+    Mark {
+        class: FailureClass::InvalidRequest,
+        codes: &[],
+        words: &["max tokens must be less than or equal"],
+        statuses: &[400],
+    },
+    // Limits per minute, in the words for too long a request, and with the code for exhausted credit.
+    Mark {
+        class: FailureClass::RateLimited,
+        codes: &[],
+        words: &["too many tokens, please wait", "allocated quota exceeded, please increase"],
+        statuses: &[0, 429],
+    },
     Mark {
         class: FailureClass::ContextOverflow,
         codes: &[
@@ -74,6 +88,8 @@ const MARKS: [Mark; 9] = [
             "exceeds the maximum number of tokens",
             "exceed max message tokens",
             "input tokens exceed",
+            "payload size exceeds",
+            "while limit is",
             "token limit exceeded",
             "reduce the length of",
         ],
@@ -104,6 +120,7 @@ const MARKS: [Mark; 9] = [
         words: &[
             "content management policy",
             "content policy",
+            "content policies",
             "content filter",
             "safety system",
             "requires moderation",
@@ -119,13 +136,6 @@ const MARKS: [Mark; 9] = [
             "violates usage guidelines",
         ],
         statuses: REFUSED,
-    },
-    // Alibaba says so of a limit per minute, with the code that others use for credit.
-    Mark {
-        class: FailureClass::RateLimited,
-        codes: &[],
-        words: &["allocated quota exceeded, please increase"],
-        statuses: &[0, 429],
     },
     Mark {
         class: FailureClass::Quota,
@@ -174,6 +184,7 @@ const MARKS: [Mark; 9] = [
             "exhausted its free trial quota",
             "out of credits",
             "used all available credits",
+            "spend limit",
             "spending limit",
             "specified api usage limits",
             "key limit exceeded",
@@ -345,8 +356,12 @@ fn marked(said: &Said, status: u16) -> Option<FailureClass> {
     let text = said.message.as_deref().unwrap_or_default().to_lowercase();
     // Volcengine and Alibaba say behind a dot more of what the code says.
     let codes: Vec<&str> = said.codes.iter().filter_map(|code| code.split('.').next()).collect();
+    // Proxies put what they were answered into their sentence.
+    let quotes = |code: &&str| {
+        code.contains('_') && ['\'', '"'].iter().any(|mark| text.contains(&format!("{mark}{code}{mark}")))
+    };
     let means = |mark: &&Mark| {
-        codes.iter().any(|code| mark.codes.contains(code))
+        mark.codes.iter().any(|code| codes.contains(code) || quotes(code))
             || mark.statuses.contains(&status) && mark.words.iter().any(|word| text.contains(word))
     };
     MARKS.iter().find(means).map(|mark| mark.class)

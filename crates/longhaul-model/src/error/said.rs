@@ -60,7 +60,9 @@ impl Said {
         if text.starts_with('<') {
             return Said { message: page_text(text), web_page: true, ..Said::default() };
         }
-        match serde_json::from_str::<Value>(text) {
+        // Some frame it like an event of the stream that was asked for.
+        let framed = text.lines().find_map(|line| line.strip_prefix("data:"));
+        match serde_json::from_str::<Value>(framed.unwrap_or(text)) {
             Ok(value) => Said::in_value(&value),
             Err(_) => Said { message: sentence(text), ..Said::default() },
         }
@@ -88,6 +90,9 @@ impl Said {
     fn read(&mut self, error: &Value) {
         let mut texts: Vec<String> = text_of(error).into_iter().collect();
         self.read_codes(error);
+        // Most name a field here; Xiaomi says what is wrong.
+        let param = error.get("param").and_then(Value::as_str).filter(|param| param.contains(' '));
+        texts.extend(param.map(str::to_owned));
         for detail in error.get("details").and_then(Value::as_array).into_iter().flatten() {
             if let Some(reason) = detail.get("reason").and_then(Value::as_str) {
                 self.codes.push(reason.to_lowercase());

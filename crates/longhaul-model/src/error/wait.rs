@@ -8,6 +8,9 @@ use jiff::tz::TimeZone;
 use crate::codec::ResponseHead;
 use crate::limits::MAX_RETRY_AFTER_MS;
 
+/// The status of an answer that refuses for now.
+const RATE_LIMITED: u16 = 429;
+
 /// Numbers from here on are seconds since 1970, and from the next on milliseconds: both are far
 /// longer than any wait and far before today.
 const EPOCH_S: f64 = 1e9;
@@ -26,18 +29,20 @@ pub(super) fn asked_for_ms(head: &ResponseHead, retry_delay: Option<&str>) -> Op
 }
 
 /// Of the limits that are used up, the one that takes longest counts. When none says that it is
-/// used up, the one that was hit is unknown, and the shortest is the least to wait.
+/// used up, the one that was hit is unknown, and the shortest is the least to wait; it is none of those that
+/// say that something is left. Other failures have nothing to do with limits.
 fn until_reset_ms(head: &ResponseHead) -> Option<u64> {
     let mut used_up = None;
     let mut shortest = None;
-    for (name, reset) in &head.headers {
+    for (name, reset) in head.headers.iter().filter(|_| head.status == RATE_LIMITED) {
         let Some(remaining) = what_remains(name) else { continue };
         // A limit that is full again says nothing of how long to wait.
         let Some(wait) = wait_ms(reset, head).filter(|wait| *wait > 0) else { continue };
-        if head.header(&remaining).is_some_and(|left| left.trim() == "0") {
-            used_up = used_up.max(Some(wait));
+        match head.header(&remaining).map(|left| left.trim() == "0") {
+            Some(true) => used_up = used_up.max(Some(wait)),
+            Some(false) => {}
+            None => shortest = Some(shortest.map_or(wait, |it: u64| it.min(wait))),
         }
-        shortest = Some(shortest.map_or(wait, |it: u64| it.min(wait)));
     }
     used_up.or(shortest)
 }

@@ -25,7 +25,8 @@ const WITH_TEXT: [&str; 2] = ["api.cloudflare.com", "gateway.ai.cloudflare.com"]
 
 /// Their models refuse an answer that comes back without the reasoning before it, and take a blank for reasoning
 /// that was none or is not theirs; no text at all is refused by some.
-const WITH_REASONING: [&str; 4] = ["api.deepseek.com", "api.moonshot.ai", "api.moonshot.cn", "api.kimi.com"];
+const WITH_REASONING: [&str; 5] =
+    ["api.deepseek.com", "api.moonshot.ai", "api.moonshot.cn", "api.kimi.com", "xiaomimimo.com"];
 
 const MISTRAL: [&str; 1] = ["api.mistral.ai"];
 

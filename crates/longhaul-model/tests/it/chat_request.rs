@@ -267,6 +267,7 @@ fn an_answer_without_reasoning_gets_a_blank_one_where_servers_insist() {
         ("https://api.deepseek.com/v1", true, Some(" ")),
         ("https://api.moonshot.ai/v1", true, Some(" ")),
         ("https://api.moonshot.ai/v1", false, None),
+        ("https://token-plan-eu.xiaomimimo.com/v1", true, Some(" ")),
         (URL, true, None),
     ] {
         let options = Options { replay_reasoning, ..Options::new(url, "m") };

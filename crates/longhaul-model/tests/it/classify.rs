@@ -388,6 +388,7 @@ fn servers_that_people_run_and_gateways_are_understood_too() {
         // Bedrock
         (400, r#"{"message":"Input Tokens Exceeded: update the input to try again."}"#, ContextOverflow),
         (403, r#"{"Message":"Make sure that the key is valid."}"#, Auth),
+        (429, r#"{"message":"Too many tokens, please wait before the next."}"#, RateLimited),
         // Cloudflare
         (
             400,
@@ -396,7 +397,15 @@ fn servers_that_people_run_and_gateways_are_understood_too() {
         ),
         (429, r#"{"errors":[{"message":"The daily free allocation is used up","code":3036}]}"#, Quota),
         (429, r#"{"errors":[{"message":"No more data centers to ask","code":3040}]}"#, Overloaded),
+        // Cohere
+        (400, r#"{"message":"too many tokens: total number of tokens is 9"}"#, ContextOverflow),
+        (400, r#"{"message":"too many tokens: max tokens must be less than or equal to 9"}"#, InvalidRequest),
         // Databricks
+        (
+            400,
+            r#"{"error_code":"BAD_REQUEST","message":"{\"error\":{\"code\":\"context_length_exceeded\"}}"}"#,
+            ContextOverflow,
+        ),
         (400, r#"{"error_code":"BAD_REQUEST","message":"prompt token count cannot be 9"}"#, ContextOverflow),
         (403, r#"{"error_code":"PERMISSION_DENIED","message":"No."}"#, Auth),
         (429, r#"{"error_code":"REQUEST_LIMIT_EXCEEDED","message":"Slower."}"#, RateLimited),
@@ -447,6 +456,8 @@ fn servers_that_people_run_and_gateways_are_understood_too() {
             r#"{"error":{"message":"Tokens must be less than the context length of the model"}}"#,
             ContextOverflow,
         ),
+        // Venice
+        (400, r#"{"error":"It was blocked due to the provider's content policies."}"#, ContentFilter),
         // Volcengine
         (400, r#"{"error":{"code":"OutofContextError","message":"Too much.","type":"x"}}"#, ContextOverflow),
         (
@@ -488,6 +499,10 @@ fn an_overflow_is_recognised_in_any_wording() {
         "This model's maximum prompt length is 131072 but the request contains 150000 tokens.",
         "Please reduce the length of the messages or completion.",
         "Input is too long for requested model.",
+        "Current length is 9000 while limit is 8192.",
+        "Request payload size exceeds the limit: 20971520 bytes.",
+        "Input length (9000) exceeds the maximum allowed length (8192). Use a shorter input.",
+        "Trying to keep the first 9000 tokens, but the model is loaded with a context length of 8192.",
     ] {
         let body = serde_json::json!({ "error": { "message": said, "type": "invalid_request_error" } });
         assert_eq!(error(400, &[], &body.to_string()).class, ContextOverflow, "{said}");
@@ -546,6 +561,7 @@ fn the_wait_is_read_from_wherever_it_is_said() {
             Some(7_000),
         ),
         (&[("llm_provider-x-ratelimit-reset-requests", "3s")], Some(3_000)),
+        (&[("x-ratelimit-remaining-requests-day", "9"), ("x-ratelimit-reset-requests-day", "7200")], None),
         (&[("x-ratelimit-limit-requests", "3"), ("x-preset", "3"), ("reset", "3")], None),
     ];
     for (headers, wait_ms) in cases {
@@ -554,6 +570,8 @@ fn the_wait_is_read_from_wherever_it_is_said() {
     let google = r#"{"error":{"details":[{"@type":"…RetryInfo","retryDelay":"48.5s"}]}}"#;
     assert_eq!(error(429, &[], google).retry_after_ms, Some(48_500));
     assert_eq!(error(400, &[("retry-after", "2")], "").retry_after_ms, None, "waiting does not help");
+    assert_eq!(error(503, &[("retry-after", "2")], "").retry_after_ms, Some(2_000));
+    assert_eq!(error(503, &[("x-ratelimit-reset", "20")], "").retry_after_ms, None, "no limit was hit");
 }
 
 #[test]
@@ -580,6 +598,11 @@ fn a_message_says_what_the_provider_said_in_one_line() {
             "the provider answered 422: body.tools.0.x: Not known",
         ),
         (400, r#"{"errors":{"message":"Bad input","code":5006}}"#, "the provider answered 400: Bad input"),
+        (
+            400,
+            "event: error\ndata: {\"error\":{\"message\":\"Incorrect\",\"param\":\"Say more.\"}}\n\n",
+            "the provider answered 400: Incorrect: Say more.",
+        ),
         (
             500,
             r#"{"error":{"message":"Provider returned error","metadata":{"raw":"disk full"}}}"#,
