@@ -197,8 +197,10 @@ impl SessionState {
         self.turn = Turn { number: self.turn.number + 1, origin, ..Turn::default() };
         self.status = Status::Running;
         self.newest = Newest::Input;
+        // Somebody has spoken: what is done after that is no repetition of what was done before.
         if let Some(goal) = self.goal.as_mut().filter(|_| origin != Origin::Continuation) {
             goal.suppressed = false;
+            goal.recent_turns.clear();
         }
         self.work_for_goal();
         self.history_changed(n);

@@ -365,6 +365,19 @@ fn three_continuations_that_do_the_same_block_the_goal() {
 }
 
 #[test]
+fn continuations_with_what_a_person_says_between_are_not_in_a_row() {
+    let mut session = pursuing(Budget::default());
+    session.working_turn(&["a"]).working_turn(&["b"]).send("It is mended now, look again.");
+    session.model(&[]).finish();
+    assert_eq!(session.state.turn.origin, Origin::Queue);
+    session.model(&[]).finish();
+    session.working_turn(&["c"]).working_turn(&["d"]);
+    assert_eq!((session.goal().status, session.state.status), (GoalStatus::Active, Status::Running));
+    session.working_turn(&["e"]);
+    assert_eq!(session.goal().status, GoalStatus::Blocked);
+}
+
+#[test]
 fn results_that_differ_only_in_how_long_it_took_are_the_same() {
     let of = |output: &str| {
         let (call, output) = (CallId("a".to_owned()), output.to_owned());
