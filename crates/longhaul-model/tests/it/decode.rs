@@ -17,7 +17,7 @@ use crate::exchange::{Ask, decode};
 use crate::wire::{OTHER_CASES, OUR_CASES, WIRES};
 
 /// What an exchange must end within, and far less than its limits.
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(100);
 
 /// The fields of the usage. What nobody said may be told as none.
 const COUNTS: [&str; 6] = [

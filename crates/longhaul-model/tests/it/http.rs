@@ -7,7 +7,7 @@ use longhaul_model::openai_chat::Options;
 use longhaul_model::{Error, Model, ModelCall, Part, Secret, openai_chat, openai_responses};
 use longhaul_session::failure::FailureClass;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -21,11 +21,11 @@ const END: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}
 const DONE: &str = "data: [DONE]\n\n";
 
 /// No test may wait for this long.
-const LONG_MS: u64 = 60_000;
+const LONG_MS: u64 = 600_000;
 /// What every attempt must end within, and far less than its limits.
-const WITHIN: Duration = Duration::from_millis(4_000);
-/// What a test waits for.
-const SHORT_MS: u64 = 40;
+const WITHIN: Duration = Duration::from_secs(100);
+/// What a test waits for: long for a server that is at hand, also where it shares its processor with many.
+const SHORT_MS: u64 = 500;
 
 /// What the server does once it has read a request.
 enum Act {
@@ -77,7 +77,10 @@ async fn read_request(stream: &mut TcpStream) -> String {
         }
         let mut bytes = [0; 4_096];
         let read = stream.read(&mut bytes).await.unwrap();
-        assert!(read > 0, "the client went away within its request");
+        if read == 0 {
+            // The client went away.
+            return text;
+        }
         request.extend_from_slice(&bytes[..read]);
     }
 }
@@ -235,9 +238,10 @@ async fn a_connection_that_is_closed_before_an_answer_is_a_failure_of_the_networ
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named_with_what_to_check() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://user:{KEY}@{}/v1?key={KEY}", listener.local_addr().unwrap());
-    drop(listener);
+    // As long as it has the address, nobody listens there.
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://user:{KEY}@{}/v1?key={KEY}", nobody.local_addr().unwrap());
     let error = ask(options(&url)).await.1.unwrap();
     assert_eq!(error.class, FailureClass::Network);
     assert!(error.message.contains("refused") && error.message.contains("is running"), "{error}");

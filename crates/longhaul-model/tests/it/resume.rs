@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::support::{call, collect, play, text_of, user};
 
 /// What every attempt must end within, and far less than its limits.
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(100);
 
 /// A server that answers one connection after the other, and notes the first line of each request.
 struct Server {
@@ -101,7 +101,7 @@ fn answer(status: &str) -> Value {
 }
 
 fn options(url: &str, resumable: bool) -> Options {
-    let limits = Limits { first_byte_ms: 5_000, idle_ms: 5_000, whole_answer_ms: 3_000 };
+    let limits = Limits { first_byte_ms: 600_000, idle_ms: 600_000, whole_answer_ms: 3_000 };
     Options { resumable, limits, ..Options::new(url, "test-model") }
 }
 
@@ -186,7 +186,7 @@ async fn what_is_asked_to_pick_an_answer_up_and_to_cancel_it_is_recorded_and_rep
     ];
     let server = Server::new(replies).await;
     let run = async |tape| {
-        let connections = Connections::with_tape(1_000, None, Some(tape));
+        let connections = Connections::with_tape(600_000, None, Some(tape));
         let model =
             openai_responses(Options { connections, ..options(&server.url, true) }).expect("it can be asked");
         let (parts, error) = timeout(WITHIN, play(&model, call(&[user("Go.")], 0))).await.unwrap();

@@ -1,12 +1,10 @@
 //! Sessions with a server of Chat Completions: what it is asked, what its refusals come to, and where its
 //! key does not go. What a server that misbehaves does to a run is left to `endpoint`.
 
-use std::net::TcpListener;
-
 use serde_json::{Value, json};
 
 use crate::endpoint::{
-    Act, Asked, Endpoint, GOOD, HALF, KEY, KEY_VARIABLE, facts, good_usage, half_stream, lines,
+    Act, Asked, Endpoint, GOOD, HALF, KEY, KEY_VARIABLE, Nobody, facts, good_usage, half_stream, lines,
 };
 use crate::world::{Ran, Running, World};
 
@@ -234,10 +232,8 @@ fn a_key_that_is_not_there_is_missed_before_anything_is_stored() {
 
 #[test]
 fn a_server_that_is_not_there_is_tried_again_for_as_long_as_it_was_said() {
-    // The port was free a moment ago, and nobody listens on it now.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let nobody = Nobody::new();
+    let address = nobody.address;
     let world = world(&format!("http://{address}/v1"), "", "[limits]\nretry_for = \"1500ms\"");
     let ran = world.run(&["run", "Mend it."]);
     assert_eq!((ran.code, ran.stderr.as_str()), (1, ""), "{}", ran.stdout);
