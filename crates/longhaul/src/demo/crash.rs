@@ -53,7 +53,10 @@ pub(super) async fn run(
             return Ok(ExitCode::from(left.exit));
         }
         kill = match kill {
-            Kill::InAnswer => Kill::InTool,
+            Kill::InAnswer => {
+                project.lay_out_answers(false)?;
+                Kill::InTool
+            }
             Kill::InTool | Kill::Never => Kill::Never,
         };
     }

@@ -12,8 +12,9 @@ pub(crate) struct Project {
     pub(crate) directory: PathBuf,
     /// Where the session is kept.
     pub(crate) home: PathBuf,
-    /// What the scripted model says.
+    /// Where it stands what the scripted model says.
     pub(crate) script: PathBuf,
+    answers: String,
     /// What the agent is asked.
     pub(crate) message: &'static str,
     /// What the project is written in.
@@ -59,11 +60,15 @@ else
     exit 1
 fi
 ";
-/// Leaves a line for every time it is begun, and takes long enough to be killed in the middle.
+/// The end of the first answer's lines, and a further one: it hangs after so many characters.
+const FIRST_ANSWER: &str = "delay_ms = 12\n";
+const HANGS: &str = "fail = { hang = true, after_chars = 48 }\n";
+/// Leaves a line for every time it is begun, and takes long enough to be killed in the middle, also on a machine
+/// that has much else to do.
 const RELEASE_SH: &str = "\
 echo \"release begun\" >> release.log
 echo \"uploading\"
-sleep 4
+sleep 60
 echo \"release finished\" >> release.log
 ";
 
@@ -83,7 +88,6 @@ pub(crate) fn lay_out(root: &Path, crash: bool) -> anyhow::Result<Project> {
         (&[("sum.sh", SUM_SH), ("test.sh", TEST_SH)], include_str!("sh.toml"), "sh")
     };
     let rest = if crash { include_str!("release.toml") } else { include_str!("finish.toml") };
-    write(&script, &format!("{steps}{rest}"))?;
     for (name, text) in files {
         write(&directory.join(name), text)?;
     }
@@ -95,7 +99,19 @@ pub(crate) fn lay_out(root: &Path, crash: bool) -> anyhow::Result<Project> {
     } else {
         "A test fails. Find out why and mend the code."
     };
-    Ok(Project { directory, home: root.join("home"), script, message, language })
+    let (home, answers) = (root.join("home"), format!("{steps}{rest}"));
+    let project = Project { directory, home, script, answers, message, language };
+    project.lay_out_answers(crash)?;
+    Ok(project)
+}
+
+impl Project {
+    /// Lays out what the model says. It may hang in the middle of its first answer: then that is where its worker
+    /// is killed, however late.
+    pub(crate) fn lay_out_answers(&self, first_hangs: bool) -> anyhow::Result<()> {
+        let hanging = || self.answers.replacen(FIRST_ANSWER, &format!("{FIRST_ANSWER}{HANGS}"), 1);
+        write(&self.script, &if first_hangs { hanging() } else { self.answers.clone() })
+    }
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
