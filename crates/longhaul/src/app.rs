@@ -26,7 +26,7 @@ const LOCAL: &str = "local";
 /// Where a user keeps skills, below where configuration is kept.
 const SKILLS: &str = "longhaul/skills";
 /// How long the program waits for its store to close, in milliseconds.
-const CLOSE_MS: u64 = 2_000;
+const CLOSE_MS: u64 = 10_000;
 /// The most sessions an ambiguous name lists.
 const LISTED: usize = 5;
 
