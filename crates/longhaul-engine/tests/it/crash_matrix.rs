@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use longhaul_engine::{Created, Done, Driven, Engine, Imported, NewSession, Snapshot, SystemHost};
@@ -27,7 +26,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::crash_actors::{Answers, Effect};
-use crate::crash_stage::{Backend, Lapse, Plan, Process, Side, Stage};
+use crate::crash_stage::{Backend, LIFETIME, Lapse, Plan, Process, Side, Stage};
 use crate::world::ModelsBy;
 
 /// Scenarios that are played at the same time: mostly they wait.
@@ -483,7 +482,7 @@ async fn matrix(backend: Backend, deaths_a_kind: usize) {
     let dies = |(scenario, plan)| {
         let playing = play(backend.clone(), scenario, Some(plan));
         async move {
-            let played = tokio::time::timeout(Duration::from_secs(120), playing).await;
+            let played = tokio::time::timeout(LIFETIME, playing).await;
             assert!(played.is_ok(), "{scenario:?} hangs after {plan:?}");
         }
     };

@@ -31,7 +31,9 @@ use crate::ledger;
 use crate::world::ModelsBy;
 
 /// Anything takes far less, on a machine that has much else to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
+/// And so does a session's whole life.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 
 /// Where to die: at the n-th append that holds an entry of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -357,7 +359,7 @@ impl Stage {
                 biased;
                 () = dead.cancelled() => {}
                 done = tokio::time::timeout(PATIENCE, work(&self.process)) => {
-                    return done.expect("it happens within a minute");
+                    return done.expect("it happens within five minutes");
                 }
             }
             self.deaths += 1;

@@ -12,12 +12,17 @@ use tokio::runtime::{Builder, Handle, Runtime};
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
+/// How rarely a store looks and tells that has a database to itself, in milliseconds.
+const NEVER_MS: u64 = 3_600_000;
+
 /// A place for sessions.
 #[derive(Clone)]
 pub(crate) enum Kept {
     File(PathBuf),
     Memory,
     Server(Arc<Database>),
+    /// A database that only one store uses.
+    OwnServer(Arc<Database>),
 }
 
 /// A store that was opened.
@@ -45,11 +50,11 @@ impl Kept {
         if is_chosen() { Kept::Server(Arc::new(Database::create_aside().unwrap())) } else { Kept::File(path) }
     }
 
-    /// The same without a file.
+    /// The same for one store alone, without a file: it does nothing by itself.
     pub(crate) fn in_memory(self) -> Self {
         match self {
             Kept::File(_) | Kept::Memory => Kept::Memory,
-            server @ Kept::Server(_) => server,
+            Kept::Server(database) | Kept::OwnServer(database) => Kept::OwnServer(database),
         }
     }
 
@@ -57,7 +62,15 @@ impl Kept {
         match self {
             Kept::File(path) => sqlite(SqliteStore::open(path).unwrap()),
             Kept::Memory => sqlite(SqliteStore::in_memory().unwrap()),
-            Kept::Server(database) => server(database.url()),
+            Kept::Server(database) => server(database.url(), postgres::Options::default()),
+            Kept::OwnServer(database) => {
+                let options = postgres::Options {
+                    poll_every_ms: NEVER_MS,
+                    notify_every_ms: NEVER_MS,
+                    ..postgres::Options::default()
+                };
+                server(database.url(), options)
+            }
         }
     }
 }
@@ -78,10 +91,10 @@ fn sqlite(store: SqliteStore) -> Opened {
     Opened { store, runtime: Handle::current(), counts: Box::new(counts) }
 }
 
-fn server(url: String) -> Opened {
+fn server(url: String, options: postgres::Options) -> Opened {
     // The wire tells leases by the test's clock; by the server's own, none may end in the middle of a test.
     let lease = Lease { lasts_ms: 600_000, renew_every_ms: 200_000, margin_ms: 120_000 };
-    let options = postgres::Options { lease, ..postgres::Options::default() };
+    let options = postgres::Options { lease, ..options };
     let opening = std::thread::spawn(move || RUNTIME.block_on(PostgresStore::open(&url, options)));
     let store = Arc::new(opening.join().unwrap().unwrap());
     let counted = Arc::clone(&store);

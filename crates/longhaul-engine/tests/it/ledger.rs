@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
@@ -25,7 +24,7 @@ use uuid::Uuid;
 
 use crate::crash_actors::{Memory, TOOL_MS};
 use crate::crash_matrix::{TOGETHER, begin_as, configuration, on_a_server, waits};
-use crate::crash_stage::{Backend, Plan, Side, Stage};
+use crate::crash_stage::{Backend, LIFETIME, Plan, Side, Stage};
 use crate::puppet::wants_summary;
 
 /// Whose models answer by the meter.
@@ -235,7 +234,7 @@ async fn whatever_it_dies_of(backend: Backend) {
     let dies = |plan| {
         let (playing, whole) = (play(backend.clone(), Some(plan)), &whole);
         async move {
-            let played = tokio::time::timeout(Duration::from_secs(120), playing).await;
+            let played = tokio::time::timeout(LIFETIME, playing).await;
             check_broken(whole, &played.unwrap_or_else(|_| panic!("it hangs after {plan:?}")), plan);
         }
     };

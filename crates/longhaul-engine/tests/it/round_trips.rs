@@ -118,7 +118,7 @@ async fn cost(database: &Database, steps: usize) -> Counters {
 
 /// Waits until others were notified of the session, which is the last that the store does by itself.
 async fn settle(database: &Database) {
-    for _ in 0..200 {
+    for _ in 0..1_200 {
         if database.idle_after("pg_notify").await.unwrap() == 1 {
             return;
         }

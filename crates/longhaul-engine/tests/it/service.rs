@@ -2,15 +2,20 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use longhaul_engine::{Driven, Grace, Host, Service, Told};
 use longhaul_session::item::{EffectClass, Outcome};
 use longhaul_session::state::Status;
 use longhaul_tools::toolbox::Toolbox;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::wire::broken;
 use crate::world::{Probe, World, bounded, calling, is_kind, is_text, is_tool_start, until};
+
+/// In real time. Without polls, what is not heard is never known.
+const HEARD_WITHIN: Duration = Duration::from_secs(120);
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_down_for_half_a_minute_ends_no_worker_and_fails_no_session() {
@@ -101,18 +106,18 @@ async fn a_full_worker_claims_no_more_and_then_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn new_work_is_found_by_a_hint_and_not_by_a_poll() {
     let world = World::new(&calling(&[]), Toolbox::empty());
+    // No poll ever comes: what is left are the short pauses between two looks.
+    world.host.let_none_end_from_ms(50);
     let shutdown = CancellationToken::new();
     let worker = world.worker(&shutdown).await;
     let serving = tokio::spawn(async move { worker.run(4).await });
-    let mut quickest_ms = u64::MAX;
-    // Each comes just after a look: by polls alone, none could be claimed within half a poll.
-    for _ in 0..8 {
-        let told_ms = world.host.monotonic_ms();
-        let session = world.session("go").await;
-        until(&mut world.engine.watch(session, 0), is_kind("turn_finished")).await;
-        quickest_ms = quickest_ms.min(world.host.monotonic_ms() - told_ms);
-    }
-    assert!(quickest_ms < 500, "the quickest took {quickest_ms} ms");
+    let worked = async {
+        for _ in 0..8 {
+            let session = world.session("go").await;
+            until(&mut world.engine.watch(session, 0), is_kind("turn_finished")).await;
+        }
+    };
+    assert!(timeout(HEARD_WITHIN, worked).await.is_ok(), "a hint was not heard");
     shutdown.cancel();
     bounded(serving).await.unwrap().unwrap();
 }

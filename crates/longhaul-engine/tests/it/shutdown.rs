@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use longhaul_engine::{Driven, Host};
+use longhaul_engine::{Driven, Grace, Host};
 use longhaul_session::agent::ToolSpec;
 use longhaul_session::entry::Fact;
 use longhaul_session::id::SessionId;
@@ -81,7 +81,13 @@ async fn a_running_command_gets_its_grace() {
     "#;
     let world = World::new(script, Toolbox::builtin());
     let session = world.session("go").await;
-    let driving = stop_at(&world, session, 1).await;
+    let shutdown = CancellationToken::new();
+    let grace = Grace { model_ms: 0, tools_ms: 120_000 };
+    let worker = world.worker(&shutdown).await.with_grace(grace, CancellationToken::new());
+    let mut watcher = world.engine.watch(session, 0);
+    let driving = tokio::spawn(async move { worker.drive(session).await.unwrap() });
+    until(&mut watcher, is_tool_start).await;
+    shutdown.cancel();
     assert_eq!(bounded(driving).await.unwrap(), Driven::Stopped);
     given_back(&world, session).await;
     let results = world.results(session).await;

@@ -21,7 +21,7 @@ use crate::kept::{Counts, Opened};
 /// The workers of all wires that are dead by their test's time.
 static DEAD: Mutex<BTreeSet<WorkerId>> = Mutex::new(BTreeSet::new());
 /// How often, and after how long each, a server is asked again whether a worker is dead.
-const ASKED_AGAIN: u32 = 1_000;
+const ASKED_AGAIN: u32 = 6_000;
 const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 pub(crate) struct Wire {

@@ -43,12 +43,24 @@ pub(crate) struct Clock {
     pub(crate) jitter: f64,
     /// Time that passed while no timer ran, as when the process was stopped.
     skipped_ms: AtomicU64,
+    /// Waits of at least so long never end.
+    endless_from_ms: AtomicU64,
 }
 
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the test's clock")]
     pub(crate) fn new() -> Self {
-        Clock { started: tokio::time::Instant::now(), jitter: 0.5, skipped_ms: AtomicU64::new(0) }
+        Clock {
+            started: tokio::time::Instant::now(),
+            jitter: 0.5,
+            skipped_ms: AtomicU64::new(0),
+            endless_from_ms: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Lets no wait end any more that begins now and is to last at least so long.
+    pub(crate) fn let_none_end_from_ms(&self, delay_ms: u64) {
+        self.endless_from_ms.store(delay_ms, Ordering::SeqCst);
     }
 
     /// Lets time pass of which no timer knows.
@@ -69,6 +81,9 @@ impl Host for Clock {
 
     #[expect(clippy::disallowed_methods, reason = "the test's clock")]
     async fn sleep_ms(&self, delay_ms: u64) {
+        if delay_ms >= self.endless_from_ms.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         tokio::time::sleep(Duration::from_millis(delay_ms)).await;
     }
 
