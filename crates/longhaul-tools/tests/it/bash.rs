@@ -11,9 +11,27 @@ use serde_json::json;
 
 use crate::world::{World, eventually, runs};
 
+/// Time limits for what is to run into one, each for a busier machine.
+const LIMITS_MS: [u64; 4] = [1_000, 5_000, 25_000, 125_000];
+/// How often a command may be killed before it could say anything.
+const TRIES: usize = 5;
+
 impl World {
     async fn bash(&self, command: &str) -> ToolOutput {
         self.call("bash", json!({"command": command})).await
+    }
+
+    /// Lets a command run into its time limit after it has made the file `begun`. Where a machine is so busy that
+    /// it could not even begin, it gets more time. Returns the limit too.
+    async fn until_its_limit(&self, command: &str) -> (ToolOutput, u64) {
+        for limit_ms in LIMITS_MS {
+            let output = self.call("bash", json!({"command": command, "time_limit_ms": limit_ms})).await;
+            assert_eq!(output.outcome, Outcome::TimedOut, "{}", output.text);
+            if self.directory.join("begun").exists() {
+                return (output, limit_ms);
+            }
+        }
+        panic!("the command did not begin in {LIMITS_MS:?} ms");
     }
 
     /// Waits until a command has written a process id to a file.
@@ -73,52 +91,55 @@ async fn bytes_that_are_no_text_are_replaced() {
 #[tokio::test]
 async fn a_flood_is_read_to_its_end_but_only_its_ends_are_kept() {
     let world = World::new();
-    let output = world.bash("echo first; yes | head -c 200000000; echo last").await;
+    let output = world.bash("echo first; yes | head -c 20000000; echo last").await;
     assert_eq!(output.outcome, Outcome::Ok);
     assert!(output.text.len() <= 32 * 1024);
     assert!(output.text.starts_with("first\ny\n") && output.text.contains("last\n[exit code 0"));
     let whole = output.whole.unwrap();
     assert!(whole.len() < 1024 * 1024 + 200, "{}", whole.len());
-    assert!(String::from_utf8(whole).unwrap().contains("[… 198951435 bytes of output were not kept …]"));
+    assert!(String::from_utf8(whole).unwrap().contains("[… 18951435 bytes of output were not kept …]"));
 }
 
 #[tokio::test]
 async fn a_flood_without_end_is_ended_by_its_time_limit() {
-    let output = World::new().call("bash", json!({"command": "yes", "time_limit_ms": 300})).await;
-    assert_eq!(output.outcome, Outcome::TimedOut);
-    assert!(
-        output.text.contains("by its time limit of 300 ms"),
-        "{}",
-        &output.text[output.text.len() - 200..]
-    );
+    let (output, limit_ms) = World::new().until_its_limit("yes | head -c 2000000; : >begun; yes").await;
+    let told = format!("by its time limit of {limit_ms} ms");
+    assert!(output.text.contains(&told), "{}", &output.text[output.text.len() - 200..]);
     assert!(output.whole.unwrap().len() < 1024 * 1024 + 200);
 }
 
 #[tokio::test]
 async fn the_time_limit_ends_grandchildren_too() {
     let world = World::new();
-    let command = "(sleep 600 >/dev/null 2>&1 & echo $! >pid); echo started; sleep 600";
-    let output = world.call("bash", json!({"command": command, "time_limit_ms": 1_500})).await;
-    assert_eq!(output.outcome, Outcome::TimedOut);
+    let command = "(sleep 600 >/dev/null 2>&1 & echo $! >pid); echo started; : >begun; sleep 600";
+    let (output, _) = world.until_its_limit(command).await;
     assert!(output.text.starts_with("started\n[ended after "), "{}", output.text);
-    assert!(!runs(&world.pid("pid").await));
+    let pid = world.pid("pid").await;
+    eventually("the grandchild is gone", || !runs(&pid)).await;
 }
 
 #[tokio::test]
 async fn what_ignores_term_is_killed() {
     let world = World::new();
-    let command = "trap '' TERM; echo $$ >pid; while :; do sleep 1; done";
-    let output = world.call("bash", json!({"command": command, "time_limit_ms": 1_500})).await;
-    assert_eq!(output.outcome, Outcome::TimedOut);
-    assert!(!runs(&world.pid("pid").await));
+    world.until_its_limit("trap '' TERM; echo $$ >pid; : >begun; while :; do sleep 1; done").await;
+    let pid = world.pid("pid").await;
+    eventually("the shell is gone", || !runs(&pid)).await;
 }
 
 #[tokio::test]
 async fn what_ends_on_term_may_say_so() {
-    let command = "trap 'echo cleaned up; exit 1' TERM; echo ready; while :; do sleep 0.05; done";
-    let output = World::new().call("bash", json!({"command": command, "time_limit_ms": 1_500})).await;
-    assert_eq!(output.outcome, Outcome::TimedOut);
-    assert!(output.text.starts_with("ready\n") && output.text.contains("cleaned up\n["), "{}", output.text);
+    let command = "trap 'echo cleaned up; exit 1' TERM; echo ready; : >begun; while :; do sleep 0.05; done";
+    let mut said = String::new();
+    // Two seconds are what it has for it, and on a busy machine it may get no turn in them.
+    for _ in 0..TRIES {
+        let (output, _) = World::new().until_its_limit(command).await;
+        assert!(output.text.starts_with("ready\n"), "{}", output.text);
+        if output.text.contains("cleaned up\n[") {
+            return;
+        }
+        said = output.text;
+    }
+    panic!("{said}");
 }
 
 #[tokio::test]
@@ -128,7 +149,8 @@ async fn a_background_process_ends_with_the_command_and_the_output_says_so() {
     assert_eq!(output.outcome, Outcome::Ok);
     assert!(output.text.starts_with("done\n[exit code 0"), "{}", output.text);
     assert!(output.text.ends_with("were ended]"), "{}", output.text);
-    assert!(!runs(&world.pid("pid").await));
+    let pid = world.pid("pid").await;
+    eventually("it is gone", || !runs(&pid)).await;
 }
 
 #[tokio::test]
@@ -146,7 +168,7 @@ async fn a_process_that_left_the_group_does_not_hang_the_call() {
     let call = world.bash(
         "setsid sh -c 'echo $$ >pid; exec sleep 600' & while ! [ -s pid ]; do sleep 0.01; done; echo over",
     );
-    let output = tokio::time::timeout(Duration::from_secs(20), call).await.unwrap();
+    let output = tokio::time::timeout(Duration::from_secs(120), call).await.unwrap();
     assert!(output.text.starts_with("over\n"), "{}", output.text);
     let pid = world.pid("pid").await;
     assert!(runs(&pid), "if it is ended after all, the description of the tool is wrong");
@@ -164,7 +186,7 @@ async fn a_cancelled_command_is_ended_with_all_it_started() {
     });
     assert_eq!(output.outcome, Outcome::Stopped);
     assert!(output.text.starts_with("begun\n[stopped after "), "{}", output.text);
-    assert!(!runs(&pid));
+    eventually("it is gone", || !runs(&pid)).await;
 }
 
 #[tokio::test]
@@ -179,17 +201,27 @@ async fn a_call_that_is_dropped_kills_its_command() {
 
 #[tokio::test]
 async fn the_limit_set_for_the_tool_keeps_what_was_printed() {
-    let mut world = World::new();
-    let setting = ToolSetting {
-        name: "bash".to_owned(),
-        permission: Default::default(),
-        max_output_bytes: None,
-        time_limit_ms: Some(1_500),
-    };
-    world.toolbox = world.toolbox.configured(&[setting]);
-    let output = world.bash("echo begun; sleep 600").await;
-    assert_eq!(output.outcome, Outcome::TimedOut);
-    assert!(output.text.starts_with("begun\n") && output.text.contains("limit of 1.5 s"), "{}", output.text);
+    let mut said = String::new();
+    // It is ended when it has begun, if need be on a busy machine.
+    for (limit_ms, told) in [(1_500, "limit of 1.5 s"), (15_000, "limit of 15 s"), (90_000, "limit of 90 s")]
+    {
+        let mut world = World::new();
+        let setting = ToolSetting {
+            name: "bash".to_owned(),
+            permission: Default::default(),
+            max_output_bytes: None,
+            time_limit_ms: Some(limit_ms),
+        };
+        world.toolbox = world.toolbox.configured(&[setting]);
+        let output = world.bash("echo begun; sleep 600").await;
+        assert_eq!(output.outcome, Outcome::TimedOut);
+        assert!(output.text.contains(told), "{}", output.text);
+        if output.text.starts_with("begun\n") {
+            return;
+        }
+        said = output.text;
+    }
+    panic!("{said}");
 }
 
 #[tokio::test]
@@ -230,7 +262,7 @@ async fn bash_needs_the_right_to_write_in_the_working_directory() {
 async fn commands_run_side_by_side() {
     let world = World::new();
     // Each waits for the other: one after the other they would run into the limit.
-    let meet = |mine: &str, other: &str| json!({"command": format!("touch {mine}; while ! [ -e {other} ]; do sleep 0.01; done"), "time_limit_ms": 20_000});
+    let meet = |mine: &str, other: &str| json!({"command": format!("touch {mine}; while ! [ -e {other} ]; do sleep 0.01; done"), "time_limit_ms": 110_000});
     let (a, b) = tokio::join!(world.call("bash", meet("a", "b")), world.call("bash", meet("b", "a")));
     assert_eq!((a.outcome, b.outcome), (Outcome::Ok, Outcome::Ok));
 }

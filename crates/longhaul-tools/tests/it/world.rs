@@ -83,10 +83,10 @@ pub(crate) fn key() -> IdempotencyKey {
     IdempotencyKey { session: SessionId(uuid::Uuid::from_u128(7)), entry: 3, call: CallId::from("call_1") }
 }
 
-/// Asks again and again until it is so, for at most ten seconds.
+/// Asks again and again until it is so, for at most a minute.
 pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let mut tick = tokio::time::interval(Duration::from_millis(10));
-    for _ in 0..1_000 {
+    for _ in 0..6_000 {
         if is_so() {
             return;
         }
