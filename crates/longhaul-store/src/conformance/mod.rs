@@ -34,12 +34,14 @@ macro_rules! conformance_tests {
         #[tokio::test]
         async fn $check() -> ::std::result::Result<(), $crate::Error> {
             let (store, _kept) = ($make)().await;
-            $crate::conformance::$check(store).await
+            let checked = $crate::conformance::$check(::std::sync::Arc::clone(&store)).await;
+            checked.and(store.close().await)
         }
     )* };
     (@each [run $make:expr] $($check:ident)*) => { $(
         let (store, _kept) = ($make)().await;
-        $crate::conformance::$check(store).await?;
+        $crate::conformance::$check(::std::sync::Arc::clone(&store)).await?;
+        store.close().await?;
     )* };
     (@list $how:tt) => { $crate::conformance_tests! { @each $how
         an_append_at_the_head_is_done

@@ -10,7 +10,7 @@ use super::{create, create_as, next, row, session, worker};
 use crate::{Appended, Error, Filter, Hint, Page, Row, Store, WorkerInfo};
 
 /// How long a hint may take before it counts as lost. Many times what any store needs.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// A listener hears of a create and of each append, sooner or later.
 pub async fn hints_arrive(store: Arc<dyn Store>) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use longhaul_store::{Append, Appended, Deleted, Error, PostgresStore, Store};
 use longhaul_test_postgres::{Database, Server, Settings};
 
 use super::proxy::{Cut, Proxy};
-use super::{create, fresh, open, patiently, pause};
+use super::{LOOKS, create, fresh, open, patiently, pause};
 use crate::{append, entry, row, session, worker};
 
 /// What the tests look for in what is sent.
@@ -80,7 +80,7 @@ async fn an_append_that_commits_after_its_connection_was_lost_is_done_once() {
             let client = database.connect().await.unwrap();
             let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() \
                        AND wait_event_type = 'Lock'";
-            for _ in 0..200 {
+            for _ in 0..LOOKS {
                 if client.query(sql, &[]).await.unwrap().len() == count {
                     return;
                 }

@@ -17,6 +17,9 @@ use longhaul_test_postgres::Database;
 
 use crate::{entry, row};
 
+/// How often something is looked at, with pauses between the looks, before it is given up: for longer than a minute.
+const LOOKS: usize = 1_500;
+
 mod conformance {
     use super::*;
 
@@ -47,7 +50,7 @@ async fn create(store: &PostgresStore, session: SessionId) {
 /// Appends as the engine does: again while the fault may pass.
 async fn patiently(store: &PostgresStore, append: &Append) -> Result<Appended, Error> {
     let mut result = store.append(append.clone()).await;
-    for _ in 0..200 {
+    for _ in 0..LOOKS {
         if !matches!(&result, Err(error) if error.is_transient()) {
             break;
         }
@@ -64,7 +67,7 @@ async fn looked(database: &Database, stores: usize) {
 
 /// Waits until so many connections have done a statement with a given part, and nothing after it.
 async fn idle_after(database: &Database, part: &str, connections: usize) {
-    for _ in 0..200 {
+    for _ in 0..LOOKS {
         if database.idle_after(part).await.unwrap() == connections {
             return;
         }
