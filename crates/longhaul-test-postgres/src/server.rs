@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +16,11 @@ const SCRIPT: &str = include_str!("server.sh");
 
 /// Another process may take the free port before the server does.
 const PORT_TRIES: usize = 5;
+
+/// The ports that servers are given, without those that the system gives to whoever asks for any.
+const PORTS: Range<u16> = 10_000..65_535;
+/// As many of them are enough for servers not to meet.
+const ENOUGH_PORTS: usize = 1_000;
 
 /// How a server is set up.
 #[derive(Clone, Debug, Default)]
@@ -155,8 +161,8 @@ fn configuration(port: u16, settings: &Settings) -> String {
         "listen_addresses = '127.0.0.1'".to_owned(),
         "max_connections = 600".to_owned(),
         // Dropping a database waits for all who are just signing on, and a test that drops its database lets
-        // its own connections wait: else they meet after a minute.
-        "authentication_timeout = 3s".to_owned(),
+        // its own connections wait: so long, at most. On a busy machine others need as long to sign on.
+        "authentication_timeout = 30s".to_owned(),
     ];
     if !settings.durable {
         lines.push("fsync = off".to_owned());
@@ -167,7 +173,26 @@ fn configuration(port: u16, settings: &Settings) -> String {
     lines.join("\n")
 }
 
+/// Returns a free port. Where there are enough of them, it is none that the system gives to whoever asks for any,
+/// be it for the near end of a connection: those would be taken while the server is stopped, to be started again.
 fn free_port() -> Result<u16, String> {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let given = given_ports().unwrap_or(0..0);
+    let others: Vec<u16> = PORTS.filter(|port| !given.contains(port)).collect();
+    let any_other = |_| {
+        let chance =
+            usize::from(u16::from_le_bytes(*Uuid::new_v4().as_bytes().first_chunk().expect("it has 16")));
+        others[chance % others.len()]
+    };
+    let tries = if others.len() < ENOUGH_PORTS { 0 } else { PORT_TRIES };
+    let listen = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|it| it.local_addr());
+    let other = (0..tries).map(any_other).find_map(|port| listen(port).ok());
+    let free = other.map_or_else(|| listen(0), Ok);
     free.map(|address| address.port()).map_err(|error| format!("there is no free port: {error}"))
+}
+
+/// Returns the ports that the system gives to whoever asks for any, where it says so.
+fn given_ports() -> Option<Range<u16>> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let (first, last) = text.trim().split_once(char::is_whitespace)?;
+    Some(first.parse().ok()?..last.trim().parse::<u16>().ok()?.saturating_add(1))
 }
