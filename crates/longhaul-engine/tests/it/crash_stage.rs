@@ -34,6 +34,8 @@ use crate::world::ModelsBy;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// And so does a session's whole life.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
+/// Longer than a test.
+const LEASE_MS: u64 = 3_600_000;
 
 /// Where to die: at the n-th append that holds an entry of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,9 @@ impl Backend {
         match self {
             Backend::Sqlite(path) => Arc::new(SqliteStore::open(path).unwrap()),
             Backend::Postgres(url, ..) => {
-                Arc::new(PostgresStore::open(url, Options::default()).await.unwrap())
+                // However busy the machine is, leases run out when they are told to.
+                let options = Options { lease: Lease::lasting(LEASE_MS), ..Options::default() };
+                Arc::new(PostgresStore::open(url, options).await.unwrap())
             }
         }
     }

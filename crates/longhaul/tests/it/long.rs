@@ -1,4 +1,5 @@
-//! A session of 20,000 entries opens, shows its end and goes on within a second of processor time, two on Postgres.
+//! A session of 20,000 entries opens, shows its end and goes on within a second of processor time, two on Postgres;
+//! on a machine that reads more slowly, in as many times more as it takes to verify them.
 
 use std::process::Command;
 
@@ -30,21 +31,33 @@ fn twenty_thousand_entries_open_and_go_on_within_a_second() {
     );
     world.write("script.toml", &script);
     write_log(&world);
-    let all = r#"longhaul "$@" show && longhaul "$@" log --tail 5 && longhaul "$@" resume && times"#;
+    // It looks at every entry, and has nothing to do with how a session is opened.
+    let (output, verified_ms) = timed(&world, r#"longhaul "$@" verify"#);
+    assert!(output.contains("ok,"), "{output}");
+    let all = r#"longhaul "$@" show && longhaul "$@" log --tail 5 && longhaul "$@" resume"#;
+    let (output, used_ms) = timed(&world, all);
+    assert!(output.contains("20000 entries"), "{output}");
+    assert!(output.contains("that was all"), "{output}");
+    println!("show, log --tail and resume of {ENTRIES} entries: {used_ms} ms of processor time");
+    println!("verify of the same: {verified_ms} ms");
+    // What comes over a connection is unpacked once more. The second number is what verifying takes where the
+    // first holds.
+    let (held_ms, verified_there_ms) = if is_chosen() { (2_000, 250) } else { (1_000, 160) };
+    let most_ms = held_ms.max(held_ms * verified_ms / verified_there_ms);
+    assert!(used_ms < most_ms, "{used_ms} ms of processor time");
+    world.succeed(&["verify"]);
+}
+
+/// Runs commands of the shell with the program. Returns what they print and the processor time they take.
+fn timed(world: &World, commands: &str) -> (String, u64) {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_longhaul"));
     let path = format!("{}:/usr/bin:/bin", program.parent().unwrap().display());
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", all, "sh"]).env("PATH", path).current_dir(world.root());
+    shell.args(["-c", &format!("{commands} && times"), "sh"]).env("PATH", path).current_dir(world.root());
     world.kept.tell(&mut shell);
     let output = String::from_utf8(shell.output().unwrap().stdout).unwrap();
-    assert!(output.contains("20000 entries"), "{output}");
-    assert!(output.contains("that was all"), "{output}");
     let used_ms = processor_ms(output.lines().last().unwrap());
-    println!("show, log --tail and resume of {ENTRIES} entries: {used_ms} ms of processor time");
-    // What comes over a connection is unpacked once more.
-    let most_ms = if is_chosen() { 2_000 } else { 1_000 };
-    assert!(used_ms < most_ms, "{used_ms} ms of processor time");
-    world.succeed(&["verify"]);
+    (output, used_ms)
 }
 
 /// Reads what the shell says of its children: user and system time as `0m0.12s 0m0.03s`.

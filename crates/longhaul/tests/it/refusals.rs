@@ -297,8 +297,9 @@ fn a_home_that_may_only_be_read_is_named() {
         std::fs::set_permissions(world.path(path), std::fs::Permissions::from_mode(mode)).unwrap();
     };
     std::fs::copy(env!("CARGO_BIN_EXE_longhaul"), root.join("longhaul")).unwrap();
-    let modes = [(".", 0o755), ("longhaul", 0o755), ("home/sessions.db", 0o444), ("home", 0o555)];
-    modes.iter().for_each(|(path, mode)| set(path, *mode));
+    let open = [(".", 0o755), ("longhaul", 0o755), ("work", 0o755), ("script.toml", 0o644)];
+    let closed = [("home/sessions.db", 0o444), ("home", 0o555)];
+    open.iter().chain(&closed).for_each(|(path, mode)| set(path, *mode));
     let line = "exec ./longhaul --home home run --script script.toml --dir work x";
     let as_nobody = ["--reuid", "65534", "--clear-groups", "sh", "-c", line];
     let command = if rustix::process::geteuid().is_root() {

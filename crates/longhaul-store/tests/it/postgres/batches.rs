@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use longhaul_session::id::EntryNo;
 use longhaul_store::postgres::Options;
-use longhaul_store::{Append, Appended, Error, RequestId, Row, Store};
+use longhaul_store::{Append, Appended, Error, Lease, RequestId, Row, Store};
 
 use super::proxy::Proxy;
 use super::{LOOKS, create, fresh, idle_after, looked, open};
 use crate::{append, row, session};
 
+/// So rarely that nobody looks for growth meanwhile, or notifies of it more than once.
+const NEVER: Options = Options { poll_every_ms: 3_600_000, notify_every_ms: 3_600_000, lease: LEASE };
+const LEASE: Lease = Lease { lasts_ms: 3_600_000, renew_every_ms: 1_200_000, margin_ms: 720_000 };
+
 #[tokio::test]
 async fn one_append_is_one_statement_and_one_round_trip() {
     let (_first, database) = fresh().await;
     let proxy = Proxy::before(&database.url()).await;
-    // Nobody looks for growth meanwhile, or notifies of it more than once.
-    let options = Options { poll_every_ms: 3_600_000, notify_every_ms: 3_600_000, ..Options::default() };
-    let store = open(&proxy.url(&database.url()), options).await;
+    let store = open(&proxy.url(&database.url()), NEVER).await;
     looked(&database, 2).await;
     create(&store, session(1)).await;
     idle_after(&database, "pg_notify", 1).await;
@@ -74,7 +76,8 @@ async fn an_append_changes_no_index_of_sessions() {
 async fn many_sessions_share_statements() {
     const SESSIONS: u128 = 64;
     const APPENDS: EntryNo = 10;
-    let (store, _database) = fresh().await;
+    let (_first, database) = fresh().await;
+    let store = open(&database.url(), NEVER).await;
     for n in 0..SESSIONS {
         create(&store, session(n)).await;
     }
@@ -103,8 +106,7 @@ async fn sessions_that_were_answered_together_append_together_again() {
     const SESSIONS: u128 = 16;
     const APPENDS: EntryNo = 100;
     let (_first, database) = fresh().await;
-    let options = Options { poll_every_ms: 3_600_000, notify_every_ms: 3_600_000, ..Options::default() };
-    let store = open(&database.url(), options).await;
+    let store = open(&database.url(), NEVER).await;
     for n in 0..SESSIONS {
         create(&store, session(n)).await;
     }

@@ -6,8 +6,9 @@ use std::path::Path;
 use longhaul_store::sqlite::Options;
 use longhaul_store::{Appended, Error, SqliteStore, Store};
 use rusqlite::Connection;
+use tempfile::TempDir;
 
-use super::processes::{start_helper, told_path};
+use super::processes::{start_helper_of, told_path};
 use super::{append, create, entry, place, session};
 
 /// Opens a store that is expected not to open.
@@ -118,6 +119,11 @@ async fn a_place_that_cannot_be_written_is_reported() {
     let mode = |path: &Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
+    // Somebody else may not be let into where this program is.
+    let elsewhere = TempDir::new().unwrap();
+    let program = elsewhere.path().join("helper");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    [elsewhere.path(), &program].map(|path| mode(path, 0o755));
     for (file_mode, in_use, what) in [
         (Some(0o444), false, "the file and its directory may only be read"),
         (Some(0o444), true, "another user has the file open"),
@@ -137,7 +143,7 @@ async fn a_place_that_cannot_be_written_is_reported() {
             None => std::fs::remove_file(&path).unwrap(),
         }
         mode(directory.path(), 0o555);
-        let mut helper = start_helper("sqlite::damage::helper_open", &path, nobody);
+        let mut helper = start_helper_of(&program, "sqlite::damage::helper_open", &path, nobody);
         let opened = helper.read_after("helper: opened ");
         mode(directory.path(), 0o755);
         assert!(opened.starts_with("Err(NotWritable {"), "{what}: {opened}");

@@ -1,6 +1,7 @@
 //! Several stores on one file, in one process and in several.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -14,8 +15,13 @@ use super::{append, create, entry, place, row, session, worker};
 const PATIENCE: Duration = Duration::from_secs(100);
 
 /// Starts one of this program's ignored tests as a process of its own and tells it a path.
-pub(super) fn start_helper(name: &str, path: &std::path::Path, uid: Option<u32>) -> Helper {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+pub(super) fn start_helper(name: &str, path: &Path) -> Helper {
+    start_helper_of(&std::env::current_exe().unwrap(), name, path, None)
+}
+
+/// The same, from a copy of this program and as another user.
+pub(super) fn start_helper_of(program: &Path, name: &str, path: &Path, uid: Option<u32>) -> Helper {
+    let mut command = Command::new(program);
     command.args(["--exact", name, "--ignored", "--nocapture"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/");
     if let Some(uid) = uid {
@@ -78,7 +84,7 @@ async fn a_killed_worker_is_dead_at_once() {
     let store = SqliteStore::open(&path).unwrap();
     let mut hints = store.hints();
     let name = "sqlite::processes::helper_worker_that_never_ends";
-    let mut helper = start_helper(name, &path, None);
+    let mut helper = start_helper(name, &path);
     helper.read_after("helper: ready");
     heard(&mut hints, Hint { session: session(1), head: 1 }).await;
     let pid = helper.child.id();
