@@ -123,7 +123,7 @@ async fn a_place_that_cannot_be_written_is_reported() {
     let elsewhere = TempDir::new().unwrap();
     let program = elsewhere.path().join("helper");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    [elsewhere.path(), &program].map(|path| mode(path, 0o755));
+    [elsewhere.path(), &program].into_iter().for_each(|path| mode(path, 0o755));
     for (file_mode, in_use, what) in [
         (Some(0o444), false, "the file and its directory may only be read"),
         (Some(0o444), true, "another user has the file open"),
