@@ -12,7 +12,7 @@ use crate::world::has_ended;
 
 /// Lets a killed process count as alive for a shorter time. A living one that gets no turn for so long, on a busy
 /// machine, loses its sessions: only tests that wait for deaths ask for it.
-const SHORT_LEASE: &str = "?longhaul_lease_ms=3000";
+const SHORT_LEASE: &str = "?longhaul_lease_ms=8000";
 /// Longer than a test.
 const LONG_LEASE: &str = "?longhaul_lease_ms=3600000";
 

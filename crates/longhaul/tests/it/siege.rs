@@ -12,8 +12,9 @@ use serde_json::Value;
 use crate::workers::rested;
 use crate::world::{Running, World, pause, until};
 
-/// Short, so that a test need not wait long for a session to be free.
-const LEASE_MS: u64 = 3_000;
+/// Short, so that a test need not wait long for a session to be free; and longer than a busy machine lets a
+/// process that nobody has stopped wait for its turn.
+const LEASE_MS: u64 = 8_000;
 /// Longer than a lease: who is stopped for so long has lost its sessions.
 const STALL: Duration = Duration::from_millis(LEASE_MS * 8 / 5);
 const OUTAGE: Duration = Duration::from_secs(1);

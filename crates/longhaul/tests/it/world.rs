@@ -54,7 +54,7 @@ impl World {
         World::new().losing_the_dead_soon()
     }
 
-    /// The same world with leases of 3 s, where there are any.
+    /// The same world with leases of 8 s, where there are any.
     pub(crate) fn losing_the_dead_soon(self) -> Self {
         World { kept: self.kept.with_short_leases(), ..self }
     }
