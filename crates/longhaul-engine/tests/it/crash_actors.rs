@@ -172,6 +172,8 @@ impl Model for Obedient {
         if word == "stall" {
             let held = self.held.clone();
             let stalled = stream::once(async move {
+                // What was said before is handed over first: it is to be paid whoever comes in between.
+                tokio::task::yield_now().await;
                 let _holding = Holding::begin(&held);
                 std::future::pending().await
             });
