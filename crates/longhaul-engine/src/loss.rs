@@ -28,7 +28,8 @@ pub(crate) fn estimate(journal: &Journal, now: Timestamp) -> Usage {
             LostCall::Either => bound::either(answer(), summary()),
         };
     }
-    let estimate = Usage { input: context.outlook().estimate.tokens, ..Usage::default() };
+    // Never nothing, also where the message was redacted since and the prompt is to be made anew.
+    let estimate = Usage { input: context.outlook().estimate.tokens.max(1), ..Usage::default() };
     let prices = context.configuration().and_then(|configured| match (lost, &configured.summariser) {
         (LostCall::Summary, Some(summariser)) => summariser.prices.as_ref(),
         (LostCall::Answer | LostCall::Summary | LostCall::Either, _) => configured.model.prices.as_ref(),

@@ -79,6 +79,19 @@ async fn a_call_that_was_edited_away_as_its_worker_was_lost_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_of_which_nothing_is_left_is_counted_still() {
+    let world = World::new(HANGS, Toolbox::empty());
+    let session = world.session("go").await;
+    killed_while_calling(&world, session).await;
+    world.command(session, Command::Redact { entry: 2 }).await;
+    world.command(session, Command::Configure(Box::new(world.configuration()))).await;
+    killed_while_calling(&world, session).await;
+    let estimates = estimates(&world, session).await;
+    assert!(matches!(estimates[..], [1..=u64::MAX]), "{estimates:?}");
+    world.sound(session).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_begun_before_a_hard_budget_was_lowered_is_counted_for_all_it_can_have_cost() {
     let world = World::new(HANGS, Toolbox::empty());
     let budget = |tokens| Budget { tokens: Some(tokens), hard: true, ..Budget::default() };
