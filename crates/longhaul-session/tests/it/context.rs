@@ -3,13 +3,16 @@
 
 use longhaul_session::agent::Previous;
 use longhaul_session::command::{Command, Cut, OwnerAction, Step};
-use longhaul_session::context::Needed;
+use longhaul_session::context::{Context, Needed};
 use longhaul_session::entry::Fact;
+use longhaul_session::failure::FailureClass;
 use longhaul_session::id::{CallId, Digest, EntryNo};
 use longhaul_session::item::{Attachment, Item, Outcome};
 use longhaul_session::usage::Spend;
 
-use crate::driver::{Session, call, configuration, context_of, ids, model_step, read_back, send, with_files};
+use crate::driver::{
+    Session, call, configuration, context_of, failure, ids, model_step, read_back, retry, send, with_files,
+};
 
 fn texts(session: &Session) -> Vec<String> {
     session.context.items().iter().map(|(_, item)| text(item)).collect()
@@ -131,6 +134,20 @@ fn a_request_does_not_go_on_from_an_answer_to_what_was_redacted_meanwhile() {
     assert_eq!(read_back(&session.entries, &session.state).request().previous, None);
     answer(&mut session, "r2");
     assert_eq!(session.context.request().previous.as_ref().map(|it| &*it.response_id), Some("r2"));
+}
+
+#[test]
+fn a_request_goes_on_from_no_answer_that_its_provider_has_lost() {
+    for (class, kept) in [(FailureClass::ChainBroken, None), (FailureClass::Server, Some("r1"))] {
+        let mut session = chained();
+        answer(&mut session, "r1").finish();
+        session.send("and now?").acquire();
+        let (basis, spend, retry) = (session.basis(), Spend::default(), retry(class, session.now));
+        session.own(OwnerAction::BeginRetry { basis, failure: failure(class), retry, spend });
+        let previous = |context: &Context| context.request().previous.clone().map(|it| it.response_id);
+        assert_eq!(previous(&session.context).as_deref(), kept);
+        assert_eq!(previous(&read_back(&session.entries, &session.state)).as_deref(), kept);
+    }
 }
 
 /// A session under way whose provider keeps the conversation.
