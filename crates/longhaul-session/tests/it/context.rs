@@ -4,7 +4,7 @@
 use longhaul_session::agent::Previous;
 use longhaul_session::command::{Command, Cut, OwnerAction, Step};
 use longhaul_session::context::{Context, Needed};
-use longhaul_session::entry::Fact;
+use longhaul_session::entry::{Entry, Fact};
 use longhaul_session::failure::FailureClass;
 use longhaul_session::id::{CallId, Digest, EntryNo};
 use longhaul_session::item::{Attachment, Item, Outcome};
@@ -148,6 +148,21 @@ fn a_request_goes_on_from_no_answer_that_its_provider_has_lost() {
         assert_eq!(previous(&session.context).as_deref(), kept);
         assert_eq!(previous(&read_back(&session.entries, &session.state)).as_deref(), kept);
     }
+}
+
+#[test]
+fn a_request_goes_on_from_no_answer_to_what_the_origin_of_a_fork_has_redacted() {
+    let mut session = chained();
+    answer(&mut session, "r1");
+    let previous = |entries: &[Entry], shared_to| {
+        let context = read_back(entries, &session.state).read_back(shared_to);
+        context.request().previous.clone().map(|it| it.response_id)
+    };
+    assert_eq!(previous(&session.entries, session.state.head).as_deref(), Some("r1"));
+    let mut redacted = session.entries.clone();
+    redacted[2].content = None;
+    assert_eq!(previous(&redacted, 3), None);
+    assert_eq!(previous(&redacted, 2).as_deref(), Some("r1"), "it is no entry of the origin");
 }
 
 /// A session under way whose provider keeps the conversation.
