@@ -4,12 +4,15 @@ use longhaul_session::agent::Limits;
 use longhaul_session::command::{Command, OwnerAction};
 use longhaul_session::entry::Mode;
 use longhaul_session::failure::FailureClass;
-use longhaul_session::goal::{Budget, BudgetKind};
+use longhaul_session::goal::{Budget, BudgetKind, Terms};
+use longhaul_session::id::Digest;
 use longhaul_session::item::Outcome;
 use longhaul_session::owed::{LostCall, View, lost_call};
 use longhaul_session::usage::Spend;
 
-use crate::driver::{Session, call, configuration, edit_budget, failure, retry, set_goal, token_budget};
+use crate::driver::{
+    Session, call, configuration, edit_budget, failure, goal_id, retry, set_goal, token_budget,
+};
 
 /// Above this the context is compacted; above 7/8 of it, before a turn ends.
 fn limits() -> Limits {
@@ -98,6 +101,33 @@ fn what_people_change_meanwhile_undoes_no_call() {
         busy.run(change(&busy));
         assert_ne!(lost(&busy), Some(LostCall::Either), "tools were running: {:?}", busy.newest_fact());
     }
+}
+
+#[test]
+fn what_the_next_runner_is_and_sees_undoes_no_call() {
+    let session = with_results();
+    let context_digest = Some(Digest::of(b"files that changed since"));
+    let next = View { epoch: session.view().epoch + 1, context_digest, ..session.view() };
+    assert_eq!(lost_call(&session.state, &next, &limits()), Some(LostCall::Answer));
+}
+
+#[test]
+fn a_goal_that_is_set_or_lowered_meanwhile_undoes_no_call() {
+    let mut guarding = with_results();
+    let terms = Terms { protected: vec!["tests".to_owned()], ..Terms::default() };
+    let objective = "objective".to_owned();
+    guarding.run(Command::SetGoal { id: goal_id(1), objective, terms, message: None });
+    assert_eq!(lost(&guarding), Some(LostCall::Either), "files are to be guarded first now");
+    let mut session = Session::created();
+    session.run(set_goal(1, "objective", token_budget(9))).acquire().prepare();
+    session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]).run(edit_budget(token_budget(8)));
+    let without_room_to_compact = Some(BudgetKind::Tokens);
+    let view = View { next_request_tokens: 8_001, without_room_to_compact, ..session.view() };
+    assert_eq!(
+        lost_call(&session.state, &view, &limits()),
+        Some(LostCall::Either),
+        "there may have been room"
+    );
 }
 
 #[test]

@@ -368,6 +368,29 @@ fn a_summary_that_was_too_large_for_its_model_keeps_no_answer_from_being_asked_f
 }
 
 #[test]
+fn a_summary_that_fails_says_nothing_of_what_is_too_large_unless_it_is() {
+    let overflow = |class| {
+        let mut session = Session::running();
+        session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
+        let mut too_large = session.clone();
+        retrying(&mut too_large, FailureClass::ContextOverflow, 0);
+        [session, too_large].map(|mut session| {
+            let (basis, failure, spend) = (session.basis(), failure(class), Spend::default());
+            session.own(OwnerAction::FailCompaction { basis, failure, spend, automatic_off: false });
+            session.state.overflow
+        })
+    };
+    assert_eq!(overflow(FailureClass::Server), [Overflow::None, Overflow::Request]);
+    assert_eq!(overflow(FailureClass::ContextOverflow), [Overflow::Summary, Overflow::Request]);
+}
+
+#[test]
+fn what_a_state_has_nothing_of_is_not_written() {
+    let written = serde_json::to_value(&Session::running().state).unwrap();
+    assert!(written.get("overflow").is_none() && written.get("overtaken").is_none(), "{written}");
+}
+
+#[test]
 fn a_failed_compaction_counts_as_an_attempt() {
     let mut session = Session::running();
     session.model(&[call("a")]).tools(&[("a", Outcome::Ok)]);
