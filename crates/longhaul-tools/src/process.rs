@@ -125,11 +125,8 @@ async fn end(group: &mut Group, output: &mut Output, leave: Leave) -> bool {
         group.kill_with_strays().await;
     }
     // A process that has left the group may go on writing, or just hold the pipe open.
-    let rest = async {
-        while let Ok(()) = timeout(DRAIN_SILENCE, output.take()).await
-            && output.pipe.is_some()
-        {}
-    };
+    let rest =
+        async { while output.pipe.is_some() && timeout(DRAIN_SILENCE, output.take()).await.is_ok() {} };
     let _ = timeout(REAP_GRACE, rest).await;
     group.close().await;
     left
