@@ -26,6 +26,9 @@ done";
 const BEGIN: &str = "read -r _ || exit; \
                      command -v bash >/dev/null && exec bash -c \"$1\" </dev/null; exec sh -c \"$1\" </dev/null";
 
+/// How often processes outside the group are looked for where nobody can wait.
+const DROP_ROUNDS: u32 = 5;
+
 /// A running shell, the leader of its group.
 pub(super) struct Group {
     leader: Child,
@@ -94,9 +97,17 @@ impl Group {
     /// Ends every process that was begun in the group, also where it has left it since.
     pub(super) async fn kill_with_strays(&self) {
         self.kill();
-        let mark = self.mark.clone();
-        // It panics for nothing; and where the runtime ends, so does this process.
-        let _ = tokio::task::spawn_blocking(move || mark.kill_all()).await;
+        let gone = async {
+            let mut poll = interval(GROUP_POLL);
+            loop {
+                poll.tick().await;
+                let mark = self.mark.clone();
+                if !tokio::task::spawn_blocking(move || mark.kill_all()).await.unwrap_or(false) {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(REAP_GRACE, gone).await;
     }
 
     /// Reaps the shell and the watcher. A process that even KILL does not end at once is left to the
@@ -117,7 +128,8 @@ impl Drop for Group {
     fn drop(&mut self) {
         if !self.closed {
             self.kill();
-            self.mark.kill_all();
+            // Nobody waits here, so what they begin meanwhile is looked for at once.
+            let _ = (0..DROP_ROUNDS).all(|_| self.mark.kill_all());
         }
     }
 }

@@ -9,9 +9,6 @@ use uuid::Uuid;
 
 /// The variable that marks the processes of one command.
 const VARIABLE: &str = "LONGHAUL_COMMAND";
-/// How often processes are looked for, as those that were found may have begun others meanwhile.
-const ROUNDS: u32 = 100;
-
 /// What the processes of one command have in their environment, and no others.
 #[derive(Clone)]
 pub(super) struct Mark(String);
@@ -26,17 +23,9 @@ impl Mark {
         (VARIABLE, &self.0)
     }
 
-    /// Kills every process that bears the mark. May wait for the file system of the processes.
-    pub(super) fn kill_all(&self) {
-        for _ in 0..ROUNDS {
-            if !self.kill_some() {
-                return;
-            }
-        }
-    }
-
-    /// Kills those there are now; tells whether there were any.
-    fn kill_some(&self) -> bool {
+    /// Kills the processes that bear the mark now; tells whether there were any. They may have begun others meanwhile,
+    /// and may take a moment to be gone.
+    pub(super) fn kill_all(&self) -> bool {
         let Ok(processes) = std::fs::read_dir("/proc") else { return false };
         let mut found = false;
         for process in processes.flatten() {

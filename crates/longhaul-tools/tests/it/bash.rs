@@ -190,7 +190,8 @@ async fn a_command_that_is_ended_leaves_nothing_even_outside_its_group() {
         stray
     });
     assert_eq!(output.outcome, Outcome::Stopped);
-    assert!(!runs(&world.pid("pid").await) && !runs(&stray));
+    let pid = world.pid("pid").await;
+    eventually("both are gone", || !runs(&pid) && !runs(&stray)).await;
 }
 
 #[tokio::test]
@@ -199,7 +200,8 @@ async fn a_check_leaves_nothing_even_outside_its_group() {
     let command = format!("{} && true", STRAYS.trim_end_matches("; wait"));
     let checked = Shell.run(&command, Duration::from_secs(60), &world.cx).await.unwrap();
     assert_eq!(checked.ended, CheckEnd::Exit(0));
-    assert!(!runs(&world.pid("pid").await) && !runs(&world.pid("stray").await));
+    let (pid, stray) = (world.pid("pid").await, world.pid("stray").await);
+    eventually("both are gone", || !runs(&pid) && !runs(&stray)).await;
 }
 
 #[tokio::test]
