@@ -39,7 +39,8 @@ use crate::summary;
 /// Starts a session and drives it until it rests.
 pub(crate) async fn run(app: &App, args: cli::Run) -> anyhow::Result<ExitCode> {
     if args.message.trim().is_empty() {
-        bail!("there is nothing to do: the message is empty");
+        let what = if args.goal { "objective" } else { "message" };
+        bail!("there is nothing to do: the {what} is empty");
     }
     args.name.as_deref().map_or(Ok(()), check_name)?;
     let request = args.request_id.clone().map(RequestId::new).transpose()?;
@@ -110,18 +111,12 @@ pub(crate) async fn create(app: &App, new: New<'_>, request: Option<&RequestId>)
     let labels = BTreeMap::from([("directory".to_owned(), configuration.directory.clone())]);
     let (place, ephemeral) = (app.place(), app.ephemeral);
     let new = NewSession { configuration, place, ephemeral, mode, name, labels, first };
-    let created = match &new.first {
-        First::Message(message) => {
-            let text = message.text.clone();
-            app.engine.create_with_files(new, &text, files, request).await?
-        }
-        First::Goal { objective, .. } => {
-            let text = objective.clone();
-            app.engine.create_with_files(new, &text, files, request).await?
-        }
-        First::Nothing => app.engine.create(new, request).await?,
+    let text = match &new.first {
+        First::Message(message) => message.text.clone(),
+        First::Goal { objective, .. } => objective.clone(),
+        First::Nothing => return Ok(app.engine.create(new, request).await??),
     };
-    Ok(created?)
+    Ok(app.engine.create_with_files(new, &text, files, request).await??)
 }
 
 /// Says which model and directory a session has. A script is called a script.

@@ -67,6 +67,8 @@ fn a_run_that_cannot_begin_leaves_no_session() {
         "error: ROOT/script.toml is not a directory; choose one with --dir",
     );
     run(&["--script", "script.toml", " "], "error: there is nothing to do: the message is empty");
+    let no_objective = "error: there is nothing to do: the objective is empty";
+    run(&["--script", "script.toml", "--goal", " "], no_objective);
     run(
         &["--script", "script.toml", "--deny", "bsh", "x"],
         "error: --deny names no tool: \"bsh\"; the tools are bash, create_goal, edit, get_goal, glob, grep, read, update_goal, write",
